@@ -1,0 +1,2 @@
+//! The scoreboard.
+fn main() {}

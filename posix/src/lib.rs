@@ -1,0 +1,1 @@
+//! Memory, processes and channels of procession on Linux.
