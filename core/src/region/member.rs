@@ -1,0 +1,277 @@
+//! Who I am in a region: the tag under which this process claims, and what it needs to judge others.
+//!
+//! The tag lies in a word of its own. With the feature `std` that word is in a page that fork wipes
+//! (`MADV_WIPEONFORK`): a child reads zero, which means "not attached", joins anew at its first claim, and
+//! recognises guards that it has inherited as its parent's. Without `std` the word lies in the [`Membership`], and
+//! a program that forks has to join anew by itself.
+//!
+//! (Children that share their parent's memory, as after vfork, share its tag: they must not touch the region.)
+
+// Not the model's: what one process knows for itself is no shared access.
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::participants::{JoinError, Participants, Verdict};
+use super::tag::{Short, Tag};
+use crate::sys::atomic::AtomicU64 as SharedU64;
+use crate::sys::spin::Patience;
+use crate::sys::{Fences, Scope};
+
+/// How often a failing `try_` asks the kernel about an owner, at most.
+const ASK_EVERY: u64 = 1_000_000;
+/// How often the memory map of an owner is read, at most: the witness of exec.
+#[cfg(not(loom))]
+const READ_MAPS_EVERY: u64 = 500_000_000;
+
+/// Erases what the dead have claimed in a region's objects.
+pub trait Sweep: Sync {
+    /// Visits every object once. `false`: not possible now; claims of the dead may still stand.
+    fn sweep(&self) -> bool;
+}
+
+/// What a process has to know of a region before it can take part.
+#[derive(Clone, Copy)]
+pub struct Setting<'r> {
+    /// The table of those who take part.
+    pub participants: Participants<'r>,
+    /// Who may sleep on the region's words.
+    pub scope: Scope,
+    /// How sleepers and wakers see each other.
+    pub fences: Fences,
+    /// Where sleepers say that they keep watch; may be empty.
+    pub sentries: &'r [SharedU64],
+    /// Device and inode of the file behind the memory: by these the memory map of a process shows whether it
+    /// still has the region. `None` for memory without a file.
+    pub backing: Option<(u64, u64)>,
+    /// Erases dead claims before a row's short generation comes round. Without, rows are retired instead.
+    pub sweeper: Option<&'r dyn Sweep>,
+}
+
+/// A process's seat in a region: created once for a process and a region, shared by all threads.
+///
+/// Dropping it does not free the row of the table: only death does, since guards may live on.
+pub struct Membership<'r> {
+    setting: Setting<'r>,
+    namespace: AtomicU64,
+    patience: Patience,
+    asked: AtomicU64,
+    read_maps: AtomicU64,
+    #[cfg(all(feature = "std", not(loom)))]
+    tag: &'static AtomicU32,
+    #[cfg(not(all(feature = "std", not(loom))))]
+    tag: AtomicU32,
+}
+
+impl core::fmt::Debug for Membership<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Membership")
+            .field("tag", &self.member().current_tag())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'r> Membership<'r> {
+    /// Joins now: takes a row of the table. Some system calls.
+    ///
+    /// # Errors
+    /// [`JoinError::TableFull`] when all rows belong to living processes.
+    pub fn join(setting: Setting<'r>) -> Result<Self, JoinError> {
+        let seat = Self::prepare(setting);
+        seat.member().tag()?;
+        Ok(seat)
+    }
+
+    /// Gets ready to join at the first claim: a process that never claims anything takes no row.
+    #[must_use]
+    pub fn prepare(setting: Setting<'r>) -> Self {
+        #[cfg(not(loom))]
+        if setting.fences == Fences::Asymmetric {
+            // Whoever attached has registered before; a refusal shows at the first sleep, which then slices.
+            let _ = crate::sys::register_fences();
+        }
+        Self {
+            setting,
+            namespace: AtomicU64::new(0),
+            patience: Patience::new(),
+            asked: AtomicU64::new(0),
+            read_maps: AtomicU64::new(0),
+            #[cfg(all(feature = "std", not(loom)))]
+            tag: super::wiped::word(),
+            #[cfg(not(all(feature = "std", not(loom))))]
+            tag: AtomicU32::new(0),
+        }
+    }
+
+    /// The seat as it is passed to every call.
+    #[inline]
+    #[must_use]
+    pub fn member(&self) -> Member<'_> {
+        #[cfg(all(feature = "std", not(loom)))]
+        let tag = self.tag;
+        #[cfg(not(all(feature = "std", not(loom))))]
+        let tag = &self.tag;
+        Member { tag, seat: self }
+    }
+}
+
+/// Who I am in a region: what every call takes. Two words; copy it freely within the process.
+#[derive(Clone, Copy, Debug)]
+pub struct Member<'r> {
+    tag: &'r AtomicU32,
+    seat: &'r Membership<'r>,
+}
+
+impl<'r> Member<'r> {
+    /// My tag; joins if this process has none yet, which a forked child does at its first claim. One load, else
+    /// some system calls.
+    ///
+    /// # Errors
+    /// [`JoinError::TableFull`] when this process has to join and all rows belong to living processes.
+    #[inline]
+    pub fn tag(self) -> Result<Tag, JoinError> {
+        // Relaxed: the word is this process's own, and says nothing about other memory.
+        match Tag::from_bits(self.tag.load(Ordering::Relaxed)) {
+            Some(tag) => Ok(tag),
+            None => self.rejoin(),
+        }
+    }
+
+    /// My tag, if this process has one already.
+    #[inline]
+    #[must_use]
+    pub fn current_tag(self) -> Option<Tag> {
+        Tag::from_bits(self.tag.load(Ordering::Relaxed))
+    }
+
+    #[cold]
+    fn rejoin(self) -> Result<Tag, JoinError> {
+        let setting = &self.seat.setting;
+        let mut sweep = || setting.sweeper.is_some_and(Sweep::sweep);
+        #[cfg(not(loom))]
+        let tag = {
+            let me = crate::sys::liveness::myself();
+            self.seat.namespace.store(me.namespace, Ordering::Relaxed);
+            match setting.scope {
+                Scope::Shared => setting.participants.join(me, &mut sweep)?,
+                // Private memory has one participant; a forked child has a copy, in which its parent is dead.
+                Scope::Private => match Tag::new(1, me.pid) {
+                    Some(tag) => tag,
+                    None => return Err(JoinError::TableFull { rows: 0 }),
+                },
+            }
+        };
+        #[cfg(loom)]
+        let tag = setting.participants.join(1, &mut sweep)?;
+        // Two threads may join at the same time: one tag is kept, the other claims nothing and is declared dead.
+        match self.tag.compare_exchange(0, tag.bits(), Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => Ok(tag),
+            Err(kept) => {
+                setting.participants.declare_dead(tag);
+                Tag::from_bits(kept).ok_or(JoinError::TableFull { rows: 0 })
+            }
+        }
+    }
+
+    /// Whether `owner` is dead. Its own process is not; others cost up to 4 µs of system calls.
+    #[must_use]
+    pub fn verdict(self, owner: Tag) -> Verdict {
+        if self.current_tag() == Some(owner) {
+            return Verdict::Alive;
+        }
+        if self.seat.setting.scope == Scope::Private {
+            return Verdict::Dead;
+        }
+        let namespace = self.seat.namespace.load(Ordering::Relaxed);
+        let verdict = self.participants().verdict(owner, namespace);
+        if verdict == Verdict::Alive && self.has_lost_its_memory(owner) {
+            self.participants().declare_dead(owner);
+            return Verdict::Dead;
+        }
+        verdict
+    }
+
+    /// The same for the short form.
+    #[must_use]
+    pub fn verdict_short(self, owner: Short) -> Verdict {
+        if self.current_tag().map(Tag::short) == Some(owner) {
+            return Verdict::Alive;
+        }
+        if self.seat.setting.scope == Scope::Private {
+            return Verdict::Dead;
+        }
+        let namespace = self.seat.namespace.load(Ordering::Relaxed);
+        let verdict = self.participants().verdict_short(owner, namespace);
+        if verdict == Verdict::Alive
+            && let Some(tag) = self.participants().lengthen(owner)
+            && self.has_lost_its_memory(tag)
+        {
+            self.participants().declare_dead(tag);
+            return Verdict::Dead;
+        }
+        verdict
+    }
+
+    /// Whether a living process no longer maps the region: it has called exec. Asked twice a second at most.
+    fn has_lost_its_memory(self, owner: Tag) -> bool {
+        #[cfg(not(loom))]
+        if let Some((device, inode)) = self.seat.setting.backing
+            && due(&self.seat.read_maps, READ_MAPS_EVERY)
+            && let Some(pid) = self.participants().pid(owner)
+        {
+            return crate::sys::liveness::still_maps(pid, device, inode) == Some(false)
+                // The pid may have been given to another process since the verdict, which is dead news too; a
+                // row that has moved on is none of ours.
+                && self.participants().pid(owner) == Some(pid);
+        }
+        let _ = owner;
+        false
+    }
+
+    /// Whether a failing `try_` may ask the kernel now: at most once a millisecond, so that a loop of tries
+    /// recovers and still costs no system calls.
+    #[must_use]
+    pub fn may_ask(self) -> bool {
+        #[cfg(loom)]
+        return true;
+        #[cfg(not(loom))]
+        due(&self.seat.asked, ASK_EVERY)
+    }
+
+    /// The table of those who take part.
+    #[inline]
+    #[must_use]
+    pub fn participants(self) -> Participants<'r> {
+        self.seat.setting.participants
+    }
+
+    /// Who may sleep on the region's words.
+    #[inline]
+    #[must_use]
+    pub fn scope(self) -> Scope {
+        self.seat.setting.scope
+    }
+
+    /// How sleepers and wakers see each other.
+    #[inline]
+    #[must_use]
+    pub fn fences(self) -> Fences {
+        self.seat.setting.fences
+    }
+
+    pub(crate) fn patience(self) -> &'r Patience {
+        &self.seat.patience
+    }
+
+    pub(crate) fn sentries(self) -> &'r [SharedU64] {
+        self.seat.setting.sentries
+    }
+}
+
+/// Whether `every` nanoseconds have passed since this last said yes.
+#[cfg(not(loom))]
+fn due(last: &AtomicU64, every: u64) -> bool {
+    let now = crate::sys::coarse_nanos();
+    let before = last.load(Ordering::Relaxed);
+    // The first question ever is always due. A lost race means that another thread asks.
+    (before == 0 || now.saturating_sub(before) >= every)
+        && last.compare_exchange(before, now.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+}

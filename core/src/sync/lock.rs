@@ -1,0 +1,381 @@
+//! A lock that survives its holder.
+//!
+//! Two words of 32 bits: `word = DIED 1 | 0 | owner's tag 30`, and an eventcount.
+//!
+//! ```text
+//! free            (DIED or not, nobody) → (same, me)     acquire: one compare-and-swap
+//! held by me      (DIED or not, me) → (as the guard says, nobody)   release: one plain store, then notify one
+//! held by a dead  (any, dead) → (DIED, me)               recovery: one compare-and-swap from exactly that value
+//! ```
+//!
+//! - Only the holder releases, so that its store needs no compare-and-swap: nobody else changes the word of a
+//!   living holder.
+//! - Whoever is dead, the kernel says ([`Member::verdict`]): a stopped holder keeps its lock.
+//! - DIED tells each next holder that data under the lock may be half written, until one of them declares the data
+//!   consistent. The guard remembers the bit and stores it back.
+//! - A guard that a forked child inherited is not the child's: its drop compares the word with the child's tag and
+//!   leaves it alone.
+//! - Nobody gets stuck: a sleeper looks again in slices and asks whether the holder is dead; a releaser that dies
+//!   between store and notify has released.
+//!
+//! Fairness: none promised. A lock that is free is taken by whoever comes first, which is fastest.
+
+use core::fmt;
+
+use crate::region::{JoinError, Member, Tag, Verdict};
+use crate::sys::Deadline;
+use crate::sys::atomic::{AtomicU32, Ordering};
+use crate::wait::Eventcount;
+
+const DIED: u32 = 1 << 31;
+/// What a guard leaves behind when the word was not as it had written it.
+const DAMAGED: u32 = 1 << 30;
+
+/// A mutual exclusion lock in shared memory: 8 bytes, all zero when free.
+///
+/// A process that is killed while it holds the lock does not take it along: the next one gets
+/// [`AcquireError::OwnerDied`] with the guard inside, as std does with a poisoned mutex. A process that is merely
+/// stopped keeps it.
+///
+/// Not re-entrant: who acquires it twice waits for itself. The holder is the process; a guard may be moved
+/// to, and dropped by, another of its threads.
+///
+/// Cost: without contention one compare-and-swap and one store, no system call.
+///
+/// ```
+/// use procession_core::region::Membership;
+/// use procession_core::sync::Lock;
+///
+/// let seat = Membership::private();
+/// let me = seat.member();
+/// let lock = Lock::new();
+/// {
+///     let _guard = lock.acquire(me).unwrap();
+///     assert!(lock.try_acquire(me).is_err());
+/// }
+/// assert!(lock.try_acquire(me).is_ok());
+/// ```
+#[derive(Debug)]
+#[repr(C)]
+pub struct Lock {
+    word: AtomicU32,
+    event: Eventcount,
+}
+
+const _: () = assert!(cfg!(loom) || size_of::<Lock>() == 8);
+
+#[cfg(not(loom))]
+// SAFETY: a repr(C) pair of atomics for which all zero, and every other pattern, is valid; other processes may
+// change it at any time, which atomics allow.
+unsafe impl crate::region::Shareable for Lock {}
+
+impl Default for Lock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Why a lock was not handed out as asked. `G` is the guard that comes with [`OwnerDied`](Self::OwnerDied).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AcquireError<G> {
+    /// The lock is yours, but its last holder died with it: what it protects may be half written. Take the guard
+    /// out, mend the data, and call [`LockGuard::mark_consistent`]; until somebody does, every acquire says this.
+    #[error("{0}")]
+    OwnerDied(OwnerDied<G>),
+    /// Somebody else holds it, and the call was not to wait.
+    #[error("the lock is held; try again or wait with a deadline")]
+    WouldBlock,
+    /// Somebody else held it until the deadline.
+    #[error("the lock was held until the deadline passed")]
+    TimedOut,
+    /// The words of the lock hold what no lock ever holds: its memory was overwritten.
+    #[error(
+        "the lock's memory is damaged (word {word:#010x}); something wrote over it, create the object anew"
+    )]
+    Corrupt {
+        /// What stands there.
+        word: u32,
+    },
+    /// This process could not join the region.
+    #[error("this process cannot take part in the region: {0}")]
+    Join(#[from] JoinError),
+}
+
+/// A guard, together with the news that the lock's last holder died. The shape of std's `PoisonError`.
+pub struct OwnerDied<G> {
+    guard: G,
+}
+
+impl<G> OwnerDied<G> {
+    /// Wraps a guard in the news.
+    pub fn new(guard: G) -> Self {
+        Self { guard }
+    }
+
+    /// The guard: the lock is held.
+    pub fn into_guard(self) -> G {
+        self.guard
+    }
+
+    /// The guard, inside.
+    pub fn guard(&self) -> &G {
+        &self.guard
+    }
+
+    /// The guard, inside, to change.
+    pub fn guard_mut(&mut self) -> &mut G {
+        &mut self.guard
+    }
+
+    /// The same news with another guard, made of this one.
+    pub fn map<H>(self, make: impl FnOnce(G) -> H) -> OwnerDied<H> {
+        OwnerDied { guard: make(self.guard) }
+    }
+}
+
+impl<G> fmt::Debug for OwnerDied<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnerDied").finish_non_exhaustive()
+    }
+}
+
+impl<G> fmt::Display for OwnerDied<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "a process died while it held the lock: what it protects may be half written; \
+             mend it and mark the lock consistent",
+        )
+    }
+}
+
+impl<G> core::error::Error for OwnerDied<G> {}
+
+impl<G> AcquireError<G> {
+    /// The same error with another guard, made of this one.
+    pub fn map<H>(self, make: impl FnOnce(G) -> H) -> AcquireError<H> {
+        match self {
+            Self::OwnerDied(died) => AcquireError::OwnerDied(died.map(make)),
+            Self::WouldBlock => AcquireError::WouldBlock,
+            Self::TimedOut => AcquireError::TimedOut,
+            Self::Corrupt { word } => AcquireError::Corrupt { word },
+            Self::Join(error) => AcquireError::Join(error),
+        }
+    }
+
+    /// The guard if the lock was taken over from the dead, else the error.
+    ///
+    /// # Errors
+    /// The same error, if no lock came with it.
+    pub fn into_guard(self) -> Result<G, Self> {
+        match self {
+            Self::OwnerDied(died) => Ok(died.into_guard()),
+            other => Err(other),
+        }
+    }
+}
+
+/// What acquiring gives.
+pub type Acquired<'a> = Result<LockGuard<'a>, AcquireError<LockGuard<'a>>>;
+
+impl Lock {
+    /// A free lock.
+    #[cfg(not(loom))]
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { word: AtomicU32::new(0), event: Eventcount::new() }
+    }
+
+    /// A free lock.
+    #[cfg(loom)]
+    #[must_use]
+    pub fn new() -> Self {
+        Self { word: AtomicU32::new(0), event: Eventcount::new() }
+    }
+
+    /// Waits for the lock as long as it takes. A holder that dies ends the wait within some milliseconds.
+    ///
+    /// # Errors
+    /// [`AcquireError::OwnerDied`] with the guard; `Corrupt`; `Join`.
+    #[inline]
+    pub fn acquire<'a>(&'a self, me: Member<'a>) -> Acquired<'a> {
+        self.acquire_until(me, Deadline::NEVER)
+    }
+
+    /// Takes the lock if it is free, or if its holder is dead (asked at most once a millisecond).
+    ///
+    /// # Errors
+    /// [`AcquireError::WouldBlock`] if somebody holds it; `OwnerDied` with the guard; `Corrupt`; `Join`.
+    #[inline]
+    pub fn try_acquire<'a>(&'a self, me: Member<'a>) -> Acquired<'a> {
+        match self.acquire_until(me, Deadline::NOW) {
+            Err(AcquireError::TimedOut) => Err(AcquireError::WouldBlock),
+            answer => answer,
+        }
+    }
+
+    /// Waits for the lock until `deadline`.
+    ///
+    /// # Errors
+    /// [`AcquireError::TimedOut`]; `OwnerDied` with the guard; `Corrupt`; `Join`.
+    #[inline]
+    pub fn acquire_until<'a>(&'a self, me: Member<'a>, deadline: Deadline) -> Acquired<'a> {
+        let tag = me.tag()?;
+        // Acquire meets the Release of `LockGuard::drop`: the data of the last holder are visible.
+        match self.word.compare_exchange(0, tag.bits(), Ordering::Acquire, Ordering::Relaxed) {
+            Ok(_) => Ok(LockGuard { lock: self, me, tag, died: false }),
+            Err(_) => self.contend(me, tag, deadline),
+        }
+    }
+
+    #[cold]
+    fn contend<'a>(&'a self, me: Member<'a>, tag: Tag, deadline: Deadline) -> Acquired<'a> {
+        let taken = self.event.wait(me, deadline, |ask| self.attempt(me, tag, ask));
+        match taken {
+            Some(Ok(died)) => {
+                let guard = LockGuard { lock: self, me, tag, died };
+                if died { Err(AcquireError::OwnerDied(OwnerDied::new(guard))) } else { Ok(guard) }
+            }
+            Some(Err(word)) => Err(AcquireError::Corrupt { word }),
+            None => Err(AcquireError::TimedOut),
+        }
+    }
+
+    /// One try. `Ok(died)`: taken. `Err(word)`: damaged. `None`: somebody living holds it.
+    fn attempt(&self, me: Member<'_>, tag: Tag, ask: bool) -> Option<Result<bool, u32>> {
+        // Relaxed: only what the compare-and-swap confirms counts.
+        let word = self.word.load(Ordering::Relaxed);
+        if word & DAMAGED != 0 {
+            return Some(Err(word));
+        }
+        let died = match Tag::from_bits(word) {
+            None if word & Tag::MASK != 0 => return Some(Err(word)),
+            None => word & DIED != 0,
+            Some(owner) if ask => match me.verdict(owner) {
+                Verdict::Alive => return None,
+                Verdict::Dead => true,
+                Verdict::Corrupt => return Some(Err(word)),
+            },
+            Some(_) => return None,
+        };
+        let mine = if died { DIED | tag.bits() } else { tag.bits() };
+        // Acquire meets the Release of the last release; of a dead holder everything is visible with its verdict.
+        self.word
+            .compare_exchange(word, mine, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+            .then_some(Ok(died))
+    }
+
+    /// Whether somebody holds it now, the dead included. A load.
+    #[must_use]
+    pub fn locked(&self) -> bool {
+        Tag::from_bits(self.word.load(Ordering::Relaxed)).is_some()
+    }
+}
+
+/// The lock is held as long as this lives. Dropping it releases the lock: a store, and a system call only if
+/// somebody sleeps.
+#[must_use = "the lock is released at once if the guard is dropped"]
+#[derive(Debug)]
+pub struct LockGuard<'a> {
+    lock: &'a Lock,
+    me: Member<'a>,
+    tag: Tag,
+    died: bool,
+}
+
+impl LockGuard<'_> {
+    /// Whether a holder died with this lock and nobody has marked it consistent since.
+    #[must_use]
+    pub fn owner_died(&self) -> bool {
+        self.died
+    }
+
+    /// Says that what the lock protects is in order again: later acquires succeed plainly.
+    pub fn mark_consistent(&mut self) {
+        self.died = false;
+    }
+}
+
+impl Drop for LockGuard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        // Relaxed: nobody but the holder changes the word.
+        let word = self.lock.word.load(Ordering::Relaxed);
+        let free = if self.died { DIED } else { 0 };
+        if word & Tag::MASK == self.tag.bits() && self.me.current_tag() == Some(self.tag) {
+            // Release meets the Acquire of the next holder.
+            self.lock.word.store(free, Ordering::Release);
+            self.lock.event.notify_one(self.me);
+        } else {
+            self.drop_strange();
+        }
+    }
+}
+
+impl LockGuard<'_> {
+    /// The word is not as this guard wrote it, or this process is not the one that acquired.
+    #[cold]
+    fn drop_strange(&self) {
+        if self.me.current_tag() == Some(self.tag) {
+            // The next call reports it.
+            self.lock.word.store(DAMAGED, Ordering::Release);
+        }
+        // Else: inherited over fork. The parent holds the lock and releases it.
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::region::Membership;
+
+    #[test]
+    fn a_held_lock_is_not_given_out() {
+        let seat = Membership::private();
+        let me = seat.member();
+        let lock = Lock::new();
+        let guard = lock.acquire(me).unwrap();
+        assert!(matches!(lock.try_acquire(me), Err(AcquireError::WouldBlock)));
+        let soon = Deadline::after(core::time::Duration::from_millis(5));
+        assert!(matches!(lock.acquire_until(me, soon), Err(AcquireError::TimedOut)));
+        drop(guard);
+        assert!(lock.acquire_until(me, Deadline::NOW).is_ok());
+    }
+
+    #[test]
+    fn garbage_is_an_error_and_stays_one() {
+        let seat = Membership::private();
+        let me = seat.member();
+        for word in [DAMAGED, 5 << 12, DIED | DAMAGED] {
+            let lock = Lock { word: AtomicU32::new(word), event: Eventcount::new() };
+            assert!(matches!(lock.acquire(me), Err(AcquireError::Corrupt { .. })), "{word:#x}");
+        }
+    }
+
+    #[test]
+    fn a_guard_that_finds_damage_reports_it_to_the_next() {
+        let seat = Membership::private();
+        let me = seat.member();
+        let lock = Lock::new();
+        let guard = lock.acquire(me).unwrap();
+        lock.word.store(12345, Ordering::Relaxed);
+        drop(guard);
+        assert!(matches!(lock.acquire(me), Err(AcquireError::Corrupt { .. })));
+    }
+
+    #[test]
+    fn the_dead_leave_a_mark_until_it_is_cleared() {
+        let seat = Membership::private();
+        let me = seat.member();
+        // In private memory any tag but the own is that of a parent from before a fork.
+        let lock = Lock { word: AtomicU32::new(1 << 12 | 2), event: Eventcount::new() };
+        let guard = lock.acquire(me).unwrap_err().into_guard().unwrap();
+        assert!(guard.owner_died());
+        drop(guard);
+        let mut guard = lock.acquire(me).unwrap_err().into_guard().unwrap();
+        guard.mark_consistent();
+        drop(guard);
+        assert!(lock.acquire(me).is_ok());
+    }
+}

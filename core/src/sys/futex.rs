@@ -1,0 +1,43 @@
+//! Sleeping on a word of memory until somebody wakes its sleepers.
+
+use super::Deadline;
+use super::atomic::AtomicU32;
+
+/// Who may sleep on a word: the processes that share its memory, or the threads of one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Scope {
+    /// Memory that several processes map.
+    Shared = 1,
+    /// Memory of one process alone; the kernel finds its sleepers faster.
+    Private = 2,
+}
+
+/// Sleeps while `word` holds `expected`, until woken or until `deadline`. Returns early for any reason or none:
+/// the caller looks again. One system call.
+pub fn wait(scope: Scope, word: &AtomicU32, expected: u32, deadline: Deadline) {
+    #[cfg(loom)]
+    {
+        let _ = (scope, deadline);
+        super::model::futex_wait(word, expected);
+    }
+    #[cfg(not(loom))]
+    match scope {
+        Scope::Shared => super::linux::futex_wait(word, expected, deadline),
+        Scope::Private => super::private::futex_wait(word, expected, deadline),
+    }
+}
+
+/// Wakes at most `most` of those who sleep on `word`; says how many it woke. One system call.
+pub fn wake(scope: Scope, word: &AtomicU32, most: u32) -> usize {
+    #[cfg(loom)]
+    {
+        let _ = scope;
+        super::model::futex_wake(word, most)
+    }
+    #[cfg(not(loom))]
+    match scope {
+        Scope::Shared => super::linux::futex_wake(word, most),
+        Scope::Private => super::private::futex_wake(word, most),
+    }
+}

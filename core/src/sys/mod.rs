@@ -1,0 +1,46 @@
+//! The outside world: the only room that makes system calls or knows which machine it runs on.
+//!
+//! Three backends stand behind one set of names:
+//!
+//! | backend | memory | sleeping |
+//! |---|---|---|
+//! | `linux` | shared between processes | shared futexes |
+//! | `private` | of one process | private futexes; `atomic-wait` where no deadline is set |
+//! | `model` | loom's | a table inside the model, with deaths on demand |
+//!
+//! Which of the first two serves an object is decided by its region ([`Scope`]); the third replaces both when
+//! the crate is built with `--cfg loom`.
+
+pub mod atomic;
+pub mod cell;
+mod clock;
+mod fence;
+pub mod futex;
+#[cfg(not(loom))]
+mod linux;
+#[cfg(not(loom))]
+pub mod liveness;
+#[cfg(loom)]
+pub mod model;
+#[cfg(not(loom))]
+mod private;
+pub mod spin;
+
+pub use clock::{Deadline, coarse_nanos, nanos};
+pub use fence::{Fences, register_fences};
+pub use futex::Scope;
+
+/// Keeps its content off the cache lines of its neighbours, the adjacent line that processors fetch along with
+/// it included.
+#[derive(Debug, Default)]
+#[repr(C, align(128))]
+pub struct Padded<T>(pub T);
+
+impl<T> core::ops::Deref for Padded<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}

@@ -1,0 +1,81 @@
+//! Looking again for a while before sleeping, since a wake across processors costs tens of microseconds and a
+//! cache line a fraction of one.
+//!
+//! The patience adapts: it grows while spinning finds what it waits for and shrinks while it does not. Where the
+//! process may run on one processor only, nothing can change while it spins, so it does not.
+
+#[cfg(not(loom))]
+use core::sync::atomic::{AtomicU32, Ordering};
+
+/// Looks at most: with the pause in between about 40 µs, the price of a wake across processors.
+#[cfg(not(loom))]
+const MOST: u32 = 2000;
+/// Looks at least, where more than one processor is allowed.
+#[cfg(not(loom))]
+const LEAST: u32 = 64;
+/// How many waits pass between two questions which processors are allowed.
+#[cfg(not(loom))]
+const REFRESH: u32 = 256;
+
+/// How patient the spinners of this process are; one for all of them.
+#[derive(Debug)]
+pub struct Patience {
+    #[cfg(not(loom))]
+    looks: AtomicU32,
+    #[cfg(not(loom))]
+    uses: AtomicU32,
+    #[cfg(not(loom))]
+    cpus: AtomicU32,
+}
+
+impl Patience {
+    /// As patient as a newcomer.
+    #[must_use]
+    pub const fn new() -> Self {
+        #[cfg(not(loom))]
+        return Self {
+            looks: AtomicU32::new(MOST / 4),
+            uses: AtomicU32::new(0),
+            cpus: AtomicU32::new(0),
+        };
+        #[cfg(loom)]
+        return Self {};
+    }
+
+    /// Calls `look` until it finds something or the patience ends.
+    #[inline]
+    pub fn spin<R>(&self, mut look: impl FnMut() -> Option<R>) -> Option<R> {
+        #[cfg(loom)]
+        return look();
+        #[cfg(not(loom))]
+        {
+            // Relaxed throughout: these are estimates, and nothing is published by them.
+            let uses = self.uses.fetch_add(1, Ordering::Relaxed);
+            if uses % REFRESH == 0 {
+                self.cpus.store(super::linux::allowed_cpus(), Ordering::Relaxed);
+            }
+            if self.cpus.load(Ordering::Relaxed) == 1 {
+                return look();
+            }
+            let looks = self.looks.load(Ordering::Relaxed);
+            for turn in 0..looks {
+                if let Some(found) = look() {
+                    if turn > looks / 2 {
+                        let more = (looks + looks / 4).min(MOST);
+                        self.looks.store(more, Ordering::Relaxed);
+                    }
+                    return Some(found);
+                }
+                core::hint::spin_loop();
+            }
+            self.looks.store((looks - looks / 8).max(LEAST), Ordering::Relaxed);
+            None
+        }
+    }
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self::new()
+    }
+}

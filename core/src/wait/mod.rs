@@ -1,0 +1,253 @@
+//! The eventcount: how anything in this crate ever sleeps.
+//!
+//! One word: `epoch 30 | FENCED 1 | WAITING 1`. What a sleeper waits for lies elsewhere, readable by all; the
+//! eventcount only says that somebody may be asleep.
+//!
+//! ```text
+//! sleeper                                   notifier
+//! 1 set WAITING, remember the word          1 publish
+//! 2 heavy fence (then set FENCED)           2 light fence
+//! 3 look again: there? done                 3 WAITING clear? done, without a write
+//! 4 sleep while the word is as remembered   4 wake one; if that woke somebody, done
+//! 5 look again, from the start              5 nobody: move to the next epoch, bits clear; then wake all
+//! ```
+//!
+//! - The fences make one see the other: a sleeper that missed the publication has its bit seen.
+//! - Step 5 in this order only. Clearing the bit without a new epoch would let a sleeper between 3 and 4 go to sleep
+//!   with nobody to know of it; with the new epoch its sleep is refused.
+//! - FENCED saves the fence of those who come to sleep later in the same epoch.
+//! - Nobody gets stuck: a notifier may die or be stopped between any two steps, and so may the one it woke. So every
+//!   sleep between processes ends by itself after a slice, and the sleeper looks again, with the question whether
+//!   an owner that blocks it is dead. One sentry for each eventcount slices shortly, all others long, so that a
+//!   thousand sleepers cost little; the sentry's name lies in a table of the region, and an eventcount that finds
+//!   its place there taken by another does without: its sleepers all slice shortly.
+//! - Nothing counts sleepers: a dead one would stay counted. A bit that is set too often costs one system call.
+//!
+//! The eventcount is Dmitry Vyukov's idea; waking with an epoch and the bits is this crate's.
+
+use core::time::Duration;
+
+use crate::region::{Member, Tag};
+use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sys::{Deadline, Fences, Scope, futex};
+
+const WAITING: u32 = 1;
+const FENCED: u32 = 2;
+const EPOCH: u32 = 4;
+
+/// The sentry looks again after this, at first; later after up to [`SENTRY_SLICE`].
+const FIRST_SLICE: Duration = Duration::from_millis(1);
+const SENTRY_SLICE: Duration = Duration::from_millis(20);
+/// All others look again after this: the longest that anybody sleeps beside something that died in its sentry's hands.
+const SLICE: Duration = Duration::from_millis(250);
+/// Where the kernel refuses the fence, a wake may be missed: look again after this.
+const UNFENCED_SLICE: Duration = Duration::from_millis(1);
+
+/// A place to sleep at, in shared memory. All zero is a valid one at which nobody waits.
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct Eventcount(AtomicU32);
+
+impl Default for Eventcount {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Eventcount {
+    /// Nobody waits.
+    #[cfg(not(loom))]
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// Nobody waits.
+    #[cfg(loom)]
+    #[must_use]
+    pub fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// Call it after something was published that one sleeper can take. No system call and no write while nobody waits.
+    #[inline]
+    pub fn notify_one(&self, me: Member<'_>) {
+        if self.somebody_waits(me) {
+            self.wake_one(me.scope());
+        }
+    }
+
+    /// Call it after something was published that concerns every sleeper. No system call and no write while nobody waits.
+    #[inline]
+    pub fn notify_all(&self, me: Member<'_>) {
+        if self.somebody_waits(me) {
+            self.wake_all(me.scope());
+        }
+    }
+
+    #[inline]
+    fn somebody_waits(&self, me: Member<'_>) -> bool {
+        me.fences().light();
+        // Relaxed: ordered after the publication by the fence, which meets the sleeper's in `announce`.
+        self.0.load(Ordering::Relaxed) & WAITING != 0
+    }
+
+    #[cold]
+    fn wake_one(&self, scope: Scope) {
+        if futex::wake(scope, &self.0, 1) == 0 {
+            self.wake_all(scope);
+        }
+    }
+
+    #[cold]
+    fn wake_all(&self, scope: Scope) {
+        let mut word = self.0.load(Ordering::Relaxed);
+        while word & WAITING != 0 {
+            let next = (word & !(WAITING | FENCED)).wrapping_add(EPOCH);
+            // Release and Acquire: a sleeper that finds the new epoch finds what was published before it. Failure:
+            // FENCED was set meanwhile, or somebody else moved the epoch and wakes.
+            match self.0.compare_exchange(word, next, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => {
+                    futex::wake(scope, &self.0, u32::MAX);
+                    return;
+                }
+                Err(now) if (now ^ word) & !(WAITING | FENCED) == 0 => word = now,
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Waits until `look` finds something; `None` when the deadline has passed and a last look found nothing.
+    ///
+    /// `look` is the whole attempt, repairs included. Its argument says whether it should ask the kernel about an
+    /// owner that blocks it: `false` while spinning, `true` before sleeping. A deadline that is past looks once.
+    ///
+    /// No system call while spinning finds it; each sleep costs two or three.
+    #[inline]
+    pub fn wait<R>(
+        &self,
+        me: Member<'_>,
+        deadline: Deadline,
+        mut look: impl FnMut(bool) -> Option<R>,
+    ) -> Option<R> {
+        if deadline == Deadline::NOW {
+            return look(me.may_ask());
+        }
+        if let Some(found) = me.patience().spin(|| look(false)) {
+            return Some(found);
+        }
+        self.sleep(me, deadline, &mut look)
+    }
+
+    #[cold]
+    fn sleep<R>(
+        &self,
+        me: Member<'_>,
+        deadline: Deadline,
+        look: &mut dyn FnMut(bool) -> Option<R>,
+    ) -> Option<R> {
+        let mut watch = Watch::new(self, me);
+        loop {
+            let (word, fenced) = self.announce(me.fences());
+            if let Some(found) = look(true) {
+                return Some(found);
+            }
+            if deadline.is_past() {
+                return None;
+            }
+            let until = match me.scope() {
+                // Threads of one process die together: a wake is never lost halfway.
+                Scope::Private if fenced => deadline,
+                _ if !fenced => deadline.sliced(UNFENCED_SLICE),
+                _ => deadline.sliced(watch.slice()),
+            };
+            futex::wait(me.scope(), &self.0, word, until);
+            if let Some(found) = look(false) {
+                return Some(found);
+            }
+        }
+    }
+
+    /// Says that somebody is about to sleep. Returns the word to sleep on, and whether the fence was executed.
+    fn announce(&self, fences: Fences) -> (u32, bool) {
+        // Relaxed: the fence below orders it before the next look.
+        let before = self.0.fetch_or(WAITING, Ordering::Relaxed);
+        let word = before | WAITING;
+        if before & FENCED != 0 {
+            // Somebody has executed the barrier for all in this epoch after WAITING was set. What it made visible
+            // this thread must see too: Acquire meets the Release below.
+            crate::sys::atomic::fence(Ordering::SeqCst);
+            return (word, true);
+        }
+        if !fences.heavy() {
+            return (word, false);
+        }
+        // Release: see above. Failure: the word has moved, and the sleep will be refused.
+        match self.0.compare_exchange(word, word | FENCED, Ordering::Release, Ordering::Relaxed) {
+            Ok(_) => (word | FENCED, true),
+            Err(_) => (word, true),
+        }
+    }
+}
+
+/// A sleeper's turn as the sentry of its eventcount: `key 34 | tag 30` in a table of the region.
+struct Watch<'r> {
+    place: Option<&'r AtomicU64>,
+    mine: u64,
+    me: Member<'r>,
+    short: Duration,
+}
+
+impl<'r> Watch<'r> {
+    fn new(event: &Eventcount, me: Member<'r>) -> Self {
+        let tag = me.current_tag().map_or(0, |tag| u64::from(tag.bits()));
+        // Processes map a region at different addresses, but its pages stay in order: the offset from the table is
+        // the same for all.
+        let table = me.sentries();
+        let offset = (core::ptr::from_ref(event) as usize).wrapping_sub(table.as_ptr() as usize);
+        let key = (offset as u64 >> 2) & ((1 << 34) - 1);
+        let place = (!table.is_empty() && tag != 0).then(|| {
+            &table[(key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize % table.len()]
+        });
+        Self { place, mine: key << 30 | tag, me, short: FIRST_SLICE }
+    }
+
+    /// How long to sleep now.
+    fn slice(&mut self) -> Duration {
+        if !self.keep_watch() {
+            return SLICE;
+        }
+        let slice = self.short;
+        self.short = (slice * 2).min(SENTRY_SLICE);
+        slice
+    }
+
+    /// Whether this sleeper has to be the one that looks often.
+    fn keep_watch(&self) -> bool {
+        let Some(place) = self.place else { return true };
+        // Relaxed throughout: the table saves work, and nothing is published by it.
+        let now = place.load(Ordering::Relaxed);
+        if now == self.mine {
+            // This process keeps watch: this thread, or another that looks as often.
+            return true;
+        }
+        let free = now == 0
+            || Tag::from_bits(now as u32 & Tag::MASK)
+                .is_none_or(|tag| self.me.verdict(tag) != crate::region::Verdict::Alive);
+        if free {
+            return place
+                .compare_exchange(now, self.mine, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        }
+        // Somebody keeps watch: over this eventcount, or over another with the same place.
+        now >> 30 != self.mine >> 30
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            let _ = place.compare_exchange(self.mine, 0, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+}
