@@ -1,1 +1,19 @@
-//! Queues in shared memory.
+//! Queues of plain data in shared memory.
+//!
+//! - [`SlotQueue`]: many producers, many consumers.
+//! - [`SpscRing`]: one of each; faster, and an item whose reader dies is seen again.
+
+mod error;
+mod slot;
+mod spsc;
+
+pub use error::{PopError, PushError, QueueError, RoleError};
+pub use slot::{Claim, SlotQueue};
+pub use spsc::{Consumer, Producer, SpscRing};
+
+/// Queues on the heap for the model checker.
+#[cfg(loom)]
+pub mod model {
+    pub use super::slot::Heap as SlotHeap;
+    pub use super::spsc::Heap as SpscHeap;
+}

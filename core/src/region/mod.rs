@@ -11,6 +11,8 @@ mod header;
 mod member;
 mod participants;
 mod tag;
+#[cfg(all(test, not(loom)))]
+pub(crate) mod testing;
 #[cfg(not(loom))]
 mod view;
 #[cfg(all(feature = "std", not(loom)))]
@@ -27,51 +29,9 @@ pub use view::{Fixed, Memory, MemoryFull, Options, Region, RegionError, Shareabl
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use core::ptr::NonNull;
-    use std::alloc::{Layout, alloc_zeroed, dealloc};
-
+    use super::testing::Bytes;
     use super::*;
     use crate::sys::atomic::AtomicU32;
-
-    struct Bytes(NonNull<u8>, usize);
-
-    impl Bytes {
-        fn new(length: usize) -> Self {
-            let layout = Layout::from_size_align(length, 4096).unwrap();
-            // SAFETY: the layout has a size.
-            Self(NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap(), length)
-        }
-
-        fn word(&self, offset: usize) -> &AtomicU32 {
-            assert!(offset + 4 <= self.1);
-            // SAFETY: in bounds, and aligned by the caller.
-            unsafe { self.0.add(offset).cast().as_ref() }
-        }
-
-        fn create(&self) -> Result<Region<'_>, RegionError> {
-            // SAFETY: the memory is this test's own, zeroed, and lives as long as the region.
-            unsafe {
-                Region::create(
-                    self.0,
-                    self.1 as u64,
-                    Options { id: 7, ..Options::default() },
-                    &Fixed,
-                )
-            }
-        }
-
-        fn attach(&self, length: usize) -> Result<Region<'_>, RegionError> {
-            // SAFETY: as above.
-            unsafe { Region::attach(self.0, length as u64, &Fixed) }
-        }
-    }
-
-    impl Drop for Bytes {
-        fn drop(&mut self) {
-            // SAFETY: allocated with this layout.
-            unsafe { dealloc(self.0.as_ptr(), Layout::from_size_align(self.1, 4096).unwrap()) }
-        }
-    }
 
     #[test]
     fn what_was_created_can_be_attached_to() {

@@ -92,6 +92,14 @@ impl Eventcount {
         self.0.load(Ordering::Relaxed) & WAITING != 0
     }
 
+    /// Whether somebody may be asleep. Without a fence: true is a reason to look closer, false says nothing about
+    /// who comes next.
+    #[inline]
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & WAITING != 0
+    }
+
     #[cold]
     fn wake_one(&self, scope: Scope) {
         if futex::wake(scope, &self.0, 1) == 0 {

@@ -1,0 +1,256 @@
+//! The slot queue in one process: its deaths are declared.
+
+use super::*;
+use crate::region::testing::Bytes;
+use crate::region::{Membership, Region};
+use core::time::Duration;
+use std::vec;
+use std::vec::Vec;
+
+const AT: u64 = 1 << 19;
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(20))
+}
+
+/// A process that has made a claim and been killed.
+fn die<'r>(region: &Region<'r>, claim: impl FnOnce(Member<'_>)) -> Membership<'r> {
+    let seat = region.join().unwrap();
+    claim(seat.member());
+    region.participants().declare_dead(seat.member().tag().unwrap());
+    seat
+}
+
+#[test]
+fn every_capacity_is_exact_and_wraps() {
+    for capacity in [1, 2, 3, 4, 5, 7, 8] {
+        for first in [0, TICKET_MASK - 15, TICKET_MASK - 7] {
+            let bytes = Bytes::new(1 << 20);
+            let region = bytes.create().unwrap();
+            let seat = region.join().unwrap();
+            let me = seat.member();
+            let queue = SlotQueue::<u32>::create_at(&region, AT, capacity, first).unwrap();
+            for round in 0..40 {
+                assert_eq!(queue.try_pop(me), Err(PopError::Empty));
+                for item in 0..capacity as u32 {
+                    assert!(!queue.is_full());
+                    queue.try_push(me, round + item).unwrap();
+                    assert_eq!(queue.len(), item as usize + 1);
+                }
+                assert_eq!(queue.try_push(me, 9), Err(PushError::Full), "{capacity} {first}");
+                for item in 0..capacity as u32 {
+                    assert_eq!(queue.try_pop(me), Ok(round + item));
+                }
+                assert!(queue.is_empty());
+            }
+        }
+    }
+}
+
+#[test]
+fn batches_are_in_order_and_take_what_fits() {
+    let bytes = Bytes::new(1 << 20);
+    let region = bytes.create().unwrap();
+    let seat = region.join().unwrap();
+    let me = seat.member();
+    let queue = SlotQueue::<u32>::create_at(&region, AT, 6, TICKET_MASK - 3).unwrap();
+    for _ in 0..10 {
+        assert_eq!(queue.push_many(me, Deadline::NOW, &[1, 2, 3, 4]), Ok(4));
+        assert_eq!(queue.push_many(me, Deadline::NOW, &[5, 6, 7, 8]), Ok(2));
+        let mut room = [0; 5];
+        assert_eq!(queue.pop_many(me, Deadline::NOW, &mut room), Ok(5));
+        assert_eq!(room, [1, 2, 3, 4, 5]);
+        assert_eq!(queue.pop_many(me, Deadline::NOW, &mut room), Ok(1));
+        assert_eq!(room[0], 6);
+    }
+}
+
+#[test]
+fn what_the_dead_had_claimed_is_freed_by_whom_it_blocks() {
+    let bytes = Bytes::new(1 << 20);
+    let region = bytes.create().unwrap();
+    let seat = region.join().unwrap();
+    let me = seat.member();
+    let queue = SlotQueue::<u32>::create(&region, AT, 4).unwrap();
+    // A dead producer between two items, and a dead batch.
+    queue.push(me, 1).unwrap();
+    die(&region, |me| core::mem::forget(queue.start_push(me, Deadline::NOW).unwrap()));
+    queue.push(me, 2).unwrap();
+    die(&region, |me| {
+        let _ = queue.attempt_push(me, 1, false).unwrap();
+    });
+    assert_eq!(queue.pop_until(me, soon()), Ok(1));
+    assert_eq!(queue.pop_until(me, soon()), Ok(2));
+    die(&region, |me| {
+        let _ = queue.attempt_push(me, 3, false).unwrap();
+    });
+    queue.push_until(me, soon(), 3).unwrap();
+    assert_eq!(queue.pop_until(me, soon()), Ok(3));
+    // A dead consumer takes its item along, and blocks nobody.
+    for item in 0..4 {
+        queue.push_until(me, soon(), item).unwrap();
+    }
+    die(&region, |me| {
+        let _ = queue.attempt_pop(me, 2, false).unwrap();
+    });
+    queue.push_until(me, soon(), 4).unwrap();
+    assert_eq!(queue.pop_until(me, soon()), Ok(2));
+    queue.push_until(me, soon(), 5).unwrap();
+    let rest: Vec<_> = (0..3).map(|_| queue.pop_until(me, soon()).unwrap()).collect();
+    assert_eq!(rest, [3, 4, 5]);
+    assert_eq!(queue.try_pop(me), Err(PopError::Empty));
+}
+
+#[test]
+fn producers_that_die_in_a_row_never_block_a_queue_without_consumers() {
+    let bytes = Bytes::new(1 << 20);
+    let region = bytes.create().unwrap();
+    let seat = region.join().unwrap();
+    let me = seat.member();
+    let queue = SlotQueue::<u32>::create(&region, AT, 2).unwrap();
+    for _ in 0..20 {
+        die(&region, |me| {
+            let _ = queue.attempt_push(me, 1, true);
+        });
+    }
+    queue.push_until(me, soon(), 7).unwrap();
+    assert_eq!(queue.pop_until(me, soon()), Ok(7));
+    assert_eq!(queue.try_pop(me), Err(PopError::Empty));
+}
+
+#[test]
+fn a_living_claimer_is_waited_for() {
+    let bytes = Bytes::new(1 << 20);
+    let region = bytes.create().unwrap();
+    let (one, other) = (region.join().unwrap(), region.join().unwrap());
+    let queue = SlotQueue::<u32>::create(&region, AT, 1).unwrap();
+    let claim = queue.start_push(one.member(), Deadline::NOW).unwrap();
+    let soon = Deadline::after(Duration::from_millis(30));
+    assert_eq!(queue.try_pop(other.member()), Err(PopError::Busy));
+    assert_eq!(queue.pop_until(other.member(), soon), Err(PopError::TimedOut));
+    // SAFETY: the claim is this test's.
+    unsafe { queue.item(&claim).write(5) };
+    queue.finish_push(one.member(), claim);
+    assert_eq!(queue.try_pop(other.member()), Ok(5));
+}
+
+#[test]
+fn a_sweep_leaves_no_name_of_the_dead() {
+    let bytes = Bytes::new(1 << 20);
+    let region = bytes.create().unwrap();
+    let seat = region.join().unwrap();
+    let me = seat.member();
+    let queue = SlotQueue::<u32>::create(&region, AT, 8).unwrap();
+    for item in 0..4 {
+        queue.push(me, item).unwrap();
+    }
+    die(&region, |me| {
+        let _ = queue.attempt_pop(me, 2, false);
+    });
+    die(&region, |me| {
+        let _ = queue.attempt_push(me, 3, false);
+    });
+    queue.sweep(me).unwrap();
+    for slot in queue.slots {
+        let word = slot.word.load(Ordering::Relaxed);
+        assert!(matches!(SlotQueue::<u32>::state(word), FREE | FULL), "{word:#x}");
+    }
+    assert_eq!(queue.try_pop(me), Ok(2));
+    assert_eq!(queue.try_pop(me), Ok(3));
+    assert_eq!(queue.try_pop(me), Err(PopError::Empty));
+    assert!(queue.has_passed(6) && !queue.has_passed(7));
+}
+
+#[test]
+fn closing_ends_pushes_at_once_and_pops_when_drained() {
+    let bytes = Bytes::new(1 << 20);
+    let region = bytes.create().unwrap();
+    let seat = region.join().unwrap();
+    let me = seat.member();
+    let queue = SlotQueue::<u32>::create(&region, AT, 8).unwrap();
+    queue.push(me, 1).unwrap();
+    queue.close(me);
+    assert_eq!(queue.push(me, 2), Err(PushError::Closed));
+    assert_eq!(queue.pop(me), Ok(1));
+    assert_eq!(queue.pop(me), Err(PopError::Closed));
+}
+
+#[test]
+fn garbage_is_an_error() {
+    let bytes = Bytes::new(1 << 20);
+    let region = bytes.create().unwrap();
+    let seat = region.join().unwrap();
+    let me = seat.member();
+    assert!(SlotQueue::<u32>::attach(&region, AT).is_err());
+    let queue = SlotQueue::<u32>::create(&region, AT, 4).unwrap();
+    assert!(SlotQueue::<u64>::attach(&region, AT).is_err());
+    assert!(SlotQueue::<u32>::attach(&region, AT).is_ok());
+    queue.slots[0].word.store(u64::MAX, Ordering::Relaxed);
+    assert_eq!(queue.push(me, 1), Err(PushError::Corrupt));
+    queue.parts.tail.store(Turn::new(1, false, Short::NOBODY).0, Ordering::Relaxed);
+    assert_eq!(queue.pop(me), Err(PopError::Corrupt));
+}
+
+#[test]
+fn threads_pass_all_items_on_and_keep_each_producers_order() {
+    let bytes = Bytes::new(1 << 20);
+    let region = bytes.create().unwrap();
+    let queue = SlotQueue::<u64>::create(&region, AT, 16).unwrap();
+    let each = 30_000u64;
+    let seen: Vec<Vec<u64>> = std::thread::scope(|scope| {
+        for producer in 0..3 {
+            scope.spawn(move || {
+                let seat = region.join().unwrap();
+                let mut item = 0;
+                while item < each {
+                    let batch: Vec<u64> = (item..each.min(item + 1 + producer))
+                        .map(|item| producer << 32 | item)
+                        .collect();
+                    let put = queue.push_many(seat.member(), soon(), &batch).unwrap();
+                    item += put as u64;
+                }
+            });
+        }
+        let takers: Vec<_> = (0..3)
+            .map(|taker| {
+                scope.spawn(move || {
+                    let seat = region.join().unwrap();
+                    let mut seen = vec![];
+                    let mut room = vec![0; 1 + taker];
+                    loop {
+                        match queue.pop_many(seat.member(), soon(), &mut room) {
+                            Ok(count) => seen.extend_from_slice(&room[..count]),
+                            Err(PopError::Closed) => return seen,
+                            Err(error) => panic!("{error}"),
+                        }
+                        if seen.last().is_some_and(|item| item & 0xFFFF_FFFF == u64::MAX) {
+                            return seen;
+                        }
+                    }
+                })
+            })
+            .collect();
+        scope.spawn(move || {
+            let seat = region.join().unwrap();
+            let deadline = soon();
+            while !deadline.is_past()
+                && ahead(Turn(queue.parts.head.load(Ordering::Relaxed)).ticket(), 0) < 3 * each
+            {
+                std::thread::yield_now();
+            }
+            queue.close(seat.member());
+        });
+        takers.into_iter().map(|taker| taker.join().unwrap()).collect()
+    });
+    for taker in &seen {
+        for producer in 0..3 {
+            let own: Vec<u64> =
+                taker.iter().copied().filter(|item| item >> 32 == producer).collect();
+            assert!(own.is_sorted(), "order of producer {producer}");
+        }
+    }
+    let mut all: Vec<u64> = seen.concat();
+    all.sort_unstable();
+    let expected = (0..3).flat_map(|producer| (0..each).map(move |item| producer << 32 | item));
+    assert!(all.iter().copied().eq(expected));
+}
