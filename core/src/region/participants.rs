@@ -19,7 +19,7 @@
 //! Nobody gets stuck: every step is one compare-and-swap, tried for at most two rounds of the table.
 
 use super::tag::{GENERATION_BITS, SHORT_GENERATION_BITS, Short, Tag};
-use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(not(loom))]
 use crate::sys::liveness::{self, Life, Verdict as Kernel};
 
@@ -194,6 +194,8 @@ impl<'r> Participants<'r> {
                     .is_ok()
                     && let Some(tag) = Tag::new(index, generation)
                 {
+                    // Who finds the tag anywhere finds the row behind it. Meets the read-modify-write in `judge`.
+                    fence(Ordering::SeqCst);
                     return Ok(tag);
                 }
             }
@@ -216,7 +218,12 @@ impl<'r> Participants<'r> {
         let Some(row) = self.rows.get(index as usize) else { return Verdict::Corrupt };
         // Acquire meets the Release of `bury`, and of the next life's JOINING: who hears "dead" sees all that the
         // dead had stored.
-        let word = row.claim.load(Ordering::Acquire);
+        let mut word = row.claim.load(Ordering::Acquire);
+        if !same(Claim::read(word).generation) {
+            // Another life has the row, or this is an old value of it: tags travel in relaxed words too, so the
+            // caller may know the tag before it sees the row of its owner. A read-modify-write sees the newest.
+            word = row.claim.fetch_or(0, Ordering::AcqRel);
+        }
         let claim = Claim::read(word);
         if !same(claim.generation) {
             return Verdict::Dead;
@@ -238,6 +245,7 @@ impl<'r> Participants<'r> {
     }
 
     /// The pid behind a tag, while the row still belongs to it.
+    #[cfg(not(loom))]
     pub(crate) fn pid(&self, tag: Tag) -> Option<u32> {
         // Relaxed: for people to read.
         let claim = Claim::read(self.rows.get(tag.index() as usize)?.claim.load(Ordering::Relaxed));
