@@ -8,7 +8,7 @@ mod slot;
 mod spsc;
 
 pub use error::{PopError, PushError, QueueError, RoleError};
-pub use slot::{Claim, SlotQueue};
+pub use slot::{Claim, MOST, SlotQueue};
 pub use spsc::{Consumer, Producer, SpscRing};
 
 /// Queues on the heap for the model checker.

@@ -18,6 +18,8 @@ use crate::sys::{Fences, Scope};
 
 /// How often a failing `try_` asks the kernel about an owner, at most.
 const ASK_EVERY: u64 = 1_000_000;
+/// The pid namespace of this process is not known yet.
+const NOT_ASKED: u64 = u64::MAX;
 /// How often the memory map of an owner is read, at most: the witness of exec.
 #[cfg(not(loom))]
 const READ_MAPS_EVERY: u64 = 500_000_000;
@@ -91,7 +93,7 @@ impl<'r> Membership<'r> {
         }
         Self {
             setting,
-            namespace: AtomicU64::new(0),
+            namespace: AtomicU64::new(NOT_ASKED),
             patience: Patience::new(),
             asked: AtomicU64::new(0),
             #[cfg(not(loom))]
@@ -182,7 +184,7 @@ impl<'r> Member<'r> {
         if self.seat.setting.scope == Scope::Private {
             return Verdict::Dead;
         }
-        let namespace = self.seat.namespace.load(Ordering::Relaxed);
+        let namespace = self.namespace();
         let verdict = self.participants().verdict(owner, namespace);
         if verdict == Verdict::Alive && self.has_lost_its_memory(owner) {
             self.participants().declare_dead(owner);
@@ -200,7 +202,7 @@ impl<'r> Member<'r> {
         if self.seat.setting.scope == Scope::Private {
             return Verdict::Dead;
         }
-        let namespace = self.seat.namespace.load(Ordering::Relaxed);
+        let namespace = self.namespace();
         let verdict = self.participants().verdict_short(owner, namespace);
         if verdict == Verdict::Alive
             && let Some(tag) = self.participants().lengthen(owner)
@@ -210,6 +212,18 @@ impl<'r> Member<'r> {
             return Verdict::Dead;
         }
         verdict
+    }
+
+    /// The pid namespace in which this process counts.
+    fn namespace(self) -> u64 {
+        let known = self.seat.namespace.load(Ordering::Relaxed);
+        #[cfg(not(loom))]
+        if known == NOT_ASKED {
+            let asked = crate::sys::liveness::namespace();
+            self.seat.namespace.store(asked, Ordering::Relaxed);
+            return asked;
+        }
+        known
     }
 
     /// Whether a living process no longer maps the region: it has called exec. Asked twice a second at most.

@@ -118,7 +118,9 @@ fn has_inodes(pidfd: &OwnedFd) -> bool {
     }
 }
 
-fn namespace() -> u64 {
+/// The pid namespace of this process; 0 when not to be learned.
+#[must_use]
+pub fn namespace() -> u64 {
     rustix::fs::stat(c"/proc/self/ns/pid").map_or(0, |stat| stat.st_ino)
 }
 
