@@ -4,6 +4,7 @@
 //! - [`SpscRing`]: one of each; faster, and an item whose reader dies is seen again.
 
 mod error;
+mod line;
 mod slot;
 mod spsc;
 

@@ -36,6 +36,7 @@ use super::error::{PopError, PushError};
 use crate::region::{Member, Short, Verdict};
 use crate::sys::atomic::{AtomicU64, Ordering, fence};
 use crate::sys::cell::ItemCell;
+use crate::sys::spin::Pace;
 use crate::sys::{Deadline, Padded};
 use crate::wait::Eventcount;
 
@@ -770,13 +771,34 @@ impl<'r, T: Pod> SlotQueue<'r, T> {
         if ask {
             return self.attempt_push(me, most, true);
         }
-        let found = self.parts.events.not_full.wait(me, deadline, |ask| {
+        let mut watched = None;
+        // The gate of a capacity that is no power of two lies elsewhere: look at all of it each time.
+        let gated = self.capacity != self.slots.len() as u64;
+        let found = self.parts.events.not_full.wait(me, deadline, Pace::Eager, |ask| {
+            if !ask && !gated && !self.has_changed(&mut watched, &self.parts.tail) {
+                return None;
+            }
             match self.attempt_push(me, most, ask) {
                 Err(PushError::Full | PushError::Busy) => None,
                 answer => Some(answer),
             }
         });
         found.unwrap_or(Err(PushError::TimedOut))
+    }
+
+    /// Whether the slot at this ticket word has changed since the last look: while it stays as it is, nothing can be done
+    /// here, and looking at more would take cache lines from those who work.
+    #[inline]
+    fn has_changed(&self, watched: &mut Option<(u64, u64)>, turn: &AtomicU64) -> bool {
+        if let Some((ticket, seen)) = *watched {
+            // Relaxed: only whether to look closer.
+            if self.slot(ticket).word.load(Ordering::Relaxed) == seen {
+                return false;
+            }
+        }
+        let ticket = Turn(turn.load(Ordering::Relaxed)).ticket();
+        *watched = Some((ticket, self.slot(ticket).word.load(Ordering::Relaxed)));
+        true
     }
 
     #[inline]
@@ -792,7 +814,11 @@ impl<'r, T: Pod> SlotQueue<'r, T> {
             Err(PopError::Busy | PopError::Empty) if !ask => {}
             answer => return answer,
         }
-        let found = self.parts.events.not_empty.wait(me, deadline, |ask| {
+        let mut watched = None;
+        let found = self.parts.events.not_empty.wait(me, deadline, Pace::Eager, |ask| {
+            if !ask && !self.has_changed(&mut watched, &self.parts.head) {
+                return None;
+            }
             match self.attempt_pop(me, most, ask) {
                 Err(PopError::Empty | PopError::Busy) => None,
                 answer => Some(answer),

@@ -25,6 +25,7 @@ use core::fmt;
 use crate::region::{JoinError, Member, Tag, Verdict};
 use crate::sys::Deadline;
 use crate::sys::atomic::{AtomicU32, Ordering};
+use crate::sys::spin::Pace;
 use crate::wait::Eventcount;
 
 const DIED: u32 = 1 << 31;
@@ -230,7 +231,7 @@ impl Lock {
 
     #[cold]
     fn contend<'a>(&'a self, me: Member<'a>, tag: Tag, deadline: Deadline) -> Acquired<'a> {
-        let taken = self.event.wait(me, deadline, |ask| self.attempt(me, tag, ask));
+        let taken = self.event.wait(me, deadline, Pace::Polite, |ask| self.attempt(me, tag, ask));
         match taken {
             Some(Ok(died)) => {
                 let guard = LockGuard { lock: self, me, tag, died };

@@ -17,6 +17,20 @@ const LEAST: u32 = 64;
 #[cfg(not(loom))]
 const REFRESH: u32 = 256;
 
+/// The longest pause of a polite spinner, in hints to the processor: about a microsecond.
+#[cfg(not(loom))]
+const LONGEST_PAUSE: u32 = 64;
+
+/// How often a spinner looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// All the time, to see at once what another processor is about to publish.
+    Eager,
+    /// Less and less often: each look takes the cache line from the one who works with it. For locks, where the other
+    /// gets the more done the less it is disturbed.
+    Polite,
+}
+
 /// How patient the spinners of this process are; one for all of them.
 #[derive(Debug)]
 pub struct Patience {
@@ -44,9 +58,12 @@ impl Patience {
 
     /// Calls `look` until it finds something or the patience ends.
     #[inline]
-    pub fn spin<R>(&self, mut look: impl FnMut() -> Option<R>) -> Option<R> {
+    pub fn spin<R>(&self, pace: Pace, mut look: impl FnMut() -> Option<R>) -> Option<R> {
         #[cfg(loom)]
-        return look();
+        {
+            let _ = pace;
+            return look();
+        }
         #[cfg(not(loom))]
         {
             // Relaxed throughout: these are estimates, and nothing is published by them.
@@ -58,7 +75,8 @@ impl Patience {
                 return look();
             }
             let looks = self.looks.load(Ordering::Relaxed);
-            for turn in 0..looks {
+            let (mut turn, mut pause) = (0, 1);
+            while turn < looks {
                 if let Some(found) = look() {
                     if turn > looks / 2 {
                         let more = (looks + looks / 4).min(MOST);
@@ -66,7 +84,13 @@ impl Patience {
                     }
                     return Some(found);
                 }
-                core::hint::spin_loop();
+                for _ in 0..pause {
+                    core::hint::spin_loop();
+                }
+                turn += pause;
+                if pace == Pace::Polite {
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
             }
             self.looks.store((looks - looks / 8).max(LEAST), Ordering::Relaxed);
             None

@@ -29,6 +29,7 @@ use core::time::Duration;
 
 use crate::region::{Member, Tag};
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sys::spin::Pace;
 use crate::sys::{Deadline, Fences, Scope, futex};
 
 const WAITING: u32 = 1;
@@ -128,7 +129,8 @@ impl Eventcount {
     /// Waits until `look` finds something; `None` when the deadline has passed and a last look found nothing.
     ///
     /// `look` is the whole attempt, repairs included. Its argument says whether it should ask the kernel about an
-    /// owner that blocks it: `false` while spinning, `true` before sleeping. A deadline that is past looks once.
+    /// owner that blocks it: `false` while spinning, `true` before sleeping. A deadline that is past looks once. `pace`
+    /// says how often it looks while it spins.
     ///
     /// No system call while spinning finds it; each sleep costs two or three.
     #[inline]
@@ -136,12 +138,13 @@ impl Eventcount {
         &self,
         me: Member<'_>,
         deadline: Deadline,
+        pace: Pace,
         mut look: impl FnMut(bool) -> Option<R>,
     ) -> Option<R> {
         if deadline == Deadline::NOW {
             return look(me.may_ask());
         }
-        if let Some(found) = me.patience().spin(|| look(false)) {
+        if let Some(found) = me.patience().spin(pace, || look(false)) {
             return Some(found);
         }
         self.sleep(me, deadline, &mut look)

@@ -7,6 +7,7 @@ use procession_core::region::Member;
 use procession_core::sys::Deadline;
 use procession_core::sys::atomic::{AtomicU32, Ordering};
 use procession_core::sys::model::{self, Mutation, Sleeps};
+use procession_core::sys::spin::Pace;
 use procession_core::wait::Eventcount;
 
 use crate::world::{Process, explore};
@@ -125,7 +126,7 @@ fn all_are_woken() {
             .map(|_| {
                 let (open, process) = (Arc::clone(&open), Process::new());
                 thread::spawn(move || {
-                    open.1.wait(process.me(), Deadline::NEVER, |_| {
+                    open.1.wait(process.me(), Deadline::NEVER, Pace::Eager, |_| {
                         (open.0.load(Ordering::Acquire) == 1).then_some(())
                     });
                 })
