@@ -58,6 +58,8 @@ pub struct Membership<'r> {
     asked: AtomicU64,
     #[cfg(not(loom))]
     read_maps: AtomicU64,
+    #[cfg(not(loom))]
+    hints: super::block::Hints,
     #[cfg(all(feature = "std", not(loom)))]
     tag: &'static AtomicU32,
     #[cfg(not(all(feature = "std", not(loom))))]
@@ -98,6 +100,8 @@ impl<'r> Membership<'r> {
             asked: AtomicU64::new(0),
             #[cfg(not(loom))]
             read_maps: AtomicU64::new(0),
+            #[cfg(not(loom))]
+            hints: super::block::Hints::default(),
             #[cfg(all(feature = "std", not(loom)))]
             tag: super::wiped::word(),
             #[cfg(not(all(feature = "std", not(loom))))]
@@ -269,6 +273,12 @@ impl<'r> Member<'r> {
     #[must_use]
     pub fn fences(self) -> Fences {
         self.seat.setting.fences
+    }
+
+    /// Where this process found blocks last.
+    #[cfg(not(loom))]
+    pub(in crate::region) fn hints(self) -> &'r super::block::Hints {
+        &self.seat.hints
     }
 
     pub(crate) fn patience(self) -> &'r Patience {

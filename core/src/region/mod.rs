@@ -7,6 +7,8 @@
 //! A process takes part through a [`Membership`]; its [`Member`] goes into every call that claims something.
 
 #[cfg(not(loom))]
+mod block;
+#[cfg(not(loom))]
 mod header;
 mod member;
 mod participants;
@@ -18,6 +20,11 @@ mod view;
 #[cfg(all(feature = "std", not(loom)))]
 mod wiped;
 
+#[cfg(not(loom))]
+pub use block::{
+    AllocError, Block, CLASS_SIZES, CLASSES, HandleError, Kind, Object, QUEUE_ALIGN, Room, Swept,
+    Usage,
+};
 #[cfg(not(loom))]
 pub use header::{CHUNK, LARGEST, VERSION};
 pub use member::{Member, Membership, Setting, Sweep};
