@@ -1,1 +1,16 @@
-//! Memory, processes and channels of procession on Linux.
+//! Memory, processes and channels of procession on Linux: everything that needs std, files or other processes.
+//!
+//! ```text
+//! memory    the arena of a process tree, and handles to what lies in it
+//! sync      Lock, as a handle that travels
+//! value     Value and Array, as handles that travel
+//! channel   Queue
+//! process   starting processes, and what becomes of them
+//! ```
+
+pub mod channel;
+mod error;
+pub mod memory;
+pub mod sync;
+
+pub use error::{Error, Result};

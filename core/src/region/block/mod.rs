@@ -281,7 +281,7 @@ impl Region<'_> {
     /// # let me = seat.member();
     /// const COUNTER: Kind = Kind::new(1).unwrap();
     /// let object = region.allocate_object(me, COUNTER, 8).unwrap();
-    /// region.share(me, object).unwrap();
+    /// region.share(object).unwrap();
     /// // In any process, by the three numbers:
     /// let room = region.resolve(object.offset, COUNTER, object.generation, 8).unwrap();
     /// assert!(room.capacity >= 8);
@@ -314,22 +314,23 @@ impl Region<'_> {
     }
 
     /// Lets an object go: from now on it is nobody's own and lives as long as the region, or until it is
-    /// [destroyed](Self::destroy). Do this before a handle leaves the process.
+    /// [destroyed](Self::destroy). Do this before a handle leaves the process; doing it twice is fine. A forked child
+    /// may do it for an object of its parent's.
     ///
     /// # Errors
-    /// `NotYours` unless it is in the hand of this process; `NotABlock`, `OtherKind`, `Gone` for a wrong handle.
-    pub fn share(&self, me: Member<'_>, object: Object) -> Result<(), HandleError> {
-        let (place, word) = self.find(object)?;
-        let offset = object.offset;
-        if !owned_by(word, me) {
-            return Err(HandleError::NotYours { offset });
-        }
+    /// `NotABlock`, `OtherKind`, `Gone` for a wrong handle, or one whose object was freed meanwhile.
+    pub fn share(&self, object: Object) -> Result<(), HandleError> {
+        let (place, mut word) = self.find(object)?;
         let shared = State::Shared { kind: object.kind.0 }.word(object.generation);
-        // Release: what the owner wrote into the object comes before its being shared.
-        match place.word.compare_exchange(word, shared, Ordering::Release, Ordering::Relaxed) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(HandleError::NotYours { offset }),
+        // Whatever `find` accepts is in somebody's hand or shared. One other change is possible meanwhile: freed.
+        while !matches!(State::read(word), State::Shared { .. }) {
+            // Release: what the owner wrote into the object comes before its being shared.
+            match place.word.compare_exchange(word, shared, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(_) => word = self.find(object)?.1,
+            }
         }
+        Ok(())
     }
 
     /// Where the object of a handle lies, after checking that it is there, is of this kind and generation, and has

@@ -114,7 +114,7 @@ fn every_size_is_given_out_and_taken_back() {
         region.free_object(me, object).unwrap();
         let object = region.allocate_object(me, KIND, asked).unwrap();
         assert!(holds(&region, object.offset, room.capacity, 0), "{asked}");
-        region.share(me, object).unwrap();
+        region.share(object).unwrap();
         region.destroy(me, object).unwrap();
     }
     let usage = region.usage();
@@ -230,14 +230,13 @@ fn stale_and_wrong_handles_are_recognised() {
                 HandleError::NotABlock { offset: wrong }
             );
         }
-        // Only its owner shares and frees it; only who is shared is destroyed.
+        // Only its owner frees it; only what is shared is destroyed.
         let not_yours = Err(HandleError::NotYours { offset });
         assert_eq!(region.free_object(two.member(), object), not_yours);
-        assert_eq!(region.share(two.member(), object), not_yours);
         assert_eq!(region.destroy(one.member(), object), Err(HandleError::NotShared { offset }));
-        region.share(one.member(), object).unwrap();
+        region.share(object).unwrap();
         assert_eq!(region.free_object(one.member(), object), not_yours);
-        assert_eq!(region.share(one.member(), object), not_yours);
+        assert_eq!(region.share(object), Ok(()));
         assert!(region.resolve(offset, KIND, generation, size).is_ok());
         region.destroy(one.member(), object).unwrap();
         assert!(region.destroy(two.member(), object).is_err());
@@ -300,7 +299,7 @@ fn what_the_dead_had_in_hand_is_swept_and_what_they_had_given_away_is_not() {
         let message = region.allocate_message(me, size).unwrap();
         let object = region.allocate_object(me, KIND, size).unwrap();
         let shared = region.allocate_object(me, KIND, size).unwrap();
-        region.share(me, shared).unwrap();
+        region.share(shared).unwrap();
         let queued = region.allocate_message(me, size).unwrap();
         region.hand_over(me, queued, QUEUE, size).unwrap();
         let _ = (message, object);
@@ -562,7 +561,7 @@ fn objects_of_a_kind_are_found() {
     let mut made = HashSet::new();
     for size in [10, 10, 700, 100_000] {
         let object = region.allocate_object(me, KIND, size).unwrap();
-        region.share(me, object).unwrap();
+        region.share(object).unwrap();
         let other = region.allocate_object(me, OTHER, size).unwrap();
         made.insert(object);
         let _ = other;
@@ -643,7 +642,7 @@ fn garbage_is_survived() {
             blocks.push(region.allocate_message(me, size).unwrap());
             let object = region.allocate_object(me, KIND, size).unwrap();
             if random.below(2) == 0 {
-                region.share(me, object).unwrap();
+                region.share(object).unwrap();
             }
         }
         let _ = two.member().tag();
@@ -676,7 +675,7 @@ fn garbage_is_survived() {
                     assert!(region.bytes(offset, room.capacity, 1).is_ok());
                 }
                 let object = Object { offset, generation, kind: KIND };
-                let _ = region.share(me, object);
+                let _ = region.share(object);
                 let _ = region.free_object(me, object);
                 let _ = region.destroy(me, object);
                 let _ = region.hand_over(me, block, QUEUE, random.below(3));
@@ -776,7 +775,7 @@ fn churn(region: &Region<'_>, number: u64) -> u64 {
                 if mark & 1 == 0 {
                     region.free_object(me, object).unwrap();
                 } else {
-                    region.share(me, object).unwrap();
+                    region.share(object).unwrap();
                     region.destroy(me, object).unwrap();
                 }
             }

@@ -1,0 +1,50 @@
+//! One error for programs that use several families.
+
+use procession_core::sync::AcquireError;
+use procession_core::value::ValueError;
+
+use crate::channel::{CreateError, GetError, PutError};
+use crate::memory::{HandleError, MemoryError};
+
+/// Whatever can go wrong in this library, for functions that use `?` across its families. Each family has an error of its
+/// own with all details; this one holds it.
+///
+/// An acquire that ends in [`AcquireError::OwnerDied`] carries the lock's guard. Turned into this error by `?`, the guard is
+/// dropped, the lock released, and the next holder told the same.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Shared memory.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// Making a queue.
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    /// Putting an object.
+    #[error(transparent)]
+    Put(#[from] PutError),
+    /// Getting an object.
+    #[error(transparent)]
+    Get(#[from] GetError),
+    /// Acquiring a lock.
+    #[error(transparent)]
+    Acquire(AcquireError<()>),
+    /// A value or an array.
+    #[error(transparent)]
+    Value(#[from] ValueError),
+    /// A handle that came from elsewhere.
+    #[error(transparent)]
+    Handle(#[from] HandleError),
+    /// Something outside this library.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+impl<G> From<AcquireError<G>> for Error {
+    fn from(error: AcquireError<G>) -> Self {
+        Self::Acquire(error.map(drop))
+    }
+}
+
+/// What most calls of this library can be collected in.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,311 @@
+//! The arena of a process tree: one sealed memfd, mapped once at its full, sparse size.
+//!
+//! - Made by the first process that needs it. Its children get the descriptor and [`adopt`] it; a fork inherits it.
+//! - The file is sealed against shrinking, growing and further seals: nobody who holds it can pull pages away under
+//!   another's feet by cutting it.
+//! - Growing happens in place: the address space is reserved, pages are allocated before they are used, so that a full
+//!   machine is an error and never a SIGBUS. Freed chunks go back by punching holes.
+//! - With the last process of the tree the memory is gone: it has no name.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
+
+use memmap2::{Advice, MmapOptions, MmapRaw};
+use procession_core::region::{
+    Member, Membership, Memory, MemoryFull, Options, Region, Setting, Sweep,
+};
+use procession_core::sys::{Fences, Scope, liveness, register_fences};
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+use rustix::io::Errno;
+
+use super::MemoryError;
+use super::limits;
+
+/// How the arena of this tree is made.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Config {
+    /// Address space to reserve, in bytes: the most that the arena can ever hold. Default 64 GiB, less where the limits
+    /// of the process say so. At most 2³⁷.
+    pub reserve: Option<u64>,
+    /// Memory that may be used, in bytes. Default: nine tenths of the machine's or the control group's.
+    pub budget: Option<u64>,
+    /// How many processes may be attached at a time, 1 to 4095. Default 1023.
+    pub participants: Option<u32>,
+    /// How sleepers and wakers see each other. Default: asymmetric where the kernel can, else full fences.
+    pub fences: Option<Fences>,
+}
+
+impl Config {
+    /// All defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+static CONFIG: OnceLock<Config> = OnceLock::new();
+static ARENA: OnceLock<Arena> = OnceLock::new();
+
+/// Says how the arena is to be made. Call it before anything shared is made, in the first process of the tree.
+///
+/// # Errors
+/// [`MemoryError::Exists`] if the arena exists, or was configured before.
+pub fn configure(config: Config) -> Result<(), MemoryError> {
+    if ARENA.get().is_some() {
+        return Err(MemoryError::Exists);
+    }
+    CONFIG.set(config).map_err(|_| MemoryError::Exists)
+}
+
+/// The arena of this process tree; made now if nobody has needed it before.
+///
+/// # Errors
+/// [`MemoryError`] if it cannot be made.
+///
+/// ```
+/// let arena = procession_posix::memory::arena()?;
+/// assert!(arena.used()? < 512 * 1024);
+/// # Ok::<(), procession_posix::memory::MemoryError>(())
+/// ```
+#[inline]
+pub fn arena() -> Result<&'static Arena, MemoryError> {
+    match ARENA.get() {
+        Some(arena) => Ok(arena),
+        None => make(),
+    }
+}
+
+#[cold]
+fn make() -> Result<&'static Arena, MemoryError> {
+    static MAKING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    // A thread that panicked here left nothing halfway.
+    let _turn = MAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(arena) = ARENA.get() {
+        return Ok(arena);
+    }
+    let arena = Arena::create(CONFIG.get().copied().unwrap_or_default())?;
+    Ok(ARENA.get_or_init(|| arena))
+}
+
+/// Makes the memory behind this descriptor the arena of this process: what a child does before anything else.
+///
+/// # Errors
+/// [`MemoryError::Exists`] if this process has one already; `Region` if it is none, or was made by another build.
+pub fn adopt(file: OwnedFd) -> Result<&'static Arena, MemoryError> {
+    if ARENA.get().is_some() {
+        return Err(MemoryError::Exists);
+    }
+    let arena = Arena::attach(file)?;
+    let mut fresh = false;
+    let kept = ARENA.get_or_init(|| {
+        fresh = true;
+        arena
+    });
+    if fresh { Ok(kept) } else { Err(MemoryError::Exists) }
+}
+
+/// The memory of a tree of processes.
+pub struct Arena {
+    region: Region<'static>,
+    backing: &'static Backing,
+    seat: Membership<'static>,
+}
+
+impl std::fmt::Debug for Arena {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Arena").field("region", &self.region).finish_non_exhaustive()
+    }
+}
+
+struct Backing {
+    file: OwnedFd,
+    map: MmapRaw,
+    budget: u64,
+}
+
+impl Memory for Backing {
+    fn commit(&self, offset: u64, bytes: u64) -> Result<(), MemoryFull> {
+        let full = |errno: Errno| MemoryFull { bytes, errno: errno.raw_os_error() };
+        let used = used(&self.file).map_err(full)?;
+        if used.saturating_add(bytes) > self.budget {
+            return Err(full(Errno::NOSPC));
+        }
+        loop {
+            match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, offset, bytes) {
+                Ok(()) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(full(errno)),
+            }
+        }
+    }
+
+    fn release(&self, offset: u64, bytes: u64) {
+        // A hole that cannot be punched costs memory, nothing else.
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let _ = rustix::fs::fallocate(&self.file, hole, offset, bytes);
+    }
+}
+
+fn used(file: &OwnedFd) -> Result<u64, Errno> {
+    rustix::fs::fstat(file).map(|stat| (stat.st_blocks as u64).saturating_mul(512))
+}
+
+fn system(call: &'static str) -> impl FnOnce(Errno) -> MemoryError {
+    move |errno| MemoryError::System { call, error: errno.into() }
+}
+
+impl Arena {
+    fn create(config: Config) -> Result<Self, MemoryError> {
+        let mut size = config.reserve.unwrap_or_else(limits::reserve) & !0xFFFF;
+        let budget = config.budget.unwrap_or_else(limits::budget);
+        let backing = loop {
+            if size < limits::LEAST {
+                return Err(MemoryError::Limits { allowed: size, needed: limits::LEAST });
+            }
+            let file = new_file(size)?;
+            match Backing::map(file, size, budget) {
+                Err(MemoryError::System { error, .. })
+                    if config.reserve.is_none()
+                        && error.raw_os_error() == Some(Errno::NOMEM.raw_os_error()) =>
+                {
+                    size /= 2;
+                }
+                answer => break answer?,
+            }
+        };
+        let mut id = [0; 8];
+        rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())
+            .map_err(system("getrandom"))?;
+        let able = if register_fences() { Fences::Asymmetric } else { Fences::Full };
+        let options = Options {
+            participants: config.participants.unwrap_or(1023).clamp(1, 4095),
+            fences: config.fences.unwrap_or(able),
+            scope: Scope::Shared,
+            id: u64::from_ne_bytes(id),
+        };
+        let base = backing.base();
+        // SAFETY: the file was made just now, is mapped for good and known to nobody else; its pages read as zero.
+        let region = unsafe { Region::create(base, size, options, backing)? };
+        Ok(Self::seated(region, backing))
+    }
+
+    fn attach(file: OwnedFd) -> Result<Self, MemoryError> {
+        let size = rustix::fs::fstat(&file).map_err(system("fstat"))?.st_size as u64;
+        let seals = rustix::fs::fcntl_get_seals(&file).map_err(system("fcntl(F_GET_SEALS)"))?;
+        if !seals.contains(SealFlags::SHRINK) {
+            // Whoever can shrink it can kill everybody who has it mapped.
+            return Err(system("checking that the memory is sealed against shrinking")(
+                Errno::PERM,
+            ));
+        }
+        let backing = Backing::map(file, size, limits::budget())?;
+        // SAFETY: the file is mapped for good, and sealed: what is mapped stays.
+        let region = unsafe { Region::attach(backing.base(), size, backing)? };
+        region.participants().bury_earlier_lives(liveness::myself());
+        Ok(Self::seated(region, backing))
+    }
+
+    fn seated(region: Region<'static>, backing: &'static Backing) -> Self {
+        let sweeper: &'static Sweeper = Box::leak(Box::new(Sweeper(region)));
+        let seat = Membership::prepare(backing.setting(&region, Some(sweeper)));
+        Self { region, backing, seat }
+    }
+
+    /// The descriptor of the memory: whoever gets it can [`adopt`] it. It is closed on exec.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.backing.file.as_fd()
+    }
+
+    /// The region that it holds.
+    #[must_use]
+    pub fn region(&self) -> &Region<'static> {
+        &self.region
+    }
+
+    /// Who this process is in it. Joins at the first claim, not here.
+    #[inline]
+    #[must_use]
+    pub fn member(&'static self) -> Member<'static> {
+        self.seat.member()
+    }
+
+    /// A number that no other arena in sight has.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.region.id()
+    }
+
+    /// How many bytes of memory it takes at present. One system call.
+    ///
+    /// # Errors
+    /// `System`, if the file cannot be asked.
+    pub fn used(&self) -> Result<u64, MemoryError> {
+        used(&self.backing.file).map_err(system("fstat"))
+    }
+
+    /// Frees what dead processes have left behind: in queues that nobody uses, and blocks that they had in hand. It is
+    /// done by itself where somebody is blocked by it, or before a name is used again.
+    pub fn sweep(&self) {
+        sweep(&self.region, &self.seat);
+    }
+}
+
+impl Backing {
+    fn map(file: OwnedFd, size: u64, budget: u64) -> Result<&'static Self, MemoryError> {
+        let call = "mmap";
+        let map = usize::try_from(size)
+            .map_err(|_| std::io::Error::from(Errno::OVERFLOW))
+            .and_then(|length| MmapOptions::new().len(length).no_reserve_swap().map_raw(&file))
+            .map_err(|error| MemoryError::System { call, error })?;
+        // An abort would write the sparse file's whole size into its core file.
+        map.advise(Advice::DontDump)
+            .map_err(|error| MemoryError::System { call: "madvise(MADV_DONTDUMP)", error })?;
+        Ok(Box::leak(Box::new(Self { file, map, budget })))
+    }
+
+    fn base(&self) -> std::ptr::NonNull<u8> {
+        // A mapping never starts at zero.
+        std::ptr::NonNull::new(self.map.as_mut_ptr()).unwrap_or(std::ptr::NonNull::dangling())
+    }
+
+    fn setting(
+        &self,
+        region: &Region<'static>,
+        sweeper: Option<&'static dyn Sweep>,
+    ) -> Setting<'static> {
+        let backing = rustix::fs::fstat(&self.file).ok().map(|stat| (stat.st_dev, stat.st_ino));
+        Setting { backing, sweeper, ..region.setting() }
+    }
+}
+
+fn new_file(size: u64) -> Result<OwnedFd, MemoryError> {
+    let name = c"procession";
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file = match rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
+        // A kernel before 6.3.
+        Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags),
+        answer => answer,
+    }
+    .map_err(system("memfd_create"))?;
+    rustix::fs::ftruncate(&file, size).map_err(system("ftruncate"))?;
+    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
+        .map_err(system("fcntl(F_ADD_SEALS)"))?;
+    Ok(file)
+}
+
+/// Erases the claims of the dead before their names are given out again.
+struct Sweeper(Region<'static>);
+
+impl Sweep for Sweeper {
+    fn sweep(&self) -> bool {
+        // The one who asks has no name yet, and needs none to give back what was the dead's.
+        let seat = Membership::prepare(Setting { sweeper: None, ..self.0.setting() });
+        sweep(&self.0, &seat)
+    }
+}
+
+fn sweep(region: &Region<'static>, seat: &Membership<'static>) -> bool {
+    crate::channel::sweep(region, seat.member())
+}
