@@ -21,7 +21,7 @@ fn check_type<T: CType>(codes: &[char], samples: &[T]) {
         let code = TypeCode::from_char(*code).unwrap();
         assert_eq!(size_of::<T>(), code.size());
         assert!(code.is_like(T::CODE));
-        assert_eq!(Value::<T>::bytes(), AnyValue::bytes(code));
+        assert_eq!(Value::<T>::bytes(), AnyValue::bytes_for(code));
         for &sample in samples {
             // The static form, locked and raw.
             let value = Value::create(place, sample).unwrap();
@@ -204,11 +204,11 @@ fn no_length_overflows() {
     let place = Place::in_memory(&mut memory);
     for length in [LONGEST + 1, u64::MAX / 8, u64::MAX] {
         let too_long = ValueError::TooLong { length };
-        assert_eq!(Array::<f64>::bytes(length), Err(too_long.clone()));
-        assert_eq!(AnyArray::bytes(TypeCode::Char, length), Err(too_long.clone()));
+        assert_eq!(Array::<f64>::bytes_for(length), Err(too_long.clone()));
+        assert_eq!(AnyArray::bytes_for(TypeCode::Char, length), Err(too_long.clone()));
         assert_eq!(Array::<f64>::create(place, length as usize).unwrap_err(), too_long);
     }
-    assert_eq!(Array::<f64>::bytes(LONGEST), Ok(16 + 8 * LONGEST));
+    assert_eq!(Array::<f64>::bytes_for(LONGEST), Ok(16 + 8 * LONGEST));
     let longest = Array::<f64>::create(place, LONGEST as usize);
     assert!(matches!(longest, Err(ValueError::TooSmall { .. })));
 }
