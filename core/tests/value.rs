@@ -1,6 +1,7 @@
 //! Values and arrays: every type, every wrong way to attach, overflow, threads, and the death of a holder.
 #![cfg(not(loom))]
 
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ fn check_type<T: CType>(codes: &[char], samples: &[T]) {
         let code = TypeCode::from_char(*code).unwrap();
         assert_eq!(size_of::<T>(), code.size());
         assert!(code.is_like(T::CODE));
-        assert_eq!(Value::<T>::bytes(), AnyValue::bytes(code));
+        assert_eq!(Value::<T>::bytes(), AnyValue::bytes_for(code));
         for &sample in samples {
             // The static form, locked and raw.
             let value = Value::create(place, sample).unwrap();
@@ -204,11 +205,11 @@ fn no_length_overflows() {
     let place = Place::in_memory(&mut memory);
     for length in [LONGEST + 1, u64::MAX / 8, u64::MAX] {
         let too_long = ValueError::TooLong { length };
-        assert_eq!(Array::<f64>::bytes(length), Err(too_long.clone()));
-        assert_eq!(AnyArray::bytes(TypeCode::Char, length), Err(too_long.clone()));
+        assert_eq!(Array::<f64>::bytes_for(length), Err(too_long.clone()));
+        assert_eq!(AnyArray::bytes_for(TypeCode::Char, length), Err(too_long.clone()));
         assert_eq!(Array::<f64>::create(place, length as usize).unwrap_err(), too_long);
     }
-    assert_eq!(Array::<f64>::bytes(LONGEST), Ok(16 + 8 * LONGEST));
+    assert_eq!(Array::<f64>::bytes_for(LONGEST), Ok(16 + 8 * LONGEST));
     let longest = Array::<f64>::create(place, LONGEST as usize);
     assert!(matches!(longest, Err(ValueError::TooSmall { .. })));
 }
@@ -347,7 +348,7 @@ fn what_is_created_anew_is_new() {
     let place = Place::in_memory(&mut memory);
     let array = Array::create_from(place, &[1u8; 16]).unwrap();
     // A lock that is held, as the dead leave it.
-    std::mem::forget(array.lock(seat.member()).unwrap());
+    let _held = ManuallyDrop::new(array.lock(seat.member()).unwrap());
     let array = Array::<u16>::create(place, 8).unwrap();
     assert!(array.try_lock(seat.member()).is_ok());
     assert!(array.raw().iter().all(|element| element == 0));
@@ -511,7 +512,7 @@ fn a_process_that_dies_with_the_lock_leaves_whole_elements_and_the_news() {
         let done = Array::<i32>::attach(place).is_ok_and(|array| {
             array.lock_until(me, Deadline::after(Duration::from_secs(5))).is_ok_and(|guard| {
                 let done = guard.write_from(0, &[1, 2]).is_ok();
-                std::mem::forget(guard);
+                let _held = ManuallyDrop::new(guard);
                 done
             })
         });

@@ -225,21 +225,26 @@ impl Lock {
         // Acquire meets the Release of `LockGuard::drop`: the data of the last holder are visible.
         match self.word.compare_exchange(0, tag.bits(), Ordering::Acquire, Ordering::Relaxed) {
             Ok(_) => Ok(LockGuard { lock: self, me, tag, died: false }),
-            Err(_) => self.contend(me, tag, deadline),
+            // The answer comes back in registers: a guard that came through memory from one of two ways would be
+            // copied through memory on both, which costs more than the lock.
+            Err(_) => match self.contend(me, tag, deadline) {
+                Some(Ok(died)) => {
+                    let guard = LockGuard { lock: self, me, tag, died };
+                    if died {
+                        Err(AcquireError::OwnerDied(OwnerDied::new(guard)))
+                    } else {
+                        Ok(guard)
+                    }
+                }
+                Some(Err(word)) => Err(AcquireError::Corrupt { word }),
+                None => Err(AcquireError::TimedOut),
+            },
         }
     }
 
     #[cold]
-    fn contend<'a>(&'a self, me: Member<'a>, tag: Tag, deadline: Deadline) -> Acquired<'a> {
-        let taken = self.event.wait(me, deadline, Pace::Polite, |ask| self.attempt(me, tag, ask));
-        match taken {
-            Some(Ok(died)) => {
-                let guard = LockGuard { lock: self, me, tag, died };
-                if died { Err(AcquireError::OwnerDied(OwnerDied::new(guard))) } else { Ok(guard) }
-            }
-            Some(Err(word)) => Err(AcquireError::Corrupt { word }),
-            None => Err(AcquireError::TimedOut),
-        }
+    fn contend(&self, me: Member<'_>, tag: Tag, deadline: Deadline) -> Option<Result<bool, u32>> {
+        self.event.wait(me, deadline, Pace::Polite, |ask| self.attempt(me, tag, ask))
     }
 
     /// One try. `Ok(died)`: taken. `Err(word)`: damaged. `None`: somebody living holds it.

@@ -48,7 +48,7 @@ impl<'m> AnyArray<'m> {
     ///
     /// # Errors
     /// [`ValueError::TooLong`] above [`LONGEST`](super::LONGEST).
-    pub const fn bytes(code: TypeCode, length: u64) -> Result<u64, ValueError> {
+    pub const fn bytes_for(code: TypeCode, length: u64) -> Result<u64, ValueError> {
         header::bytes(code, length)
     }
 

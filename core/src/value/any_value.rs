@@ -46,7 +46,7 @@ impl fmt::Debug for AnyValue<'_> {
 impl<'m> AnyValue<'m> {
     /// How many bytes a value of this type takes, from a multiple of [`ALIGN`](super::ALIGN).
     #[must_use]
-    pub const fn bytes(code: TypeCode) -> u64 {
+    pub const fn bytes_for(code: TypeCode) -> u64 {
         header::ELEMENTS_AT + code.size() as u64
     }
 

@@ -63,10 +63,10 @@ impl<'m, T: CType> Array<'m, T> {
     /// ```
     /// use procession_core::value::Array;
     ///
-    /// assert_eq!(Array::<i16>::bytes(100), Ok(216));
-    /// assert!(Array::<i16>::bytes(u64::MAX).is_err());
+    /// assert_eq!(Array::<i16>::bytes_for(100), Ok(216));
+    /// assert!(Array::<i16>::bytes_for(u64::MAX).is_err());
     /// ```
-    pub const fn bytes(length: u64) -> Result<u64, ValueError> {
+    pub const fn bytes_for(length: u64) -> Result<u64, ValueError> {
         header::bytes(T::CODE, length)
     }
 

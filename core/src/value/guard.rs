@@ -40,11 +40,11 @@ pub struct Locked<'a, V> {
 
 /// What locking a [`Value`] gives.
 pub type ValueGuard<'a, T> = Locked<'a, Value<'a, T>>;
-/// What locking an [`Array`] gives.
+/// What locking an [`Array`](super::Array) gives.
 pub type ArrayGuard<'a, T> = Locked<'a, Elements<'a, T>>;
 /// What locking an [`AnyValue`] gives.
 pub type AnyValueGuard<'a> = Locked<'a, AnyValue<'a>>;
-/// What locking an [`AnyArray`] gives.
+/// What locking an [`AnyArray`](super::AnyArray) gives.
 pub type AnyArrayGuard<'a> = Locked<'a, AnyElements<'a>>;
 
 impl<V> Locked<'_, V> {
