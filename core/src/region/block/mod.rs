@@ -31,7 +31,9 @@
 //!   between. Passed or not was asked before the claim, and the same block may have been taken, freed and put under
 //!   the same number since (a new queue in the place of the old). So the sweeper claims, QUEUED → OWN(me, CHECKING),
 //!   and asks again: a block that is its own goes nowhere. Passed: free. Not passed: back to QUEUED. A consumer
-//!   that comes for the block meanwhile takes it from the sweeper, whose second step then fails.
+//!   that comes for the block meanwhile takes it from the sweeper, whose second step then fails. CHECKING(dead) → FREE,
+//!   as any OWN: a message that came back under its old number and met a sweeper which died in these two steps is
+//!   lost; so a queue made in the place of another does well to begin with other tickets.
 //! - Objects stay where they are: the memory of a destroyed object becomes another object of its class, never the
 //!   payload of a message, so that a straggler with an old handle hits the words of an object. (Not so runs: a
 //!   large object that is destroyed gives its memory back.) An object's kind appears in its word only when its
@@ -64,6 +66,7 @@ pub use words::QUEUE_ALIGN;
 
 use super::header::CHUNK;
 use super::{JoinError, Member, MemoryFull, Region, Tag};
+use crate::sys::atomic::{AtomicU64, Ordering};
 use chunk::Place;
 use words::{CHECKING, PLAIN, Purpose, State, generation_of};
 
@@ -303,13 +306,8 @@ impl Region<'_> {
         // SAFETY: the block lies in a committed chunk of the region and is this process's own by its word.
         unsafe { self.pointer(taken.offset).write_bytes(0, CLASS_SIZES[class] as usize) };
         let generation = taken.generation;
-        let plain = State::Own { tag, kind: PLAIN }.word(generation);
-        let object = State::Own { tag, kind: kind.0 }.word(generation);
-        // Release: who sees the kind sees the zeros. Relaxed on failure: somebody wrote over the word.
-        taken
-            .word
-            .compare_exchange(plain, object, Ordering::Release, Ordering::Relaxed)
-            .map_err(|_| AllocError::Corrupt { offset: taken.offset })?;
+        // A plain store: nobody but its owner changes this word. Release: who sees the kind sees the zeros.
+        taken.word.store(State::Own { tag, kind: kind.0 }.word(generation), Ordering::Release);
         Ok(Object { offset: taken.offset, generation, kind })
     }
 
@@ -578,8 +576,6 @@ struct Taken<'m> {
     offset: u64,
     generation: u32,
 }
-
-use crate::sys::atomic::{AtomicU64, Ordering};
 
 const _: () = {
     assert!(CHUNK == 64 * 1024);
