@@ -3,7 +3,8 @@
 free | own(process) | chk(process) | q(ticket % WRAP). Sweep: q whose slot has passed -> chk(me) -> ask again: passed -> free, else back to q.
 A consumer takes its block from q or from chk. chk(dead) -> free, like own(dead).
 Looks for wrong steps only (a number that came round hides a passed block until its queue moves on, so leaks are not judged; see blocks.py for those).
-usage: blocks_sweep.py BLOCKS PRODUCERS PUSHES CONSUMERS KILLS WRAP [once]   once: the sweep asks only once"""
+usage: blocks_sweep.py BLOCKS PRODUCERS PUSHES CONSUMERS KILLS WRAP [once]   once: the sweep asks only once
+With KILLS it finds what is known to remain: a number that came round, met by a sweeper that dies as chk."""
 import sys
 B,P,PUSH,C,KILLS,WRAP=map(int,sys.argv[1:7]);MUT=sys.argv[7] if len(sys.argv)>7 else ''
 N=2;NP=P+C;FREE,WR,FULL,RD='free','wr','full','rd'
@@ -26,15 +27,16 @@ def steps(s):
                     for i in range(B):
                         if blk[i]==('free',): yield to(('I',None,None,i,n),blk=rep(blk,i,('own',p)))
                 else: yield to(('H',word,None,m,n))
-            for i in range(B):       # sweep, by anybody at any time: two steps, so that it may be stale
+            for i in range(B):       # sweep, by anybody at any time: in steps, so that it may be stale
                 if blk[i][0] in('own','chk') and dead(blk[i][1]): yield to(('S',i,blk[i],m,n))
-                if blk[i][0]=='q' and passed(slots,blk[i][1]): yield to(('S',i,blk[i],m,n))
+                if blk[i][0]=='q': yield to(('S0',i,blk[i],m,n))
             for i in range(N):
                 x=slots[i]
                 if x[1] in(WR,RD) and dead(x[2]): yield to(('SS',i,x,m,n))
             for w,st,mk in((tail,FREE,WR),(head,FULL,RD)):
                 q=w[0]-1
                 if w[0] and w[1]>=0 and slots[q%N]==(q//N,st,-1): yield to(('MK',(q,slots[q%N]),(q//N,mk,w[1]),m,n))
+        elif pc=='S0': yield to(('S',a,b,m,n) if passed(slots,b[1]) else L)
         elif pc=='SS': yield to(L,slots=cas(a,b,(b[0]+1,FREE,-1)))
         elif pc=='S':
             if blk[a]!=b: yield to(L)
