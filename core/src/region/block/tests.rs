@@ -175,6 +175,12 @@ fn one_free_block_in_a_full_region_is_found() {
         region.free_message(one.member(), blocks[index]).unwrap();
         let again = region.allocate_message(two.member(), 64).unwrap();
         assert_eq!(again.offset, blocks[index].offset);
+        // Also if the hint that there is one got lost.
+        region.free_message(two.member(), again).unwrap();
+        let chunk = (again.offset - region.geometry.chunks_at) / CHUNK;
+        region.slice_at::<AtomicU32>(region.chunk_at(chunk), 1)[0].store(0, Ordering::Relaxed);
+        let again = region.allocate_message(one.member(), 64).unwrap();
+        assert_eq!(again.offset, blocks[index].offset);
     }
 }
 
@@ -410,6 +416,10 @@ fn what_was_half_freed_is_freed_by_the_next() {
             let swept = region.sweep(two.member(), &nothing_passed);
             assert_eq!(swept.blocks, u64::from(freed < 3), "{freed}");
             assert_eq!((swept.chunks, swept.damaged), (0, 0));
+            if !others_came {
+                // Nobody knows whether the dead had given the memory of the others back.
+                assert_eq!(region.usage().warm_chunks, freed as u64);
+            }
             for block in others {
                 assert!(holds(&region, block.offset, CHUNK, 0x77));
                 region.free_message(two.member(), block).unwrap();
@@ -443,6 +453,7 @@ fn a_sweeper_that_comes_late_leaves_a_new_run_alone() {
     let new = region.allocate_object(two.member(), KIND, 2 * CHUNK).unwrap();
     assert_eq!(new.offset, old.offset);
     assert!(!region.dismantle(0, 2, head, false));
+    assert_eq!(region.usage().run_chunks, 2);
     assert!(region.resolve(new.offset, KIND, new.generation, 2 * CHUNK).is_ok());
 }
 
