@@ -318,17 +318,21 @@ impl Region<'_> {
     /// # Errors
     /// `NotABlock`, `OtherKind`, `Gone` for a wrong handle, or one whose object was freed meanwhile.
     pub fn share(&self, object: Object) -> Result<(), HandleError> {
-        let (place, mut word) = self.find(object)?;
         let shared = State::Shared { kind: object.kind.0 }.word(object.generation);
-        // Whatever `find` accepts is in somebody's hand or shared. One other change is possible meanwhile: freed.
-        while !matches!(State::read(word), State::Shared { .. }) {
+        // What `find` accepts is in somebody's hand or shared, and can become shared or free meanwhile: two rounds.
+        for _ in 0..3 {
+            let (place, word) = self.find(object)?;
             // Release: what the owner wrote into the object comes before its being shared.
-            match place.word.compare_exchange(word, shared, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) => break,
-                Err(_) => word = self.find(object)?.1,
+            if word == shared
+                || place
+                    .word
+                    .compare_exchange(word, shared, Ordering::Release, Ordering::Relaxed)
+                    .is_ok()
+            {
+                return Ok(());
             }
         }
-        Ok(())
+        Err(HandleError::NotABlock { offset: object.offset })
     }
 
     /// Where the object of a handle lies, after checking that it is there, is of this kind and generation, and has
@@ -490,7 +494,7 @@ impl Region<'_> {
     }
 
     fn check_queue(&self, queue: u64) -> Result<(), HandleError> {
-        if queue % QUEUE_ALIGN == 0 && queue < self.geometry.size {
+        if queue.is_multiple_of(QUEUE_ALIGN) && queue < self.geometry.size {
             Ok(())
         } else {
             Err(HandleError::NotAQueue { queue })

@@ -621,7 +621,8 @@ impl Random {
 
     /// What an attacker or an accident might leave: noise, or something that looks almost right.
     fn word(&mut self) -> u64 {
-        let tag = Tag::from_bits(self.below(4) as u32 + 1 | (self.below(3) as u32) << 12).unwrap();
+        let tag =
+            Tag::from_bits((self.below(4) as u32 + 1) | ((self.below(3) as u32) << 12)).unwrap();
         let generation = self.below(3) as u32;
         match self.below(12) {
             0 => 0,
@@ -883,7 +884,7 @@ fn a_process_killed_anywhere_leaves_nothing_behind() {
     let seat = region.join().unwrap();
     let me = seat.member();
     let progress = region.allocate_object(me, OTHER, 4).unwrap();
-    region.share(me, progress).unwrap();
+    region.share(progress).unwrap();
     let steps: &AtomicU32 = region.object(progress.offset).unwrap();
     let mut random = Random(0x5EED_5EED_1234_5677);
     let mut found = 0;
@@ -969,7 +970,7 @@ fn a_child_works_until_it_is_killed() {
         mine.push_back(block);
         let object = region.allocate_object(me, KIND, size).unwrap();
         if ticket % 2 == 0 {
-            region.share(me, object).unwrap();
+            region.share(object).unwrap();
             region.destroy(me, object).unwrap();
         } else {
             region.free_object(me, object).unwrap();
