@@ -12,5 +12,6 @@ pub mod channel;
 mod error;
 pub mod memory;
 pub mod sync;
+pub mod value;
 
 pub use error::{Error, Result};
