@@ -1,0 +1,125 @@
+//! What the matrix needs to know of an operation: how the stage is set, what the victim does, what
+//! the survivors do, and how one counts afterwards.
+
+use std::time::Duration;
+
+/// A piece of memory that the processes of a scene share: address and length in bytes.
+#[derive(Clone, Copy)]
+pub struct Span {
+    pub start: usize,
+    pub len: usize,
+}
+
+/// What an audit found wrong. All zero: the books balance.
+#[derive(Clone, Copy, Default, Debug, PartialEq)]
+pub struct Audit {
+    /// Acknowledged by a producer, and never seen again.
+    pub lost: u32,
+    /// Seen in part, or never produced at all, or damage that a survivor met.
+    pub torn: u32,
+    /// Seen, or handed out, more than once.
+    pub doubled: u32,
+}
+
+/// The objects of one family of operations, in shared memory, freshly made for each kill.
+///
+/// `set` of an [`Operation`] makes it in a process of its own, from which victim and survivors are
+/// forked: they find the scene at the same address.
+pub trait Scene {
+    /// The memory that the victim may change. Asked when the victim has finished once.
+    fn memory(&self) -> Vec<Span>;
+
+    /// Makes a survivor ready, before it is stepped. For instance: attaches.
+    fn enter(&self) {}
+
+    /// A survivor uses the object in all the ways that a user could, within `patience` for each.
+    /// An error counts as torn, and too long a wait as stuck.
+    fn survive(&self, who: u32, patience: Duration) -> Result<(), String>;
+
+    /// The short piece of use that meets the dead and repairs: here the second death strikes.
+    fn repair(&self, patience: Duration) -> Result<(), String> {
+        self.survive(9, patience)
+    }
+
+    /// Called when the victim sleeps: gives it what it waits for.
+    fn release(&self) {}
+
+    /// Balances the books. Only living survivors' results and shared memory are left to look at.
+    fn audit(&self) -> Result<Audit, String>;
+}
+
+/// One row of the matrix.
+pub struct Operation {
+    pub name: &'static str,
+    /// How many items one death may lose: those in the dead process' hand.
+    pub may_lose: u32,
+    /// How many survivors use the object at the same time after the death.
+    pub survivors: u32,
+    /// Also kill a survivor while it repairs, and how many items that may lose.
+    pub second_may_lose: Option<u32>,
+    /// How long a survivor may take.
+    pub patience: Duration,
+    set: Box<dyn Fn() -> Staged>,
+}
+
+/// A scene that is set, and the victim's two steps: getting ready and the operation itself.
+pub struct Staged {
+    pub scene: &'static dyn Scene,
+    pub victim: Box<dyn FnOnce(&dyn Fn())>,
+}
+
+impl Operation {
+    /// An operation: `set` makes the scene, `ready` runs in the victim before it is stepped, and
+    /// `act`, with what `ready` returned, is the operation, stepped instruction by instruction.
+    pub fn new<S: Scene + 'static, R: 'static>(
+        name: &'static str,
+        set: impl Fn() -> S + 'static,
+        ready: fn(&'static S) -> R,
+        act: fn(&'static S, R),
+    ) -> Self {
+        let set = Box::new(move || {
+            // The process of a scene ends with it.
+            let scene: &'static S = Box::leak(Box::new(set()));
+            let victim = Box::new(move |mark: &dyn Fn()| {
+                let hand = ready(scene);
+                mark();
+                act(scene, hand);
+                mark();
+            });
+            Staged { scene, victim }
+        });
+        Operation {
+            name,
+            may_lose: 0,
+            survivors: 2,
+            second_may_lose: None,
+            patience: Duration::from_secs(5),
+            set,
+        }
+    }
+
+    /// One death may lose so many items.
+    pub fn may_lose(self, items: u32) -> Self {
+        Self { may_lose: items, ..self }
+    }
+
+    /// Only one survivor at a time may use the object.
+    pub fn alone(self) -> Self {
+        Self { survivors: 1, ..self }
+    }
+
+    /// Kill a survivor as well, while it repairs with so many items in its hand.
+    pub fn twice(self, hand: u32) -> Self {
+        Self { second_may_lose: Some(hand), ..self }
+    }
+
+    /// How long a survivor may take.
+    pub fn patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Sets the stage.
+    pub fn stage(&self) -> Staged {
+        (self.set)()
+    }
+}

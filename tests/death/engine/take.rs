@@ -1,0 +1,160 @@
+//! One take of a scene: set the stage, kill at one moment, let the survivors play on, and count.
+//!
+//! Each take runs in a process of its own, forked from a program that has never touched what is
+//! tested. So all takes of an operation start alike, at the same addresses.
+
+use std::time::{Duration, Instant};
+
+use rustix::thread::{CpuSet, sched_setaffinity};
+use serde::{Deserialize, Serialize};
+
+use super::child::{Child, Ending};
+use super::operation::{Operation, Scene};
+use super::tracee::{Moment, Tracee};
+use super::watch::{Watch, touched_pages};
+
+/// What to do with a stepped process.
+#[derive(Clone)]
+pub enum Aim {
+    /// Let it run, and report which pages it touches.
+    Touch,
+    /// Step through, and report all moments, watching these pages.
+    Record(Vec<u64>),
+    /// Kill it at this moment, watching these pages, and reap it at once or only later.
+    Kill { moment: Moment, pages: Vec<u64>, reap: bool },
+}
+
+/// One take: an aim for the victim, and one for the survivor that repairs.
+#[derive(Clone)]
+pub struct Take {
+    pub victim: Aim,
+    pub second: Option<Aim>,
+}
+
+/// What a take reports.
+#[derive(Serialize, Deserialize, Default, Debug)]
+pub struct Report {
+    /// Touched pages, or those that have changed.
+    pub pages: Vec<u64>,
+    pub moments: Vec<Moment>,
+    pub steps: u64,
+    /// A child did not come to the moment at which it was to be killed.
+    pub strayed: bool,
+    pub stuck: u32,
+    pub lost: u32,
+    pub torn: u32,
+    pub doubled: u32,
+    /// What survivors complained of.
+    pub notes: Vec<String>,
+}
+
+impl Take {
+    /// Plays the take. Called in a process of its own.
+    pub fn play(&self, operation: &Operation, cpu: usize, all: &CpuSet) -> Result<Report, String> {
+        pin(cpu)?;
+        let stage = operation.stage();
+        let scene = stage.scene;
+        let mut report = Report::default();
+
+        let act = stage.victim;
+        let mut victim = Tracee::start(|mark| {
+            act(mark);
+            Ok(())
+        })?;
+        if !self.victim.pursue(&mut victim, scene, || scene.release(), &mut report)? {
+            return Ok(report);
+        }
+        let mut repairer = None;
+        if let Some(aim) = &self.second {
+            let patience = operation.patience;
+            let mut second = Tracee::start(|mark| {
+                scene.enter();
+                mark();
+                scene.repair(patience)?;
+                mark();
+                Ok(())
+            })?;
+            if !aim.pursue(&mut second, scene, || {}, &mut report)? {
+                return Ok(report);
+            }
+            repairer = Some(second);
+        }
+
+        survive(operation, scene, all, &mut report)?;
+        drop((victim, repairer));
+        let audit = scene.audit()?;
+        report.lost += audit.lost;
+        report.torn += audit.torn;
+        report.doubled += audit.doubled;
+        Ok(report)
+    }
+}
+
+impl Aim {
+    /// Steps the child. Returns whether it has been killed and the take goes on.
+    fn pursue(
+        &self,
+        child: &mut Tracee,
+        scene: &dyn Scene,
+        asleep: impl Fn(),
+        report: &mut Report,
+    ) -> Result<bool, String> {
+        match self {
+            Aim::Touch => {
+                child.run(&asleep)?;
+                report.pages = touched_pages(child.pid(), &scene.memory())?;
+                Ok(false)
+            }
+            Aim::Record(pages) => {
+                let mut watch = Watch::new(pages);
+                (report.moments, report.steps) = child.record(&mut watch, asleep)?;
+                report.pages = watch.changed_pages();
+                Ok(false)
+            }
+            // The living must cope with the dead whether these are zombies or not.
+            Aim::Kill { moment, pages, reap } => {
+                report.strayed |= !child.seek(moment, pages, asleep)?;
+                child.kill(*reap)?;
+                Ok(true)
+            }
+        }
+    }
+}
+
+/// The survivors play on, all at once.
+fn survive(
+    operation: &Operation,
+    scene: &dyn Scene,
+    all: &CpuSet,
+    report: &mut Report,
+) -> Result<(), String> {
+    let patience = operation.patience;
+    let survivors: Result<Vec<_>, _> = (0..operation.survivors)
+        .map(|who| {
+            Child::start(|| {
+                sched_setaffinity(None, all).map_err(|e| format!("sched_setaffinity: {e}"))?;
+                scene.enter();
+                scene.survive(who, patience).map(|()| Vec::new())
+            })
+        })
+        .collect();
+    let deadline = Instant::now() + patience + Duration::from_millis(500);
+    for survivor in survivors? {
+        match survivor.finish(deadline)? {
+            Ending::Done(_) => {}
+            Ending::Late => report.stuck += 1,
+            Ending::Failed(complaint) => {
+                report.torn += 1;
+                report.notes.push(complaint);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Binds this process, and those it forks, to one CPU.
+fn pin(cpu: usize) -> Result<(), String> {
+    let mut one = CpuSet::new();
+    one.set(cpu);
+    sched_setaffinity(None, &one).map_err(|e| format!("sched_setaffinity to CPU {cpu}: {e}"))
+}

@@ -1,0 +1,13 @@
+//! What is put to the test: a file for each family, and the toys on which the matrix is tried.
+
+mod toys;
+
+use crate::engine::operation::Operation;
+
+pub use toys::toys;
+
+/// All operations, in the order of the table.
+pub fn operations() -> Vec<Operation> {
+    let families: [Vec<Operation>; 0] = [];
+    families.into_iter().flatten().collect()
+}
