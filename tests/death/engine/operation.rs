@@ -13,6 +13,8 @@ pub struct Span {
 /// What an audit found wrong. All zero: the books balance.
 #[derive(Clone, Copy, Default, Debug, PartialEq)]
 pub struct Audit {
+    /// Processes of the scene itself that waited too long.
+    pub stuck: u32,
     /// Acknowledged by a producer, and never seen again.
     pub lost: u32,
     /// Seen in part, or never produced at all, or damage that a survivor met.
@@ -23,7 +25,7 @@ pub struct Audit {
 
 /// The objects of one family of operations, in shared memory, freshly made for each kill.
 ///
-/// `set` of an [`Operation`] makes it in a process of its own, from which victim and survivors are
+/// `set` of an [`Operation`] makes it, and leaks it, in a process of its own, from which victim and survivors are
 /// forked: they find the scene at the same address.
 pub trait Scene {
     /// The memory that the victim may change. Asked when the victim has finished once.
@@ -41,7 +43,8 @@ pub trait Scene {
         self.survive(9, patience)
     }
 
-    /// Called when the victim sleeps: gives it what it waits for.
+    /// Called when the victim sleeps, and when it is dead: gives it, and those who come after it,
+    /// what they wait for.
     fn release(&self) {}
 
     /// Balances the books. Only living survivors' results and shared memory are left to look at.
@@ -73,13 +76,12 @@ impl Operation {
     /// `act`, with what `ready` returned, is the operation, stepped instruction by instruction.
     pub fn new<S: Scene + 'static, R: 'static>(
         name: &'static str,
-        set: impl Fn() -> S + 'static,
+        set: fn() -> &'static S,
         ready: fn(&'static S) -> R,
         act: fn(&'static S, R),
     ) -> Self {
         let set = Box::new(move || {
-            // The process of a scene ends with it.
-            let scene: &'static S = Box::leak(Box::new(set()));
+            let scene = set();
             let victim = Box::new(move |mark: &dyn Fn()| {
                 let hand = ready(scene);
                 mark();

@@ -64,6 +64,7 @@ impl Take {
         if !self.victim.pursue(&mut victim, scene, || scene.release(), &mut report)? {
             return Ok(report);
         }
+        scene.release();
         let mut repairer = None;
         if let Some(aim) = &self.second {
             let patience = operation.patience;
@@ -83,6 +84,7 @@ impl Take {
         survive(operation, scene, all, &mut report)?;
         drop((victim, repairer));
         let audit = scene.audit()?;
+        report.stuck += audit.stuck;
         report.lost += audit.lost;
         report.torn += audit.torn;
         report.doubled += audit.doubled;

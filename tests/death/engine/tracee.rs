@@ -25,7 +25,7 @@ const ASLEEP: Duration = Duration::from_micros(300);
 /// Any other call may take longer, for instance to start a thread.
 const SLOW: Duration = Duration::from_millis(50);
 /// A child that runs unstepped and has not come to its mark by then may need to be woken.
-const SOON: Duration = Duration::from_millis(3);
+const SOON: Duration = Duration::from_micros(500);
 /// After so long the child will never return.
 const STUCK: Duration = Duration::from_secs(10);
 

@@ -1,5 +1,7 @@
 //! What is put to the test: a file for each family, and the toys on which the matrix is tried.
 
+mod ground;
+mod lock;
 mod toys;
 
 use crate::engine::operation::Operation;
@@ -8,6 +10,6 @@ pub use toys::toys;
 
 /// All operations, in the order of the table.
 pub fn operations() -> Vec<Operation> {
-    let families: [Vec<Operation>; 0] = [];
+    let families = [lock::operations()];
     families.into_iter().flatten().collect()
 }

@@ -21,8 +21,18 @@ const RIGHT: usize = 2;
 const LOCK: usize = 0;
 
 impl Toy {
-    fn new(asks: bool) -> Toy {
-        Toy { memory: Memory::new(4096), ledger: Ledger::new(), asks }
+    fn new(asks: bool) -> &'static Toy {
+        Box::leak(Box::new(Toy { memory: Memory::new(4096), ledger: Ledger::new(), asks }))
+    }
+
+    fn sound() -> &'static Toy {
+        Toy::new(true)
+    }
+
+    fn full() -> &'static Toy {
+        let toy = Toy::new(true);
+        let _ = toy.put(7, SOON);
+        toy
     }
 
     fn word(&self, index: usize) -> &'static AtomicU32 {
@@ -118,11 +128,7 @@ pub fn toys() -> Vec<(Operation, [bool; 4])> {
     );
     let take = Operation::new(
         "toy.take",
-        || {
-            let toy = Toy::new(true);
-            let _ = toy.put(7, SOON);
-            toy
-        },
+        Toy::full,
         |_| (),
         |toy, ()| {
             let _ = toy.get(SOON);
@@ -160,11 +166,7 @@ pub fn toys() -> Vec<(Operation, [bool; 4])> {
     );
     let doubled = Operation::new(
         "toy.doubled",
-        || {
-            let toy = Toy::new(true);
-            let _ = toy.put(7, SOON);
-            toy
-        },
+        Toy::full,
         |_| (),
         |toy, ()| {
             // Handed out before it is taken.
