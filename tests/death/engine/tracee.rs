@@ -13,6 +13,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use rustix::time::Timespec;
 use serde::{Deserialize, Serialize};
 
 use super::child::Child;
@@ -292,16 +293,40 @@ impl Tracee {
         Ok(())
     }
 
+    /// Stepping is slow: when the child comes to its futex call, the deadline of a short sleep is
+    /// long past. Moves it, so that the child does sleep as it would at full speed.
+    fn stretch_sleep(&self) -> Result<(), String> {
+        let operation = self.register(std::mem::offset_of!(libc::user_regs_struct, rsi))?;
+        let deadline = self.register(std::mem::offset_of!(libc::user_regs_struct, r10))? as usize;
+        if operation as i32 & libc::FUTEX_CMD_MASK != libc::FUTEX_WAIT_BITSET || deadline == 0 {
+            return Ok(());
+        }
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let soon = now + Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+        let seconds = trace(libc::PTRACE_PEEKDATA, self.pid(), deadline, 0)?;
+        let nanos = trace(libc::PTRACE_PEEKDATA, self.pid(), deadline + 8, 0)?;
+        if (seconds, nanos) < (soon.tv_sec, soon.tv_nsec) {
+            trace(libc::PTRACE_POKEDATA, self.pid(), deadline, soon.tv_sec as usize)?;
+            trace(libc::PTRACE_POKEDATA, self.pid(), deadline + 8, soon.tv_nsec as usize)?;
+        }
+        Ok(())
+    }
+
     /// The address of the next instruction.
     fn address(&self) -> Result<u64, String> {
-        let rip = std::mem::offset_of!(libc::user_regs_struct, rip);
-        trace(libc::PTRACE_PEEKUSER, self.pid(), rip, 0).map(|value| value as u64)
+        self.register(std::mem::offset_of!(libc::user_regs_struct, rip))
+    }
+
+    fn register(&self, place: usize) -> Result<u64, String> {
+        trace(libc::PTRACE_PEEKUSER, self.pid(), place, 0).map(|value| value as u64)
     }
 
     /// How long the call that comes next may take before it counts as sleep.
     fn patience(&self) -> Result<Duration, String> {
-        let rax = std::mem::offset_of!(libc::user_regs_struct, rax);
-        let number = trace(libc::PTRACE_PEEKUSER, self.pid(), rax, 0)?;
+        let number = self.register(std::mem::offset_of!(libc::user_regs_struct, rax))? as i64;
+        if number == libc::SYS_futex {
+            self.stretch_sleep()?;
+        }
         let sleeps = [libc::SYS_futex, libc::SYS_poll, libc::SYS_ppoll, libc::SYS_nanosleep];
         Ok(if sleeps.contains(&number) { ASLEEP } else { SLOW })
     }

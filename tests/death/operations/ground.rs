@@ -33,11 +33,12 @@ impl Ground {
     }
 
     /// Attaches to the region anew, as a process does that knows nothing of it.
-    pub fn attach(&self) -> Membership<'static> {
+    pub fn attach(&self) -> Result<Membership<'static>, String> {
         let base = NonNull::new(self.memory.start()).expect("a mapping");
         // SAFETY: the memory is never unmapped, and changed by the library alone.
         let region = unsafe { Region::attach(base, LEN as u64, &Fixed) };
-        region.expect("attaching").join().expect("a seat")
+        let region = region.map_err(|e| format!("attaching: {e}"))?;
+        region.join().map_err(|e| format!("joining: {e}"))
     }
 
     /// Who the calling process is. A forked child joins at its first claim, or here.
@@ -50,7 +51,7 @@ impl Ground {
     /// Gets ready: joins, and looks at the clock once, which takes long the first time.
     pub fn enter(&self) {
         self.me();
-        Deadline::after(Duration::from_secs(1));
+        let _ = Deadline::after(Duration::from_secs(1));
     }
 
     /// The object at this place in the last 64 KiB of the region.

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::{Duration, Instant};
 
+use procession_core::region::Member;
 use procession_core::sync::{AcquireError, Lock, LockGuard};
 use procession_core::sys::Deadline;
 
@@ -15,7 +16,7 @@ use crate::engine::operation::{Audit, Operation, Scene, Span};
 
 /// Two numbers under a lock, always equal unless somebody died in between.
 pub struct Account {
-    ground: Ground,
+    pub ground: Ground,
     lock: &'static Lock,
     left: &'static AtomicU64,
     right: &'static AtomicU64,
@@ -68,7 +69,7 @@ impl Account {
             while !account.lock.locked() && Instant::now() < deadline {
                 std::thread::yield_now();
             }
-            account.deposit(Duration::from_secs(5)).map(|()| Vec::new())
+            account.deposit(account.ground.me(), Duration::from_secs(5)).map(|()| Vec::new())
         });
         account.sleeper.set(child.ok());
         account
@@ -98,8 +99,8 @@ impl Account {
     }
 
     /// One more, mending what the dead have left.
-    pub fn deposit(&self, patience: Duration) -> Result<(), String> {
-        let guard = match self.lock.acquire_until(self.ground.me(), Deadline::after(patience)) {
+    pub fn deposit(&self, me: Member<'_>, patience: Duration) -> Result<(), String> {
+        let guard = match self.lock.acquire_until(me, Deadline::after(patience)) {
             Ok(guard) => {
                 if self.notes[INSIDE].swap(1, SeqCst) != 0 {
                     return Err("somebody was inside already".into());
@@ -141,11 +142,11 @@ impl Scene for Account {
     }
 
     fn survive(&self, _: u32, patience: Duration) -> Result<(), String> {
-        (0..TURNS).try_for_each(|_| self.deposit(patience))
+        (0..TURNS).try_for_each(|_| self.deposit(self.ground.me(), patience))
     }
 
     fn repair(&self, patience: Duration) -> Result<(), String> {
-        self.deposit(patience)
+        self.deposit(self.ground.me(), patience)
     }
 
     fn release(&self) {
@@ -199,7 +200,7 @@ pub fn operations() -> Vec<Operation> {
             |_, guard| drop(guard),
         ),
         Operation::new("lock.deposit", Account::new, Account::enter, |account, ()| {
-            let _ = account.deposit(Duration::from_secs(1));
+            let _ = account.deposit(account.ground.me(), Duration::from_secs(1));
         })
         .twice(0),
     ]

@@ -1,5 +1,6 @@
 //! What is put to the test: a file for each family, and the toys on which the matrix is tried.
 
+mod attach;
 mod ground;
 mod lock;
 mod toys;
@@ -10,6 +11,6 @@ pub use toys::toys;
 
 /// All operations, in the order of the table.
 pub fn operations() -> Vec<Operation> {
-    let families = [lock::operations()];
+    let families = [lock::operations(), attach::operations()];
     families.into_iter().flatten().collect()
 }
