@@ -3,12 +3,7 @@
 
 use std::time::Duration;
 
-/// A piece of memory that the processes of a scene share: address and length in bytes.
-#[derive(Clone, Copy)]
-pub struct Span {
-    pub start: usize,
-    pub len: usize,
-}
+pub use super::memory::Span;
 
 /// What an audit found wrong. All zero: the books balance.
 #[derive(Clone, Copy, Default, Debug, PartialEq)]

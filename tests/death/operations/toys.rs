@@ -4,7 +4,8 @@
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use crate::engine::memory::{Ledger, Memory};
+use crate::engine::ledger::Ledger;
+use crate::engine::memory::Memory;
 use crate::engine::operation::{Audit, Operation, Scene, Span};
 
 /// A box for one item under a lock that names its owner, all in four words.
