@@ -166,6 +166,10 @@ impl Crew {
                 let one = |aim| self.one(operation, victim.clone(), Some(aim)).map_err(fail);
                 let touched = one(Aim::Touch)?;
                 let second = one(Aim::Record(touched.pages))?;
+                if second.torn > 0 {
+                    row.add(&second, &[recorded.moments[first]], row.may_lose + hand);
+                    continue;
+                }
                 let chosen = choose(&second.moments, depth.seconds);
                 let takes = chosen.iter().map(|&index| Take {
                     victim: victim.clone(),

@@ -68,16 +68,27 @@ impl Take {
         let mut repairer = None;
         if let Some(aim) = &self.second {
             let patience = operation.patience;
-            let mut second = Tracee::start(|mark| {
+            let second = Tracee::start(|mark| {
                 scene.enter();
                 mark();
                 scene.repair(patience)?;
                 mark();
                 Ok(())
-            })?;
-            if !aim.pursue(&mut second, scene, || {}, &mut report)? {
-                return Ok(report);
-            }
+            });
+            let pursued = second.and_then(|mut second| {
+                let goes_on = aim.pursue(&mut second, scene, || {}, &mut report)?;
+                Ok((second, goes_on))
+            });
+            let second = match pursued {
+                Ok((second, true)) => second,
+                Ok((_, false)) => return Ok(report),
+                Err(complaint) => {
+                    // A survivor that cannot even be stepped to its end counts like any other.
+                    report.torn += 1;
+                    report.notes.push(format!("while it repaired: {complaint}"));
+                    return Ok(report);
+                }
+            };
             repairer = Some(second);
         }
 
