@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 pub use super::memory::Span;
 
 /// What an audit found wrong. All zero: the books balance.
@@ -18,6 +20,30 @@ pub struct Audit {
     pub doubled: u32,
 }
 
+/// What a survivor met.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Trouble {
+    /// It waited in vain: counts as stuck.
+    Late(String),
+    /// It saw what should not be: counts as torn.
+    Wrong(String),
+}
+
+impl From<String> for Trouble {
+    fn from(what: String) -> Self {
+        Trouble::Wrong(what)
+    }
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Trouble::Late(what) => write!(f, "waited in vain: {what}"),
+            Trouble::Wrong(what) => f.write_str(what),
+        }
+    }
+}
+
 /// The objects of one family of operations, in shared memory, freshly made for each kill.
 ///
 /// `set` of an [`Operation`] makes it, and leaks it, in a process of its own, from which victim and survivors are
@@ -29,12 +55,12 @@ pub trait Scene {
     /// Makes a survivor ready, before it is stepped. For instance: attaches.
     fn enter(&self) {}
 
-    /// A survivor uses the object in all the ways that a user could, within `patience` for each.
-    /// An error counts as torn, and too long a wait as stuck.
-    fn survive(&self, who: u32, patience: Duration) -> Result<(), String>;
+    /// A survivor uses the object in all the ways that a user could, and no wait of it may take
+    /// longer than `patience`.
+    fn survive(&self, who: u32, patience: Duration) -> Result<(), Trouble>;
 
     /// The short piece of use that meets the dead and repairs: here the second death strikes.
-    fn repair(&self, patience: Duration) -> Result<(), String> {
+    fn repair(&self, patience: Duration) -> Result<(), Trouble> {
         self.survive(9, patience)
     }
 
@@ -55,7 +81,7 @@ pub struct Operation {
     pub survivors: u32,
     /// Also kill a survivor while it repairs, and how many items that may lose.
     pub second_may_lose: Option<u32>,
-    /// How long a survivor may take.
+    /// How long a survivor's waits may take.
     pub patience: Duration,
     set: Box<dyn Fn() -> Staged>,
 }
@@ -110,7 +136,7 @@ impl Operation {
         Self { second_may_lose: Some(hand), ..self }
     }
 
-    /// How long a survivor may take.
+    /// How long a survivor's waits may take.
     pub fn patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
     }

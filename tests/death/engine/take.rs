@@ -9,7 +9,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 
 use super::child::{Child, Ending};
-use super::operation::{Operation, Scene};
+use super::operation::{Operation, Scene, Trouble};
 use super::tracee::{Moment, Tracee};
 use super::watch::{Watch, touched_pages};
 
@@ -71,7 +71,7 @@ impl Take {
             let second = Tracee::start(|mark| {
                 scene.enter();
                 mark();
-                scene.repair(patience)?;
+                scene.repair(patience).map_err(|trouble| trouble.to_string())?;
                 mark();
                 Ok(())
             });
@@ -147,15 +147,28 @@ fn survive(
             Child::start(|| {
                 sched_setaffinity(None, all).map_err(|e| format!("sched_setaffinity: {e}"))?;
                 scene.enter();
-                scene.survive(who, patience).map(|()| Vec::new())
+                let met = scene.survive(who, patience).err();
+                postcard::to_allocvec(&met).map_err(|e| format!("a survivor's answer: {e}"))
             })
         })
         .collect();
-    let deadline = Instant::now() + patience + Duration::from_millis(500);
+    let deadline = Instant::now() + patience * 2 + Duration::from_millis(500);
     for survivor in survivors? {
         match survivor.finish(deadline)? {
-            Ending::Done(_) => {}
-            Ending::Late => report.stuck += 1,
+            Ending::Done(bytes) => {
+                let met: Option<Trouble> = postcard::from_bytes(&bytes)
+                    .map_err(|e| format!("a survivor's answer: {e}"))?;
+                match met {
+                    None => continue,
+                    Some(Trouble::Late(_)) => report.stuck += 1,
+                    Some(Trouble::Wrong(_)) => report.torn += 1,
+                }
+                report.notes.extend(met.map(|trouble| trouble.to_string()));
+            }
+            Ending::Late => {
+                report.stuck += 1;
+                report.notes.push("a survivor does not end".into());
+            }
             Ending::Failed(complaint) => {
                 report.torn += 1;
                 report.notes.push(complaint);

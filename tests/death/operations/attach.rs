@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::ground::Ground;
 use super::lock::Account;
-use crate::engine::operation::{Audit, Operation, Scene, Span};
+use crate::engine::operation::{Audit, Operation, Scene, Span, Trouble};
 
 /// A region with three seats. The scene's process has one; two survivors, who use an account, find
 /// room only if the seats of the dead are given out again.
@@ -21,13 +21,13 @@ impl Scene for Newcomers {
         self.0.memory()
     }
 
-    fn survive(&self, _: u32, patience: Duration) -> Result<(), String> {
+    fn survive(&self, _: u32, patience: Duration) -> Result<(), Trouble> {
         let seat = self.0.ground.attach()?;
         self.0.deposit(seat.member(), patience)
     }
 
-    fn repair(&self, _: Duration) -> Result<(), String> {
-        self.0.ground.attach().map(drop)
+    fn repair(&self, _: Duration) -> Result<(), Trouble> {
+        Ok(self.0.ground.attach().map(drop)?)
     }
 
     fn audit(&self) -> Result<Audit, String> {

@@ -16,7 +16,7 @@ const LEN: usize = 1 << 20;
 pub struct Ground {
     memory: Memory,
     region: Region<'static>,
-    seat: Membership<'static>,
+    seat: &'static Membership<'static>,
 }
 
 impl Ground {
@@ -29,6 +29,7 @@ impl Ground {
         let region = unsafe { Region::create(base, LEN as u64, options, &Fixed) };
         let region = region.expect("a region");
         let seat = region.join().expect("a seat for the first process");
+        let seat = Box::leak(Box::new(seat));
         Ground { memory, region, seat }
     }
 
@@ -42,7 +43,7 @@ impl Ground {
     }
 
     /// Who the calling process is. A forked child joins at its first claim, or here.
-    pub fn me(&self) -> Member<'_> {
+    pub fn me(&self) -> Member<'static> {
         let me = self.seat.member();
         me.tag().expect("a seat for a forked process");
         me
@@ -56,7 +57,17 @@ impl Ground {
 
     /// The object at this place in the last 64 KiB of the region.
     pub fn object<T: Shareable>(&self, place: u64) -> &'static T {
-        self.region.object(LEN as u64 - 0x10000 + place).expect("an object in the region")
+        self.region.object(self.place(place)).expect("an object in the region")
+    }
+
+    /// The offset of this place in the last 64 KiB of the region.
+    pub fn place(&self, place: u64) -> u64 {
+        LEN as u64 - 0x10000 + place
+    }
+
+    /// The region.
+    pub fn region(&self) -> &Region<'static> {
+        &self.region
     }
 
     /// The region's memory.

@@ -12,7 +12,7 @@ use procession_core::sys::Deadline;
 use super::ground::Ground;
 use crate::engine::child::{Child, Ending};
 use crate::engine::memory::Memory;
-use crate::engine::operation::{Audit, Operation, Scene, Span};
+use crate::engine::operation::{Audit, Operation, Scene, Span, Trouble};
 
 /// Two numbers under a lock, always equal unless somebody died in between.
 pub struct Account {
@@ -69,7 +69,8 @@ impl Account {
             while !account.lock.locked() && Instant::now() < deadline {
                 std::thread::yield_now();
             }
-            account.deposit(account.ground.me(), Duration::from_secs(5)).map(|()| Vec::new())
+            let done = account.deposit(account.ground.me(), Duration::from_secs(5));
+            done.map(|()| Vec::new()).map_err(|trouble| trouble.to_string())
         });
         account.sleeper.set(child.ok());
         account
@@ -99,14 +100,15 @@ impl Account {
     }
 
     /// One more, mending what the dead have left.
-    pub fn deposit(&self, me: Member<'_>, patience: Duration) -> Result<(), String> {
+    pub fn deposit(&self, me: Member<'_>, patience: Duration) -> Result<(), Trouble> {
         let guard = match self.lock.acquire_until(me, Deadline::after(patience)) {
             Ok(guard) => {
                 if self.notes[INSIDE].swap(1, SeqCst) != 0 {
-                    return Err("somebody was inside already".into());
+                    return Err(Trouble::Wrong("somebody was inside already".into()));
                 }
                 if self.left.load(SeqCst) != self.right.load(SeqCst) {
-                    return Err("half an increment, and nobody said that the holder died".into());
+                    let what = "half an increment, and nobody said that the holder died";
+                    return Err(Trouble::Wrong(what.into()));
                 }
                 guard
             }
@@ -118,11 +120,9 @@ impl Account {
                 guard
             }
             Err(AcquireError::TimedOut) => {
-                // The matrix shall see it as stuck.
-                std::thread::sleep(patience * 2);
-                return Err("the lock was never free".into());
+                return Err(Trouble::Late("the lock was never free".into()));
             }
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(Trouble::Wrong(error.to_string())),
         };
         self.add_one();
         self.notes[INSIDE].store(0, SeqCst);
@@ -141,11 +141,11 @@ impl Scene for Account {
         self.ground.enter();
     }
 
-    fn survive(&self, _: u32, patience: Duration) -> Result<(), String> {
+    fn survive(&self, _: u32, patience: Duration) -> Result<(), Trouble> {
         (0..TURNS).try_for_each(|_| self.deposit(self.ground.me(), patience))
     }
 
-    fn repair(&self, patience: Duration) -> Result<(), String> {
+    fn repair(&self, patience: Duration) -> Result<(), Trouble> {
         self.deposit(self.ground.me(), patience)
     }
 

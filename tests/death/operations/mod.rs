@@ -2,7 +2,10 @@
 
 mod attach;
 mod ground;
+mod items;
 mod lock;
+mod slot;
+mod spsc;
 mod toys;
 
 use crate::engine::operation::Operation;
@@ -11,6 +14,7 @@ pub use toys::toys;
 
 /// All operations, in the order of the table.
 pub fn operations() -> Vec<Operation> {
-    let families = [lock::operations(), attach::operations()];
+    let families =
+        [lock::operations(), attach::operations(), slot::operations(), spsc::operations()];
     families.into_iter().flatten().collect()
 }

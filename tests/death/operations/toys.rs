@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::ledger::Ledger;
 use crate::engine::memory::Memory;
-use crate::engine::operation::{Audit, Operation, Scene, Span};
+use crate::engine::operation::{Audit, Operation, Scene, Span, Trouble};
 
 /// A box for one item under a lock that names its owner, all in four words.
 struct Toy {
@@ -41,7 +41,7 @@ impl Toy {
     }
 
     /// Takes the lock, from a dead owner too. What a dead owner left half done is undone.
-    fn lock(&self, patience: Duration) -> Result<(), String> {
+    fn lock(&self, patience: Duration) -> Result<(), Trouble> {
         let me = std::process::id();
         let deadline = Instant::now() + patience;
         while Instant::now() < deadline {
@@ -57,9 +57,7 @@ impl Toy {
             }
             std::thread::yield_now();
         }
-        // Too late on purpose: the matrix must see it as stuck, not as an error.
-        std::thread::sleep(Duration::from_secs(60));
-        Ok(())
+        Err(Trouble::Late("the toy's lock".into()))
     }
 
     fn take(&self, from: u32, to: u32) -> bool {
@@ -70,7 +68,7 @@ impl Toy {
         self.word(LOCK).store(0, SeqCst);
     }
 
-    fn put(&self, item: u32, patience: Duration) -> Result<(), String> {
+    fn put(&self, item: u32, patience: Duration) -> Result<(), Trouble> {
         self.lock(patience)?;
         self.ledger.begin(item.into());
         self.word(LEFT).store(item, SeqCst);
@@ -80,7 +78,7 @@ impl Toy {
         Ok(())
     }
 
-    fn get(&self, patience: Duration) -> Result<(), String> {
+    fn get(&self, patience: Duration) -> Result<(), Trouble> {
         self.lock(patience)?;
         let (left, right) = (self.word(LEFT).load(SeqCst), self.word(RIGHT).load(SeqCst));
         self.word(RIGHT).store(0, SeqCst);
@@ -100,7 +98,7 @@ impl Scene for Toy {
         vec![self.memory.span()]
     }
 
-    fn survive(&self, _: u32, patience: Duration) -> Result<(), String> {
+    fn survive(&self, _: u32, patience: Duration) -> Result<(), Trouble> {
         self.get(patience)
     }
 
