@@ -29,6 +29,9 @@ impl Depth {
     pub const FULL: Depth = Depth { kills: usize::MAX, firsts: usize::MAX, seconds: usize::MAX };
 }
 
+/// So many stuck survivors show that something is wrong.
+const ENOUGH: u32 = 10;
+
 /// One line of the table.
 #[derive(Clone, Debug)]
 pub struct Row {
@@ -157,11 +160,14 @@ impl Crew {
         let chosen = choose(&recorded.moments, depth.kills);
         let takes = chosen.iter().map(|&i| Take { victim: kill(&recorded, i), second: None });
         let reports = self.all(operation, takes.collect()).map_err(fail)?;
-        for (report, &index) in reports.iter().zip(&chosen) {
-            row.add(report, &[recorded.moments[index]], row.may_lose);
+        for (take, report) in &reports {
+            row.add(report, &[recorded.moments[chosen[*take]]], row.may_lose);
         }
         if let Some(hand) = operation.second_may_lose {
             for first in choose(&recorded.moments, depth.firsts) {
+                if row.stuck > ENOUGH {
+                    break;
+                }
                 let victim = kill(&recorded, first);
                 let one = |aim| self.one(operation, victim.clone(), Some(aim)).map_err(fail);
                 let touched = one(Aim::Touch)?;
@@ -176,8 +182,8 @@ impl Crew {
                     second: Some(kill(&second, index)),
                 });
                 let reports = self.all(operation, takes.collect()).map_err(fail)?;
-                for (report, &index) in reports.iter().zip(&chosen) {
-                    let deaths = [recorded.moments[first], second.moments[index]];
+                for (take, report) in &reports {
+                    let deaths = [recorded.moments[first], second.moments[chosen[*take]]];
                     row.add(report, &deaths, row.may_lose + hand);
                 }
             }
@@ -192,18 +198,23 @@ impl Crew {
         victim: Aim,
         second: Option<Aim>,
     ) -> Result<Report, String> {
-        self.all(operation, vec![Take { victim, second }])?.pop().ok_or("no report".into())
+        let only = self.all(operation, vec![Take { victim, second }])?.pop();
+        only.map(|(_, report)| report).ok_or("no report".into())
     }
 
-    /// Plays the takes, in any order, and returns their reports in order.
-    fn all(&self, operation: &Operation, takes: Vec<Take>) -> Result<Vec<Report>, String> {
+    /// Plays the takes, and returns their reports with the index of each. When many are stuck, each of
+    /// which takes seconds, the rest is left out.
+    fn all(&self, operation: &Operation, takes: Vec<Take>) -> Result<Vec<(usize, Report)>, String> {
         let mut waiting = takes.into_iter().enumerate();
         let mut free = self.cpus.clone();
         let mut playing: Vec<(usize, usize, Child)> = Vec::new();
-        let mut reports = BTreeMap::new();
+        let mut reports: Vec<(usize, Report)> = Vec::new();
         let patience = operation.patience * 3 + Duration::from_secs(60);
         loop {
-            while let Some(cpu) = free.pop() {
+            let stuck: u32 = reports.iter().map(|(_, report)| report.stuck).sum();
+            while stuck <= ENOUGH
+                && let Some(cpu) = free.pop()
+            {
                 let Some((index, take)) = waiting.next() else { break };
                 let child = Child::start(|| {
                     let report = take.play(operation, cpu, &self.all)?;
@@ -212,7 +223,7 @@ impl Crew {
                 playing.push((index, cpu, child));
             }
             if playing.is_empty() {
-                return Ok(reports.into_values().collect());
+                return Ok(reports);
             }
             let pidfds: Vec<_> = playing.iter().map(|(_, _, child)| child.pidfd()).collect();
             let ended = wait_any(&pidfds, Instant::now() + patience)?;
@@ -229,7 +240,7 @@ impl Crew {
                 };
                 let report =
                     postcard::from_bytes(&bytes).map_err(|e| format!("reading a report: {e}"))?;
-                reports.insert(index, report);
+                reports.push((index, report));
             }
         }
     }
