@@ -55,6 +55,11 @@ impl Ground {
         let _ = Deadline::after(Duration::from_secs(1));
     }
 
+    /// Where in this process a piece of the region lies.
+    pub fn bytes(&self, offset: u64, len: u64) -> *mut u8 {
+        self.region.bytes(offset, len, 1).expect("a place in the region").as_ptr()
+    }
+
     /// The object at this place in the last 64 KiB of the region.
     pub fn object<T: Shareable>(&self, place: u64) -> &'static T {
         self.region.object(self.place(place)).expect("an object in the region")

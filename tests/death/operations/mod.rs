@@ -1,6 +1,7 @@
 //! What is put to the test: a file for each family, and the toys on which the matrix is tried.
 
 mod attach;
+mod block;
 mod ground;
 mod items;
 mod lock;
@@ -14,7 +15,12 @@ pub use toys::toys;
 
 /// All operations, in the order of the table.
 pub fn operations() -> Vec<Operation> {
-    let families =
-        [lock::operations(), attach::operations(), slot::operations(), spsc::operations()];
+    let families = [
+        lock::operations(),
+        attach::operations(),
+        slot::operations(),
+        spsc::operations(),
+        block::operations(),
+    ];
     families.into_iter().flatten().collect()
 }
