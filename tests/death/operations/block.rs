@@ -97,7 +97,7 @@ impl Blocks {
         let me = self.ground.me();
         let region = self.ground.region();
         let object = region.allocate_object(me, KIND, bytes).map_err(|e| e.to_string())?;
-        region.share(me, object).map_err(|e| e.to_string())?;
+        region.share(object).map_err(|e| e.to_string())?;
         self.notes[SHARED].fetch_add(1, SeqCst);
         Ok(object)
     }

@@ -15,7 +15,7 @@ const SOON: Duration = Duration::from_secs(4);
 /// How many items the survivors move: every place comes round more than once.
 const MOVED: u64 = 10;
 
-/// A ring with some items in it, with indices that wrap when the survivors use it.
+/// A ring with some items in it.
 struct Ring {
     ground: Ground,
     ring: SpscRing<'static, Item>,
@@ -32,7 +32,7 @@ enum Other {
 impl Ring {
     fn new(capacity: u64, filled: u64) -> &'static Ring {
         let ground = Ground::new(8);
-        let ring = SpscRing::create_at(ground.region(), ground.place(0), capacity, u64::MAX - 1);
+        let ring = SpscRing::create(ground.region(), ground.place(0), capacity);
         let ring = ring.expect("a ring");
         let scene =
             Box::leak(Box::new(Ring { ground, ring, items: Items::new(), other: Cell::new(None) }));
