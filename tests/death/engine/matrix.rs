@@ -24,7 +24,7 @@ pub struct Depth {
 
 impl Depth {
     /// For each run: every instruction once, some of those in loops left out.
-    pub const SHORT: Depth = Depth { kills: 200, firsts: 16, seconds: 16 };
+    pub const SHORT: Depth = Depth { kills: 200, firsts: 10, seconds: 12 };
     /// Everything.
     pub const FULL: Depth = Depth { kills: usize::MAX, firsts: usize::MAX, seconds: usize::MAX };
 }
@@ -116,6 +116,13 @@ impl fmt::Display for Row {
     }
 }
 
+/// A first death, and what a survivor then does.
+struct Script {
+    first: Moment,
+    victim: Aim,
+    second: Report,
+}
+
 /// The CPUs that we may use.
 pub struct Crew {
     all: CpuSet,
@@ -163,29 +170,42 @@ impl Crew {
         for (take, report) in &reports {
             row.add(report, &[recorded.moments[chosen[*take]]], row.may_lose);
         }
-        if let Some(hand) = operation.second_may_lose {
-            for first in choose(&recorded.moments, depth.firsts) {
-                if row.stuck > ENOUGH {
-                    break;
-                }
-                let victim = kill(&recorded, first);
-                let one = |aim| self.one(operation, victim.clone(), Some(aim)).map_err(fail);
-                let touched = one(Aim::Touch)?;
-                let second = one(Aim::Record(touched.pages))?;
-                if second.torn > 0 {
-                    row.add(&second, &[recorded.moments[first]], row.may_lose + hand);
-                    continue;
-                }
-                let chosen = choose(&second.moments, depth.seconds);
-                let takes = chosen.iter().map(|&index| Take {
-                    victim: victim.clone(),
-                    second: Some(kill(&second, index)),
+        if let Some(hand) = operation.second_may_lose
+            && row.stuck <= ENOUGH
+        {
+            let may_lose = row.may_lose + hand;
+            // For each of the first deaths a survivor is watched, then stepped, then killed.
+            let mut scripts: Vec<Script> = choose(&recorded.moments, depth.firsts)
+                .into_iter()
+                .map(|first| Script {
+                    first: recorded.moments[first],
+                    victim: kill(&recorded, first),
+                    second: Report::default(),
+                })
+                .collect();
+            for aim in [|_: Vec<u64>| Aim::Touch, Aim::Record] {
+                let takes = scripts.iter().map(|script| Take {
+                    victim: script.victim.clone(),
+                    second: Some(aim(script.second.pages.clone())),
                 });
-                let reports = self.all(operation, takes.collect()).map_err(fail)?;
-                for (take, report) in &reports {
-                    let deaths = [recorded.moments[first], second.moments[chosen[*take]]];
-                    row.add(report, &deaths, row.may_lose + hand);
+                for (index, report) in self.all(operation, takes.collect()).map_err(fail)? {
+                    scripts[index].second = report;
                 }
+            }
+            let mut takes = Vec::new();
+            let mut deaths = Vec::new();
+            for Script { first, victim, second } in &scripts {
+                if second.torn > 0 {
+                    row.add(second, &[*first], may_lose);
+                }
+                for index in choose(&second.moments, depth.seconds) {
+                    deaths.push([*first, second.moments[index]]);
+                    let second = Some(kill(second, index));
+                    takes.push(Take { victim: victim.clone(), second });
+                }
+            }
+            for (take, report) in &self.all(operation, takes).map_err(fail)? {
+                row.add(report, &deaths[*take], may_lose);
             }
         }
         row.seconds = begun.elapsed().as_secs_f64();

@@ -14,7 +14,7 @@ use crate::engine::operation::{Audit, Operation, Scene, Span, Trouble};
 
 const KIND: Kind = Kind::new(5).expect("a kind");
 /// A size of each sort: blocks of two classes, and a run of two chunks.
-const SMALL: u64 = 500;
+const SMALL: u64 = 2000;
 const LARGE: u64 = 9000;
 const RUN: u64 = 100_000;
 /// How finely memory that is handed out is noted.

@@ -7,7 +7,7 @@ use procession_core::queue::{Consumer, PopError, Producer, RoleError, SpscRing};
 use procession_core::sys::Deadline;
 
 use super::ground::Ground;
-use super::items::{EARLIER, HELPERS, Item, Items, SURVIVORS, VICTIMS, item};
+use super::items::{EARLIER, HELPERS, Item, Items, Refusal, SURVIVORS, VICTIMS, item};
 use crate::engine::operation::{Audit, Operation, Scene, Span, Trouble};
 
 /// Every wait has a deadline; where nobody died, none comes near it.
@@ -107,17 +107,20 @@ impl Scene for Ring {
         }
     }
 
-    /// Takes both roles, and both puts and takes, in the order that needs nobody else.
+    /// Takes both roles, takes all that is there, and puts as many as fit at once.
     fn repair(&self, _: Duration) -> Result<(), Trouble> {
         let producer = self.producer().map_err(|e| format!("to put: {e}"))?;
         let consumer = self.consumer().map_err(|e| format!("to take: {e}"))?;
-        if self.ring.is_full() {
-            self.take(&consumer, 1)?;
-            self.put(&producer, HELPERS + 50, 1)
-        } else {
-            self.put(&producer, HELPERS + 50, 1)?;
-            self.take(&consumer, 1)
+        loop {
+            match consumer.try_pop() {
+                Ok(item) => self.items.got(&[item]),
+                Err(PopError::Empty) => break,
+                Err(error) => return Err(error.trouble("taking all")),
+            }
         }
+        let put = |items: &[Item]| producer.push_many(Deadline::after(SOON), items);
+        self.items.put_many(HELPERS + 50, 4, put)?;
+        self.take(&consumer, 1)
     }
 
     fn release(&self) {
