@@ -37,11 +37,6 @@ impl Ledger {
         self.acknowledged[item as usize].fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Putting this item was refused: it must never appear.
-    pub fn withdraw(&self, item: u64) {
-        self.begun[item as usize].fetch_sub(1, Ordering::SeqCst);
-    }
-
     /// Somebody got this item.
     pub fn receive(&self, item: u64) {
         match self.received.get(item as usize) {

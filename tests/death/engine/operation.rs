@@ -49,8 +49,8 @@ impl std::fmt::Display for Trouble {
 /// `set` of an [`Operation`] makes it, and leaks it, in a process of its own, from which victim and survivors are
 /// forked: they find the scene at the same address.
 pub trait Scene {
-    /// The memory that the victim may change. Asked when the victim has finished once.
-    fn memory(&self) -> Vec<Span>;
+    /// The memory that the victim may change, from a page's start.
+    fn memory(&self) -> Span;
 
     /// Makes a survivor ready, before it is stepped. For instance: attaches.
     fn enter(&self) {}
@@ -124,11 +124,6 @@ impl Operation {
     /// One death may lose so many items.
     pub fn may_lose(self, items: u32) -> Self {
         Self { may_lose: items, ..self }
-    }
-
-    /// Only one survivor at a time may use the object.
-    pub fn alone(self) -> Self {
-        Self { survivors: 1, ..self }
     }
 
     /// Kill a survivor as well, while it repairs with so many items in its hand.

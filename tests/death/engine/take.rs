@@ -3,6 +3,7 @@
 //! Each take runs in a process of its own, forked from a program that has never touched what is
 //! tested. So all takes of an operation start alike, at the same addresses.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -11,12 +12,12 @@ use serde::{Deserialize, Serialize};
 use super::child::{Child, Ending};
 use super::operation::{Operation, Scene, Trouble};
 use super::tracee::{Moment, Tracee};
-use super::watch::{Watch, touched_pages};
+use super::watch::{Trap, Watch};
 
 /// What to do with a stepped process.
 #[derive(Clone)]
 pub enum Aim {
-    /// Let it run, and report which pages it touches.
+    /// Let it run, and report which pages it writes to.
     Touch,
     /// Step through, and report all moments, watching these pages.
     Record(Vec<u64>),
@@ -34,7 +35,7 @@ pub struct Take {
 /// What a take reports.
 #[derive(Serialize, Deserialize, Default, Debug)]
 pub struct Report {
-    /// Touched pages, or those that have changed.
+    /// Pages that were written to.
     pub pages: Vec<u64>,
     pub moments: Vec<Moment>,
     pub steps: u64,
@@ -57,26 +58,37 @@ impl Take {
         let mut report = Report::default();
 
         let act = stage.victim;
+        let trap = Trap::new();
         let mut victim = Tracee::start(|mark| {
-            act(mark);
+            let unarmed = Cell::new(self.victim.is_touch());
+            act(&|| {
+                if unarmed.take() {
+                    trap.arm(scene.memory()).expect("a trap");
+                }
+                mark();
+            });
             Ok(())
         })?;
-        if !self.victim.pursue(&mut victim, scene, || scene.release(), &mut report)? {
+        if !self.victim.pursue(&mut victim, trap, || scene.release(), &mut report)? {
             return Ok(report);
         }
         scene.release();
         let mut repairer = None;
         if let Some(aim) = &self.second {
             let patience = operation.patience;
+            let trap = Trap::new();
             let second = Tracee::start(|mark| {
                 scene.enter();
+                if aim.is_touch() {
+                    trap.arm(scene.memory())?;
+                }
                 mark();
                 scene.repair(patience).map_err(|trouble| trouble.to_string())?;
                 mark();
                 Ok(())
             });
             let pursued = second.and_then(|mut second| {
-                let goes_on = aim.pursue(&mut second, scene, || {}, &mut report)?;
+                let goes_on = aim.pursue(&mut second, trap, || {}, &mut report)?;
                 Ok((second, goes_on))
             });
             let second = match pursued {
@@ -104,24 +116,28 @@ impl Take {
 }
 
 impl Aim {
+    fn is_touch(&self) -> bool {
+        matches!(self, Aim::Touch)
+    }
+
     /// Steps the child. Returns whether it has been killed and the take goes on.
     fn pursue(
         &self,
         child: &mut Tracee,
-        scene: &dyn Scene,
+        trap: Trap,
         asleep: impl Fn(),
         report: &mut Report,
     ) -> Result<bool, String> {
         match self {
             Aim::Touch => {
-                child.run(&asleep)?;
-                report.pages = touched_pages(child.pid(), &scene.memory())?;
+                child.run_trapped(asleep)?;
+                report.pages = trap.written()?;
                 Ok(false)
             }
             Aim::Record(pages) => {
                 let mut watch = Watch::new(pages);
                 (report.moments, report.steps) = child.record(&mut watch, asleep)?;
-                report.pages = watch.changed_pages();
+                report.pages.clone_from(pages);
                 Ok(false)
             }
             // The living must cope with the dead whether these are zombies or not.

@@ -11,6 +11,7 @@
 //! are not disturbed, as they would be by a breakpoint in the code.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant};
 
 use rustix::time::Timespec;
@@ -82,6 +83,8 @@ pub struct Tracee {
     child: Child,
     /// A signal to hand over at the next step.
     signal: i32,
+    /// Whether faults are the child's own business.
+    trapped: bool,
 }
 
 /// Executed in the child: here it stops.
@@ -98,7 +101,7 @@ impl Tracee {
             trace(libc::PTRACE_TRACEME, 0, 0, 0)?;
             body(&mark).map(|()| Vec::new())
         })?;
-        let mut tracee = Tracee { child, signal: 0 };
+        let mut tracee = Tracee { child, signal: 0, trapped: false };
         tracee.until_trap(|| {}, false)?;
         trace(libc::PTRACE_SETOPTIONS, tracee.pid(), 0, libc::PTRACE_O_EXITKILL as usize)?;
         Ok(tracee)
@@ -109,8 +112,14 @@ impl Tracee {
         self.child.pid()
     }
 
+    /// Lets the child run to its end mark, with a [`Trap`](super::watch::Trap) in its memory.
+    pub fn run_trapped(&mut self, asleep: impl FnMut()) -> Result<(), String> {
+        self.trapped = true;
+        self.run(asleep)
+    }
+
     /// Lets the child run on to its next mark. `asleep` is called when that takes long.
-    pub fn run(&mut self, asleep: impl FnMut()) -> Result<(), String> {
+    fn run(&mut self, asleep: impl FnMut()) -> Result<(), String> {
         self.until_trap(asleep, true)
     }
 
@@ -144,21 +153,27 @@ impl Tracee {
         asleep: impl Fn(),
     ) -> Result<(Vec<Moment>, u64), String> {
         let mut moments = Vec::new();
-        let mut visits: HashMap<u64, u32> = HashMap::new();
+        // For each instruction: how often it was come to, and its code.
+        let mut known: HashMap<u64, (u32, u64)> = HashMap::new();
         let (mut step, mut before, mut repeat) = (0, 0, 0);
         while step < FUEL {
             let at = self.address()?;
             repeat = if at == before { repeat + 1 } else { 0 };
             before = at;
-            let visit = visits.entry(at).or_default();
+            let (visit, code) = match known.entry(at) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => {
+                    let code = trace(libc::PTRACE_PEEKTEXT, self.pid(), at as usize, 0)?;
+                    entry.insert((0, code as u64))
+                }
+            };
             *visit += u32::from(repeat == 0);
-            let visit = *visit;
+            let (visit, code) = (*visit, *code);
             let here = Moment { cause: Cause::Start, at, visit, repeat, step };
             let mut note = |cause| moments.push(Moment { cause, ..here });
             if step == 0 {
                 note(Cause::Start);
             }
-            let code = trace(libc::PTRACE_PEEKTEXT, self.pid(), at as usize, 0)? as u64;
             if code & 0xff == MARK {
                 note(Cause::End);
                 return Ok((moments, step));
@@ -180,7 +195,8 @@ impl Tracee {
             let changed = watch.has_changed();
             if call {
                 note(Cause::Returned);
-            } else if changed {
+            } else if changed && (repeat == 0 || repeat.is_power_of_two()) {
+                // A copy by `rep movs` is one instruction, and traps after each byte: not after all.
                 note(Cause::Change);
             }
         }
@@ -363,6 +379,11 @@ impl Tracee {
         }
         match libc::WSTOPSIG(status) {
             libc::SIGTRAP => Ok(Stop::Trap),
+            // The trap of a child that is not stepped.
+            libc::SIGSEGV if self.trapped => {
+                self.signal = libc::SIGSEGV;
+                Ok(Stop::Trap)
+            }
             fatal @ (libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGABRT) => {
                 let at = self.address()?;
                 Err(format!("the child got signal {fatal} at {at:#x}"))

@@ -1,13 +1,14 @@
 //! Sees whether shared memory has changed, page by page, against a copy.
 //!
-//! Comparing a whole region at each step would be slow. So the child runs once unstepped, and its
-//! page table tells which pages it has touched at all; the recording watches those, and tells which
-//! of them ever changed; the kills watch only these.
+//! Comparing a whole region at each step would be slow. So the child runs once unstepped, with the
+//! memory protected, and each page that it writes to is noted; only these are watched.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize};
 
-use super::operation::Span;
+use rustix::mm::{MprotectFlags, mprotect};
+
+use super::memory::{Memory, Span};
 
 const PAGE: usize = 4096;
 
@@ -19,7 +20,6 @@ pub struct Watch {
 struct Page {
     address: usize,
     copy: Box<[u8; PAGE]>,
-    changed: bool,
 }
 
 impl Watch {
@@ -27,7 +27,7 @@ impl Watch {
     pub fn new(pages: &[u64]) -> Watch {
         let pages = pages.iter().map(|&address| {
             let address = address as usize;
-            let mut page = Page { address, copy: Box::new([0; PAGE]), changed: false };
+            let mut page = Page { address, copy: Box::new([0; PAGE]) };
             page.take();
             page
         });
@@ -43,16 +43,10 @@ impl Watch {
                 unsafe { libc::memcmp(page.address as *const _, page.copy.as_ptr().cast(), PAGE) };
             if order != 0 {
                 page.take();
-                page.changed = true;
                 any = true;
             }
         }
         any
-    }
-
-    /// The pages that have ever changed.
-    pub fn changed_pages(&self) -> Vec<u64> {
-        self.pages.iter().filter(|page| page.changed).map(|page| page.address as u64).collect()
     }
 }
 
@@ -66,23 +60,77 @@ impl Page {
     }
 }
 
-/// The pages of `memory` that process `pid` has touched since it was forked: a fork does not copy
-/// the page table entries of shared memory.
-pub fn touched_pages(pid: i32, memory: &[Span]) -> Result<Vec<u64>, String> {
-    let path = format!("/proc/{pid}/pagemap");
-    let map = File::open(&path).map_err(|e| format!("{path}: {e}"))?;
-    let mut pages = Vec::new();
-    for span in memory {
-        let first = span.start / PAGE;
-        let last = (span.start + span.len).div_ceil(PAGE);
-        let mut entries = vec![0; (last - first) * 8];
-        map.read_exact_at(&mut entries, first as u64 * 8).map_err(|e| format!("{path}: {e}"))?;
-        for (page, entry) in (first..last).zip(entries.as_chunks::<8>().0) {
-            // Present or swapped.
-            if u64::from_ne_bytes(*entry) >> 62 != 0 {
-                pages.push((page * PAGE) as u64);
-            }
+/// Finds out which pages a process writes to, even if it writes what is there already: the memory is
+/// protected, and each first write to a page is noted when it faults.
+///
+/// Made before the fork; [`arm`](Self::arm) is called in the child.
+#[derive(Clone, Copy)]
+pub struct Trap {
+    /// How many pages were written to, then their addresses.
+    notes: &'static [AtomicU64],
+}
+
+/// For the signal handler: the notes, and the memory that is protected.
+static NOTES: AtomicPtr<AtomicU64> = AtomicPtr::new(std::ptr::null_mut());
+static START: AtomicUsize = AtomicUsize::new(0);
+static END: AtomicUsize = AtomicUsize::new(0);
+const MOST_NOTES: usize = 8191;
+
+impl Trap {
+    pub fn new() -> Trap {
+        let memory = Memory::new((MOST_NOTES + 1) * 8);
+        // SAFETY: the mapping is zeroed, aligned to a page, never unmapped, and only seen as atomics.
+        let notes = unsafe {
+            std::slice::from_raw_parts(memory.start().cast::<AtomicU64>(), MOST_NOTES + 1)
+        };
+        Trap { notes }
+    }
+
+    /// Protects the memory of this process from now on.
+    pub fn arm(self, memory: Span) -> Result<(), String> {
+        NOTES.store(self.notes.as_ptr().cast_mut(), Relaxed);
+        START.store(memory.start, Relaxed);
+        END.store(memory.start + memory.len, Relaxed);
+        // SAFETY: all zero is a valid sigaction.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = on_fault as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
+        // SAFETY: the handler calls mprotect and touches atomics only.
+        if unsafe { libc::sigaction(libc::SIGSEGV, &action, std::ptr::null_mut()) } != 0 {
+            return Err(format!("sigaction: {}", std::io::Error::last_os_error()));
+        }
+        // SAFETY: the memory stays mapped and readable; writes to it fault, and are let through.
+        unsafe { mprotect(memory.start as *mut _, memory.len, MprotectFlags::READ) }
+            .map_err(|e| format!("mprotect: {e}"))
+    }
+
+    /// The pages that were written to.
+    pub fn written(self) -> Result<Vec<u64>, String> {
+        let count = self.notes[0].load(Relaxed) as usize;
+        let pages = self.notes.get(1..=count).ok_or("too many pages were written to")?;
+        Ok(pages.iter().map(|page| page.load(Relaxed)).collect())
+    }
+}
+
+/// A write to a protected page: notes the page, and lets the write through when it is tried again.
+extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // SAFETY: the kernel passes a valid siginfo for a fault.
+    let address = unsafe { (*info).si_addr() } as usize;
+    let page = address & !(PAGE - 1);
+    let notes = NOTES.load(Relaxed);
+    if !(START.load(Relaxed)..END.load(Relaxed)).contains(&address) || notes.is_null() {
+        // A fault of another kind: it comes again, and ends the process.
+        // SAFETY: restores the default action.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        return;
+    }
+    // SAFETY: NOTES points to MOST_NOTES + 1 atomics that live as long as the process.
+    unsafe {
+        let count = (*notes).fetch_add(1, Relaxed) as usize;
+        if count < MOST_NOTES {
+            (*notes.add(1 + count)).store(page as u64, Relaxed);
         }
     }
-    Ok(pages)
+    // SAFETY: makes a page of the scene's memory what it was before.
+    let _ = unsafe { mprotect(page as *mut _, PAGE, MprotectFlags::READ | MprotectFlags::WRITE) };
 }

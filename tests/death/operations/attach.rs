@@ -17,7 +17,7 @@ impl Newcomers {
 }
 
 impl Scene for Newcomers {
-    fn memory(&self) -> Vec<Span> {
+    fn memory(&self) -> Span {
         self.0.memory()
     }
 

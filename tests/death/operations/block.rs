@@ -161,8 +161,8 @@ impl Blocks {
 }
 
 impl Scene for Blocks {
-    fn memory(&self) -> Vec<Span> {
-        vec![self.ground.span()]
+    fn memory(&self) -> Span {
+        self.ground.span()
     }
 
     fn enter(&self) {

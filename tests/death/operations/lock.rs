@@ -133,8 +133,8 @@ impl Account {
 }
 
 impl Scene for Account {
-    fn memory(&self) -> Vec<Span> {
-        vec![self.ground.span()]
+    fn memory(&self) -> Span {
+        self.ground.span()
     }
 
     fn enter(&self) {

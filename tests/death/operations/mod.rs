@@ -5,6 +5,7 @@ mod block;
 mod ground;
 mod items;
 mod lock;
+mod queue;
 mod slot;
 mod spsc;
 mod toys;
@@ -21,6 +22,7 @@ pub fn operations() -> Vec<Operation> {
         slot::operations(),
         spsc::operations(),
         block::operations(),
+        queue::operations(),
     ];
     families.into_iter().flatten().collect()
 }

@@ -77,8 +77,8 @@ impl Slots {
 }
 
 impl Scene for Slots {
-    fn memory(&self) -> Vec<Span> {
-        vec![self.ground.span()]
+    fn memory(&self) -> Span {
+        self.ground.span()
     }
 
     fn enter(&self) {

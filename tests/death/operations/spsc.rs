@@ -88,8 +88,8 @@ impl Ring {
 }
 
 impl Scene for Ring {
-    fn memory(&self) -> Vec<Span> {
-        vec![self.ground.span()]
+    fn memory(&self) -> Span {
+        self.ground.span()
     }
 
     fn enter(&self) {

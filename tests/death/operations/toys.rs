@@ -94,8 +94,8 @@ impl Toy {
 }
 
 impl Scene for Toy {
-    fn memory(&self) -> Vec<Span> {
-        vec![self.memory.span()]
+    fn memory(&self) -> Span {
+        self.memory.span()
     }
 
     fn survive(&self, _: u32, patience: Duration) -> Result<(), Trouble> {
@@ -119,7 +119,7 @@ const SOON: Duration = Duration::from_millis(150);
 pub fn toys() -> Vec<(Operation, [bool; 4])> {
     let sound = Operation::new(
         "toy.sound",
-        || Toy::new(true),
+        Toy::sound,
         |_| (),
         |toy, ()| {
             let _ = toy.put(7, SOON);
@@ -143,7 +143,7 @@ pub fn toys() -> Vec<(Operation, [bool; 4])> {
     );
     let torn = Operation::new(
         "toy.torn",
-        || Toy::new(true),
+        Toy::sound,
         |_| (),
         |toy, ()| {
             // Without the lock.
@@ -154,7 +154,7 @@ pub fn toys() -> Vec<(Operation, [bool; 4])> {
     );
     let lost = Operation::new(
         "toy.lost",
-        || Toy::new(true),
+        Toy::sound,
         |_| (),
         |toy, ()| {
             // Acknowledged too early.
