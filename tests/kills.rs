@@ -31,11 +31,13 @@ const KILLS: u32 = 100;
 /// Without progress for so long, somebody waits for the dead.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// A test says what it did, or what went wrong.
+type Test = fn() -> Result<String, String>;
+
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1).filter(|word| word != "--exact");
     let filter = words.find(|word| word == "--list" || !word.starts_with('-')).unwrap_or_default();
-    let tests: [(&str, fn() -> Result<String, String>); 2] =
-        [("increments", increments), ("stopped_holder", stopped_holder)];
+    let tests: [(&str, Test); 2] = [("increments", increments), ("stopped_holder", stopped_holder)];
     let mut code = ExitCode::SUCCESS;
     for (name, test) in tests {
         if filter == "--list" {

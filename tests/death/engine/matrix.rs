@@ -162,7 +162,7 @@ impl Crew {
         let kill = |record: &Report, index: usize| Aim::Kill {
             moment: record.moments[index],
             pages: record.pages.clone(),
-            reap: index % 2 == 0,
+            reap: index.is_multiple_of(2),
         };
         let chosen = choose(&recorded.moments, depth.kills);
         let takes = chosen.iter().map(|&i| Take { victim: kill(&recorded, i), second: None });
@@ -207,6 +207,9 @@ impl Crew {
             for (take, report) in &self.all(operation, takes).map_err(fail)? {
                 row.add(report, &deaths[*take], may_lose);
             }
+        }
+        if row.strayed * 2 > row.kills {
+            row.notes.push(format!("{}: most kills missed their moment", row.name));
         }
         row.seconds = begun.elapsed().as_secs_f64();
         Ok(row)

@@ -86,10 +86,13 @@ pub struct Operation {
     set: Box<dyn Fn() -> Staged>,
 }
 
+/// What the victim does, with the mark that it executes before and after the operation itself.
+pub type Victim = Box<dyn FnOnce(&dyn Fn())>;
+
 /// A scene that is set, and the victim's two steps: getting ready and the operation itself.
 pub struct Staged {
     pub scene: &'static dyn Scene,
-    pub victim: Box<dyn FnOnce(&dyn Fn())>,
+    pub victim: Victim,
 }
 
 impl Operation {

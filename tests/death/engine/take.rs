@@ -35,7 +35,7 @@ pub struct Take {
 /// What a take reports.
 #[derive(Serialize, Deserialize, Default, Debug)]
 pub struct Report {
-    /// Pages that were written to.
+    /// Pages of the scene's memory that were written to, as offsets.
     pub pages: Vec<u64>,
     pub moments: Vec<Moment>,
     pub steps: u64,
@@ -69,7 +69,7 @@ impl Take {
             });
             Ok(())
         })?;
-        if !self.victim.pursue(&mut victim, trap, || scene.release(), &mut report)? {
+        if !self.victim.pursue(&mut victim, trap, scene, || scene.release(), &mut report)? {
             return Ok(report);
         }
         scene.release();
@@ -88,7 +88,7 @@ impl Take {
                 Ok(())
             });
             let pursued = second.and_then(|mut second| {
-                let goes_on = aim.pursue(&mut second, trap, || {}, &mut report)?;
+                let goes_on = aim.pursue(&mut second, trap, scene, || {}, &mut report)?;
                 Ok((second, goes_on))
             });
             let second = match pursued {
@@ -125,24 +125,26 @@ impl Aim {
         &self,
         child: &mut Tracee,
         trap: Trap,
+        scene: &dyn Scene,
         asleep: impl Fn(),
         report: &mut Report,
     ) -> Result<bool, String> {
         match self {
             Aim::Touch => {
                 child.run_trapped(asleep)?;
-                report.pages = trap.written()?;
+                report.pages = trap.written(scene.memory())?;
                 Ok(false)
             }
             Aim::Record(pages) => {
-                let mut watch = Watch::new(pages);
+                let mut watch = Watch::new(scene.memory(), pages);
                 (report.moments, report.steps) = child.record(&mut watch, asleep)?;
                 report.pages.clone_from(pages);
                 Ok(false)
             }
             // The living must cope with the dead whether these are zombies or not.
             Aim::Kill { moment, pages, reap } => {
-                report.strayed |= !child.seek(moment, pages, asleep)?;
+                report.strayed |=
+                    !child.seek(moment, || Watch::new(scene.memory(), pages), asleep)?;
                 child.kill(*reap)?;
                 Ok(true)
             }

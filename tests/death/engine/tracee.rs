@@ -208,7 +208,7 @@ impl Tracee {
     pub fn seek(
         &mut self,
         moment: &Moment,
-        watch: &[u64],
+        watch: impl FnOnce() -> Watch,
         asleep: impl Fn(),
     ) -> Result<bool, String> {
         match moment.cause {
@@ -232,7 +232,7 @@ impl Tracee {
         for _ in 0..moment.repeat {
             self.step()?;
         }
-        let mut watch = Watch::new(watch);
+        let mut watch = watch();
         match moment.cause {
             Cause::Call => Ok(true),
             Cause::Asleep => {

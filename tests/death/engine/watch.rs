@@ -23,10 +23,10 @@ struct Page {
 }
 
 impl Watch {
-    /// Watches these pages from now on.
-    pub fn new(pages: &[u64]) -> Watch {
-        let pages = pages.iter().map(|&address| {
-            let address = address as usize;
+    /// Watches these pages of `memory`, given as offsets, from now on.
+    pub fn new(memory: Span, pages: &[u64]) -> Watch {
+        let pages = pages.iter().map(|&offset| {
+            let address = memory.start + offset as usize;
             let mut page = Page { address, copy: Box::new([0; PAGE]) };
             page.take();
             page
@@ -104,11 +104,11 @@ impl Trap {
             .map_err(|e| format!("mprotect: {e}"))
     }
 
-    /// The pages that were written to.
-    pub fn written(self) -> Result<Vec<u64>, String> {
+    /// The pages of `memory` that were written to, as offsets: each take maps it elsewhere.
+    pub fn written(self, memory: Span) -> Result<Vec<u64>, String> {
         let count = self.notes[0].load(Relaxed) as usize;
         let pages = self.notes.get(1..=count).ok_or("too many pages were written to")?;
-        Ok(pages.iter().map(|page| page.load(Relaxed)).collect())
+        Ok(pages.iter().map(|page| page.load(Relaxed) - memory.start as u64).collect())
     }
 }
 
