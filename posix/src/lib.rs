@@ -11,6 +11,8 @@
 pub mod channel;
 mod error;
 pub mod memory;
+pub mod process;
 pub mod sync;
+pub mod value;
 
 pub use error::{Error, Result};

@@ -49,7 +49,7 @@ impl Shape {
     #[inline]
     fn index_of(&self, within: u64) -> Option<u32> {
         let behind = within.checked_sub(self.start)?;
-        let index = behind * self.reciprocal >> 32;
+        let index = (behind * self.reciprocal) >> 32;
         (index * self.size == behind && index < u64::from(self.count)).then_some(index as u32)
     }
 
@@ -325,7 +325,7 @@ impl<'m> Region<'m> {
         front.free_at.store(0, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         // Processes that come to a chunk together start at different lines of its words.
-        let from = (tag.index().wrapping_mul(0x9E37_79B1) >> 8) % shape.count & !7;
+        let from = ((tag.index().wrapping_mul(0x9E37_79B1) >> 8) % shape.count) & !7;
         for step in 0..shape.count {
             let index = (from + step) % shape.count;
             if let Some(generation) = Self::try_block(tag, &words[index as usize]) {

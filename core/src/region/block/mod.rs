@@ -31,7 +31,9 @@
 //!   between. Passed or not was asked before the claim, and the same block may have been taken, freed and put under
 //!   the same number since (a new queue in the place of the old). So the sweeper claims, QUEUED → OWN(me, CHECKING),
 //!   and asks again: a block that is its own goes nowhere. Passed: free. Not passed: back to QUEUED. A consumer
-//!   that comes for the block meanwhile takes it from the sweeper, whose second step then fails.
+//!   that comes for the block meanwhile takes it from the sweeper, whose second step then fails. CHECKING(dead) → FREE,
+//!   as any OWN: a message that came back under its old number and met a sweeper which died in these two steps is
+//!   lost; so a queue made in the place of another does well to begin with other tickets.
 //! - Objects stay where they are: the memory of a destroyed object becomes another object of its class, never the
 //!   payload of a message, so that a straggler with an old handle hits the words of an object. (Not so runs: a
 //!   large object that is destroyed gives its memory back.) An object's kind appears in its word only when its
@@ -64,6 +66,7 @@ pub use words::QUEUE_ALIGN;
 
 use super::header::CHUNK;
 use super::{JoinError, Member, MemoryFull, Region, Tag};
+use crate::sys::atomic::{AtomicU64, Ordering};
 use chunk::Place;
 use words::{CHECKING, PLAIN, Purpose, State, generation_of};
 
@@ -303,13 +306,8 @@ impl Region<'_> {
         // SAFETY: the block lies in a committed chunk of the region and is this process's own by its word.
         unsafe { self.pointer(taken.offset).write_bytes(0, CLASS_SIZES[class] as usize) };
         let generation = taken.generation;
-        let plain = State::Own { tag, kind: PLAIN }.word(generation);
-        let object = State::Own { tag, kind: kind.0 }.word(generation);
-        // Release: who sees the kind sees the zeros. Relaxed on failure: somebody wrote over the word.
-        taken
-            .word
-            .compare_exchange(plain, object, Ordering::Release, Ordering::Relaxed)
-            .map_err(|_| AllocError::Corrupt { offset: taken.offset })?;
+        // A plain store: nobody but its owner changes this word. Release: who sees the kind sees the zeros.
+        taken.word.store(State::Own { tag, kind: kind.0 }.word(generation), Ordering::Release);
         Ok(Object { offset: taken.offset, generation, kind })
     }
 
@@ -320,17 +318,21 @@ impl Region<'_> {
     /// # Errors
     /// `NotABlock`, `OtherKind`, `Gone` for a wrong handle, or one whose object was freed meanwhile.
     pub fn share(&self, object: Object) -> Result<(), HandleError> {
-        let (place, mut word) = self.find(object)?;
         let shared = State::Shared { kind: object.kind.0 }.word(object.generation);
-        // Whatever `find` accepts is in somebody's hand or shared. One other change is possible meanwhile: freed.
-        while !matches!(State::read(word), State::Shared { .. }) {
+        // What `find` accepts is in somebody's hand or shared, and can become shared or free meanwhile: two rounds.
+        for _ in 0..3 {
+            let (place, word) = self.find(object)?;
             // Release: what the owner wrote into the object comes before its being shared.
-            match place.word.compare_exchange(word, shared, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) => break,
-                Err(_) => word = self.find(object)?.1,
+            if word == shared
+                || place
+                    .word
+                    .compare_exchange(word, shared, Ordering::Release, Ordering::Relaxed)
+                    .is_ok()
+            {
+                return Ok(());
             }
         }
-        Ok(())
+        Err(HandleError::NotABlock { offset: object.offset })
     }
 
     /// Where the object of a handle lies, after checking that it is there, is of this kind and generation, and has
@@ -492,11 +494,22 @@ impl Region<'_> {
     }
 
     fn check_queue(&self, queue: u64) -> Result<(), HandleError> {
-        if queue % QUEUE_ALIGN == 0 && queue < self.geometry.size {
+        if queue.is_multiple_of(QUEUE_ALIGN) && queue < self.geometry.size {
             Ok(())
         } else {
             Err(HandleError::NotAQueue { queue })
         }
+    }
+
+    /// The object that starts at `offset`, if one does at present.
+    #[must_use]
+    pub fn object_at(&self, offset: u64) -> Option<Object> {
+        // Acquire: as in `find`.
+        let word = self.locate(offset)?.word.load(Ordering::Acquire);
+        let (State::Own { kind, .. } | State::Shared { kind }) = State::read(word) else {
+            return None;
+        };
+        Some(Object { offset, generation: generation_of(word), kind: Kind::new(kind)? })
     }
 
     /// The block of an object and its word, if it is one of this kind and generation.
@@ -578,8 +591,6 @@ struct Taken<'m> {
     offset: u64,
     generation: u32,
 }
-
-use crate::sys::atomic::{AtomicU64, Ordering};
 
 const _: () = {
     assert!(CHUNK == 64 * 1024);

@@ -9,7 +9,8 @@ use std::vec::Vec;
 use super::chunk::SHAPES;
 use super::words::{CHECKING, Chunk, FREEING, PLAIN, Purpose, State, generation_of};
 use super::*;
-use crate::region::{Membership, Memory, Options};
+use crate::region::{Fixed, Membership, Memory, Options};
+use crate::sys::atomic::AtomicU32;
 
 /// Memory that keeps count of what was asked of it, and can run out.
 #[derive(Default)]
@@ -173,6 +174,12 @@ fn one_free_block_in_a_full_region_is_found() {
     for index in (0..blocks.len()).step_by(97) {
         region.free_message(one.member(), blocks[index]).unwrap();
         let again = region.allocate_message(two.member(), 64).unwrap();
+        assert_eq!(again.offset, blocks[index].offset);
+        // Also if the hint that there is one got lost.
+        region.free_message(two.member(), again).unwrap();
+        let chunk = (again.offset - region.geometry.chunks_at) / CHUNK;
+        region.slice_at::<AtomicU32>(region.chunk_at(chunk), 1)[0].store(0, Ordering::Relaxed);
+        let again = region.allocate_message(one.member(), 64).unwrap();
         assert_eq!(again.offset, blocks[index].offset);
     }
 }
@@ -409,6 +416,10 @@ fn what_was_half_freed_is_freed_by_the_next() {
             let swept = region.sweep(two.member(), &nothing_passed);
             assert_eq!(swept.blocks, u64::from(freed < 3), "{freed}");
             assert_eq!((swept.chunks, swept.damaged), (0, 0));
+            if !others_came {
+                // Nobody knows whether the dead had given the memory of the others back.
+                assert_eq!(region.usage().warm_chunks, freed as u64);
+            }
             for block in others {
                 assert!(holds(&region, block.offset, CHUNK, 0x77));
                 region.free_message(two.member(), block).unwrap();
@@ -442,6 +453,7 @@ fn a_sweeper_that_comes_late_leaves_a_new_run_alone() {
     let new = region.allocate_object(two.member(), KIND, 2 * CHUNK).unwrap();
     assert_eq!(new.offset, old.offset);
     assert!(!region.dismantle(0, 2, head, false));
+    assert_eq!(region.usage().run_chunks, 2);
     assert!(region.resolve(new.offset, KIND, new.generation, 2 * CHUNK).is_ok());
 }
 
@@ -609,7 +621,8 @@ impl Random {
 
     /// What an attacker or an accident might leave: noise, or something that looks almost right.
     fn word(&mut self) -> u64 {
-        let tag = Tag::from_bits(self.below(4) as u32 + 1 | (self.below(3) as u32) << 12).unwrap();
+        let tag =
+            Tag::from_bits((self.below(4) as u32 + 1) | ((self.below(3) as u32) << 12)).unwrap();
         let generation = self.below(3) as u32;
         match self.below(12) {
             0 => 0,
@@ -632,7 +645,7 @@ impl Random {
 #[test]
 fn garbage_is_survived() {
     let mut random = Random(0x1234_5678_9ABC_DEF1);
-    for _ in 0..300 {
+    for _ in 0..if cfg!(debug_assertions) { 60 } else { 600 } {
         let bytes = Bytes::new(12);
         let region = bytes.region();
         let (one, two) = (region.join().unwrap(), region.join().unwrap());
@@ -812,4 +825,168 @@ fn plain_and_kinds_do_not_meet() {
     assert!(Kind::new(PLAIN).is_none() && Kind::new(CHECKING).is_none());
     assert!(Kind::new(FREEING).is_none() && Kind::new(64).is_none() && Kind::new(255).is_none());
     assert_eq!(Kind::new(61).map(Kind::number), Some(61));
+}
+
+/// A region over a file, as two processes map it.
+struct File {
+    base: NonNull<u8>,
+}
+
+const FILE_LENGTH: u64 = 64 * CHUNK;
+
+impl File {
+    fn map(file: impl rustix::fd::AsFd) -> Self {
+        use rustix::mm::{MapFlags, ProtFlags, mmap};
+        // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
+        let base = unsafe {
+            mmap(
+                core::ptr::null_mut(),
+                FILE_LENGTH as usize,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+                file,
+                0,
+            )
+        };
+        Self { base: NonNull::new(base.unwrap()).unwrap().cast() }
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        // SAFETY: mapped above with this length; the regions over it borrow it.
+        unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), FILE_LENGTH as usize).unwrap() }
+    }
+}
+
+const FILE_VARIABLE: &str = "PROCESSION_TEST_REGION";
+
+/// Kills its child however the test ends.
+struct Child(std::process::Child);
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_process_killed_anywhere_leaves_nothing_behind() {
+    use rustix::fd::AsRawFd;
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+    let fd = memfd_create("blocks", MemfdFlags::CLOEXEC).unwrap();
+    ftruncate(&fd, FILE_LENGTH).unwrap();
+    let file = File::map(&fd);
+    let options = Options { participants: 300, ..Options::default() };
+    // SAFETY: the mapping is fresh, zero, this test's own, and outlives the region.
+    let region = unsafe { Region::create(file.base, FILE_LENGTH, options, &Fixed) }.unwrap();
+    let seat = region.join().unwrap();
+    let me = seat.member();
+    let progress = region.allocate_object(me, OTHER, 4).unwrap();
+    region.share(progress).unwrap();
+    let steps: &AtomicU32 = region.object(progress.offset).unwrap();
+    let mut random = Random(0x5EED_5EED_1234_5677);
+    let mut found = 0;
+    for round in 0..40 {
+        steps.store(0, Ordering::Relaxed);
+        let path = std::format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd());
+        let mut child = Child(
+            std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "region::block::tests::a_child_works_until_it_is_killed"])
+                .env(FILE_VARIABLE, std::format!("{path}:{}:{round}", progress.offset))
+                .stdout(std::process::Stdio::null())
+                .spawn()
+                .unwrap(),
+        );
+        let enough = 1 + random.below(3000) as u32;
+        let late = crate::sys::Deadline::after(core::time::Duration::from_secs(20));
+        while steps.load(Ordering::Relaxed) < enough {
+            assert!(!late.is_past(), "the child does not work");
+            assert!(child.0.try_wait().unwrap().is_none(), "the child ended by itself");
+            std::thread::yield_now();
+        }
+        // Some instructions more.
+        for _ in 0..random.below(2000) {
+            core::hint::spin_loop();
+        }
+        child.0.kill().unwrap();
+        child.0.wait().unwrap();
+        // What it had freed before it died is in use again when the sweep comes.
+        let mine: Vec<_> =
+            (0..20).map(|i| region.allocate_message(me, 1 << (i % 18)).unwrap()).collect();
+        for block in &mine {
+            fill(&region, block.offset, block.capacity, 0x55);
+        }
+        let swept = region.sweep(me, &|_, _| true);
+        found += swept.blocks + swept.chunks;
+        assert_eq!(swept.damaged, 0);
+        // What is shared outlives its maker: the next layer's to end.
+        let mut left = Vec::new();
+        region.for_each_object(KIND, &mut |object, _| left.push(object));
+        for object in left {
+            region.destroy(me, object).unwrap();
+        }
+        for block in mine {
+            assert!(holds(&region, block.offset, block.capacity, 0x55));
+            region.free_message(me, block).unwrap();
+        }
+        let usage = region.usage();
+        assert_eq!((usage.owned, usage.shared, usage.queued), (0, 1, 0), "{usage:?}");
+        assert_eq!((usage.run_chunks, usage.damaged), (0, 0), "{usage:?}");
+    }
+    assert!(found > 0, "no child was killed with anything in its hand");
+    let free = region.geometry.chunks - region.usage().block_chunks;
+    let mut runs = 0;
+    while region.allocate_message(me, CHUNK).is_ok() {
+        runs += 1;
+    }
+    assert_eq!(runs, free, "chunks were lost");
+}
+
+/// Not a test by itself: what the children of the one above do.
+#[test]
+fn a_child_works_until_it_is_killed() {
+    let Some(where_) = std::env::var_os(FILE_VARIABLE) else { return };
+    let where_ = where_.into_string().unwrap();
+    let mut parts = where_.split(':');
+    let path = parts.next().unwrap();
+    let progress: u64 = parts.next().unwrap().parse().unwrap();
+    let seed: u64 = parts.next().unwrap().parse().unwrap();
+    let file = rustix::fs::open(path, rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty()).unwrap();
+    let file = File::map(&file);
+    // SAFETY: mapped for as long as the region is used, and changed by this library alone.
+    let region = unsafe { Region::attach(file.base, FILE_LENGTH, &Fixed) }.unwrap();
+    let steps: &AtomicU32 = region.object(progress).unwrap();
+    let seat = region.join().unwrap();
+    let me = seat.member();
+    let mut random = Random((seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let mut mine = std::collections::VecDeque::new();
+    // Should the parent be killed too, this ends by itself.
+    let late = crate::sys::Deadline::after(core::time::Duration::from_secs(30));
+    for ticket in 0.. {
+        let size = random.below(1 << (4 + ticket % 15));
+        let block = region.allocate_message(me, size).unwrap();
+        mine.push_back(block);
+        let object = region.allocate_object(me, KIND, size).unwrap();
+        if ticket % 2 == 0 {
+            region.share(object).unwrap();
+            region.destroy(me, object).unwrap();
+        } else {
+            region.free_object(me, object).unwrap();
+        }
+        let block = mine[random.below(mine.len() as u64) as usize];
+        region.hand_over(me, block, QUEUE, ticket).unwrap();
+        let _ = region.take_over(me, block.offset, QUEUE, ticket).unwrap();
+        if mine.len() > 8 {
+            region.free_message(me, mine.pop_front().unwrap()).unwrap();
+        }
+        if ticket % 16 == 0 {
+            region.trim(me);
+        }
+        steps.fetch_add(1, Ordering::Relaxed);
+        if late.is_past() {
+            break;
+        }
+    }
 }

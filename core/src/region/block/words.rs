@@ -146,7 +146,9 @@ impl State {
             }
             Self::Shared { kind } => generation | u64::from(kind) << KIND_SHIFT | 2,
             Self::Queued { queue, ticket } => {
-                u64::from(ticket) << TICKET_SHIFT | (queue / QUEUE_ALIGN & QUEUE) << QUEUE_SHIFT | 3
+                u64::from(ticket) << TICKET_SHIFT
+                    | ((queue / QUEUE_ALIGN) & QUEUE) << QUEUE_SHIFT
+                    | 3
             }
             Self::Damaged => generation | 0xFC,
         }

@@ -1,0 +1,165 @@
+//! What can go wrong when a process is started, and how a process can end.
+
+use std::io;
+
+/// Why a process was not started. Nothing of it runs after this error.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The arguments could not be encoded.
+    #[error("the arguments of {target} cannot be encoded: {message}; nothing was started")]
+    Arguments {
+        /// The type name of the target.
+        target: &'static str,
+        /// What the encoder said.
+        message: String,
+    },
+    /// The target is not part of the program itself.
+    #[error(
+        "{target} lies outside the main program (in a shared library?); a target has to be \
+         linked into the executable, or the process started by StartMethod::Fork"
+    )]
+    ForeignTarget {
+        /// The type name of the target.
+        target: &'static str,
+    },
+    /// The kernel, or a filter, does not offer pidfds.
+    #[error(
+        "pidfd_open failed: {0}; processes need pidfds (Linux 5.3 or later, and a seccomp \
+         filter that lets pidfd_open pass)"
+    )]
+    NoPidfd(#[source] io::Error),
+    /// The program runs with more rights than its user (set-user-ID, file capabilities).
+    #[error(
+        "this program gained rights when it was executed (AT_SECURE), so it ignores the mark by \
+         which it would turn into the parent of the new process; use StartMethod::Fork"
+    )]
+    Privileged,
+    /// `/proc/self/exe` could not be executed.
+    #[error(
+        "cannot execute /proc/self/exe: {0}; is /proc mounted, and was the program's file system lost?"
+    )]
+    Execute(#[source] io::Error),
+    /// The zygote was executed, but did not report for duty.
+    #[error("the zygote did not report within {seconds} s: {reason}")]
+    Handshake {
+        /// How long was waited, in seconds.
+        seconds: u64,
+        /// What was seen instead.
+        reason: String,
+    },
+    /// The zygote lives, but did not answer a request.
+    #[error("the zygote (pid {pid}) gave no answer within {seconds} s; is it stopped?")]
+    NoAnswer {
+        /// The process id of the zygote.
+        pid: u32,
+        /// How long was waited, in seconds.
+        seconds: u64,
+    },
+    /// The kernel refused a new process.
+    #[error("cannot fork: {0}; check the limit of processes (RLIMIT_NPROC, pids.max) and memory")]
+    Fork(#[source] io::Error),
+    /// [`StartMethod::Fork`](super::StartMethod::Fork) in a process with several threads.
+    #[error(
+        "this process has several threads, and locks that they hold would stay locked in a fork; \
+         use StartMethod::Zygote or StartMethod::Spawn"
+    )]
+    Threads,
+    /// Memory, descriptors or another resource ran out.
+    #[error("cannot {what}: {source}")]
+    Resource {
+        /// What was attempted.
+        what: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// More than this many processes run or wait to be joined.
+    #[error("{limit} processes started from here run or still have a handle; drop some handles")]
+    TooMany {
+        /// The number of processes that one process can have.
+        limit: u32,
+    },
+}
+
+/// How a process ended, if it did not deliver its target's result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// The time ran out; the process runs on.
+    #[error("{name} (pid {pid}) still runs")]
+    TimedOut {
+        /// The name of the process.
+        name: String,
+        /// Its process id.
+        pid: u32,
+    },
+    /// The target panicked.
+    #[error("{name} (pid {pid}) panicked: {message}")]
+    Panicked {
+        /// The name of the process.
+        name: String,
+        /// Its process id.
+        pid: u32,
+        /// The panic's message and place.
+        message: String,
+    },
+    /// The process left by itself, without a result: somebody called `exit`.
+    #[error("{name} (pid {pid}) exited with status {code} before its target returned")]
+    Exited {
+        /// The name of the process.
+        name: String,
+        /// Its process id.
+        pid: u32,
+        /// The exit status, 0 to 255.
+        code: i32,
+    },
+    /// A signal ended the process.
+    #[error("{name} (pid {pid}) was ended by signal {signal}")]
+    Killed {
+        /// The name of the process.
+        name: String,
+        /// Its process id.
+        pid: u32,
+        /// The signal's number.
+        signal: i32,
+    },
+    /// The process was created, but its target was never called.
+    #[error("{name} (pid {pid}) could not begin: {message}")]
+    NotBegun {
+        /// The name of the process.
+        name: String,
+        /// Its process id.
+        pid: u32,
+        /// What failed.
+        message: String,
+    },
+    /// The target returned, but its result did not arrive.
+    #[error("the result of {name} (pid {pid}) did not arrive: {message}")]
+    Result {
+        /// The name of the process.
+        name: String,
+        /// Its process id.
+        pid: u32,
+        /// What failed.
+        message: String,
+    },
+    /// The process is gone, and so is the one that knew how it ended.
+    #[error("{name} (pid {pid}) is gone; its exit status was lost with its parent process")]
+    Lost {
+        /// The name of the process.
+        name: String,
+        /// Its process id.
+        pid: u32,
+    },
+    /// The system call that waits failed.
+    #[error("cannot wait for {name} (pid {pid}): {message}")]
+    Wait {
+        /// The name of the process.
+        name: String,
+        /// Its process id.
+        pid: u32,
+        /// What the system said.
+        message: String,
+    },
+}

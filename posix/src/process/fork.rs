@@ -1,0 +1,105 @@
+//! Forking the starting process itself.
+//!
+//! The child has everything that its parent has: memory, descriptors, handlers. That is only sound while
+//! there is one thread, so a process with several is refused. What was written to standard output but not
+//! yet flushed is flushed first, else both would write it, and the child leaves by `_exit`, so that it does
+//! not run what its parent registered for its own end.
+
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::process::{Pid, PidfdFlags};
+
+use super::child::{Child, Delivery, Letter};
+use super::error::StartError;
+use super::link::Starter;
+use super::status::{ExitStatus, Slots};
+use super::target::Entry;
+use super::wire;
+
+/// A process that was forked from here, and that we have to reap.
+pub(super) struct Forked {
+    pub(super) pid: u32,
+    pub(super) pidfd: OwnedFd,
+    /// Where a large result will lie.
+    pub(super) result: OwnedFd,
+}
+
+/// Forks, and lives the child's life in the child.
+pub(super) fn fork(
+    starter: &Starter,
+    slot: u32,
+    entry: &'static Entry,
+    letter: Letter,
+    args: &[u8],
+) -> Result<Forked, StartError> {
+    if !is_single_threaded() {
+        return Err(StartError::Threads);
+    }
+    let slots: Arc<Slots> = starter.slots.clone();
+    let result = wire::empty_letter()
+        .map_err(|source| StartError::Resource { what: "create a memory file", source })?;
+    let _ = io::stdout().flush();
+    let guardian = std::process::id();
+    // SAFETY: this process has one thread, so no lock is held by a thread that the child lacks.
+    match unsafe { libc::fork() } {
+        -1 => Err(StartError::Fork(io::Error::last_os_error())),
+        0 => {
+            starter.close();
+            let slots = Box::leak(Box::new(slots));
+            let leave = |code| {
+                // SAFETY: ends the process; what the parent registered for its end is not for us.
+                unsafe { libc::_exit(code) }
+            };
+            let Some(place) = slots.records.slot(slot) else { leave(super::child::NOT_BEGUN) };
+            let delivery = Delivery::File(result);
+            Child { slot: place, delivery, guardian, known: Some(entry), leave }.run(letter, args)
+        }
+        pid => {
+            let pidfd = Pid::from_raw(pid)
+                .ok_or(rustix::io::Errno::SRCH)
+                .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()));
+            match pidfd.map(wire::above_standard) {
+                Ok(pidfd) => Ok(Forked { pid: pid as u32, pidfd, result }),
+                Err(error) => {
+                    // SAFETY: `pid` is our child and not yet reaped, so the number is its own.
+                    unsafe {
+                        libc::kill(pid, libc::SIGKILL);
+                        libc::waitpid(pid, std::ptr::null_mut(), 0);
+                    }
+                    Err(StartError::NoPidfd(error.into()))
+                }
+            }
+        }
+    }
+}
+
+/// Whether the calling thread is the only one.
+pub(super) fn is_single_threaded() -> bool {
+    // SAFETY: asks for nothing that a process with one thread does not have already, so nothing
+    // changes; with several threads the kernel refuses.
+    if unsafe { libc::unshare(libc::CLONE_THREAD) } == 0 {
+        return true;
+    }
+    if io::Error::last_os_error().raw_os_error() != Some(libc::EPERM) {
+        return false;
+    }
+    // A filter forbids the question. The directory has a link for each thread, and two of its own.
+    rustix::fs::stat("/proc/self/task").is_ok_and(|stat| stat.st_nlink == 3)
+}
+
+/// Reaps a forked process if it has ended.
+pub(super) fn try_reap(pidfd: &OwnedFd) -> Option<ExitStatus> {
+    // SAFETY: all zeroes are a valid siginfo_t, and the kernel fills it in.
+    unsafe {
+        let mut info = std::mem::zeroed::<libc::siginfo_t>();
+        let options = libc::WEXITED | libc::WNOHANG;
+        let id = pidfd.as_raw_fd() as libc::id_t;
+        if libc::waitid(libc::P_PIDFD, id, &mut info, options) != 0 {
+            // Somebody else in this program has reaped it.
+            return Some(ExitStatus::Lost);
+        }
+        (info.si_pid() != 0).then(|| ExitStatus::from_wait(info.si_code, info.si_status()))
+    }
+}

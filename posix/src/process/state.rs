@@ -1,0 +1,355 @@
+//! The state of a process that its children inherit, as far as the kernel lets one send it.
+//!
+//! A zygote is a picture of the process at the moment it was started. A start compares the present
+//! state with that picture and sends what differs: environment, umask, ignored signals, limits,
+//! affinity, niceness, process group; the signal mask always. What cannot be sent is `Confinement`:
+//! credentials, capabilities, no_new_privs, seccomp, session, root directory, cgroup, namespaces.
+//! Where that differs, a new zygote has to be executed: a child of the old one would have rights
+//! that its parent gave up.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+const LIMITS: usize = 16;
+const NAMESPACES: [&str; 8] =
+    ["mnt", "net", "uts", "ipc", "user", "cgroup", "pid_for_children", "time_for_children"];
+const CAP_SYS_CHROOT: u64 = 1 << 18;
+const CAP_SYS_ADMIN: u64 = 1 << 21;
+/// The lines of /proc/thread-self/status that tell what cannot be sent.
+const CONFINED: [&[u8]; 12] = [
+    b"Uid",
+    b"Gid",
+    b"Groups",
+    b"NSsid",
+    b"CapInh",
+    b"CapPrm",
+    b"CapEff",
+    b"CapBnd",
+    b"CapAmb",
+    b"NoNewPrivs",
+    b"Seccomp",
+    b"Seccomp_filters",
+];
+
+/// The present state of the calling thread and its process.
+pub(super) struct State {
+    pub(super) confinement: Confinement,
+    environment: Vec<u8>,
+    umask: u32,
+    ignored: u64,
+    blocked: u64,
+    affinity: Vec<u8>,
+    limits: [(u64, u64); LIMITS],
+    niceness: i32,
+    group: i32,
+}
+
+/// What a child has, whether we like it or not, from the process that forks it.
+#[derive(PartialEq, Eq)]
+pub(super) struct Confinement {
+    lines: Vec<u8>,
+    namespaces: Vec<u8>,
+    root: (u64, u64),
+    cgroup: Vec<u8>,
+}
+
+/// What a child has to change in itself to be as its parent is now. By default nothing.
+#[derive(serde::Serialize, serde::Deserialize, Default, Clone, PartialEq, Eq)]
+pub(super) struct Changes {
+    environment: Option<Vec<u8>>,
+    umask: Option<u32>,
+    ignored: Option<u64>,
+    blocked: Option<u64>,
+    limits: Vec<(u32, u64, u64)>,
+    affinity: Option<Vec<u64>>,
+    niceness: Option<i32>,
+    group: Option<i32>,
+}
+
+impl State {
+    /// Looks at the calling thread. About 40 µs for root, half of that for others.
+    pub(super) fn capture() -> io::Result<State> {
+        let status = read("/proc/thread-self/status")?;
+        let mut state = State {
+            confinement: Confinement {
+                lines: Vec::with_capacity(256),
+                namespaces: Vec::new(),
+                root: (0, 0),
+                cgroup: read("/proc/thread-self/cgroup").unwrap_or_default(),
+            },
+            environment: environment(),
+            umask: 0,
+            ignored: 0,
+            blocked: 0,
+            affinity: Vec::new(),
+            limits: [(0, 0); LIMITS],
+            niceness: rustix::process::getpriority_process(None).unwrap_or(0),
+            group: rustix::process::getpgrp().as_raw_nonzero().get(),
+        };
+        let mut permitted = !0;
+        for line in status.split(|byte| *byte == b'\n') {
+            let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+            let (key, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+            match key {
+                b"Umask" => state.umask = number(value, 8) as u32,
+                b"SigIgn" => state.ignored = number(value, 16),
+                b"SigBlk" => state.blocked = number(value, 16),
+                b"Cpus_allowed" => state.affinity = value.to_vec(),
+                b"CapPrm" => permitted = number(value, 16),
+                _ => {}
+            }
+            if CONFINED.contains(&key) {
+                state.confinement.lines.extend_from_slice(line);
+                state.confinement.lines.push(b'\n');
+            }
+        }
+        // Only these two capabilities let a process change the rest, and whoever gained them by a
+        // new user namespace shows it in its capabilities. Asking costs 20 µs, so ask only then.
+        if permitted & CAP_SYS_ADMIN != 0 {
+            state.confinement.namespaces = namespaces();
+        }
+        if permitted & CAP_SYS_CHROOT != 0 {
+            let root = rustix::fs::stat("/")?;
+            state.confinement.root = (root.st_dev, root.st_ino);
+        }
+        for (resource, limit) in state.limits.iter_mut().enumerate() {
+            *limit = get_limit(resource as u32)?;
+        }
+        Ok(state)
+    }
+
+    /// What a process with this state has to change to have the state `now`.
+    pub(super) fn changes_to(&self, now: &State) -> Changes {
+        fn differs<T: PartialEq + Clone>(old: &T, new: &T) -> Option<T> {
+            (old != new).then(|| new.clone())
+        }
+        Changes {
+            environment: differs(&self.environment, &now.environment),
+            umask: differs(&self.umask, &now.umask),
+            ignored: differs(&self.ignored, &now.ignored),
+            blocked: Some(now.blocked),
+            limits: (0..LIMITS)
+                .filter(|resource| self.limits[*resource] != now.limits[*resource])
+                .map(|resource| {
+                    let (soft, hard) = now.limits[resource];
+                    (resource as u32, soft, hard)
+                })
+                .collect(),
+            affinity: differs(&self.affinity, &now.affinity).map(|mask| cpu_words(&mask)),
+            niceness: differs(&self.niceness, &now.niceness),
+            group: differs(&self.group, &now.group),
+        }
+    }
+
+    /// What a zygote makes of this state by [`become_a_zygote`].
+    pub(super) fn into_a_zygotes(mut self) -> State {
+        self.ignored &= !bit(libc::SIGCHLD);
+        let (soft, hard) = &mut self.limits[libc::RLIMIT_NOFILE as usize];
+        *soft = *hard;
+        self
+    }
+}
+
+impl Changes {
+    /// The changed environment, in the form that exec takes: `NAME=value` with a zero byte.
+    pub(super) fn environment(&self) -> Option<&[u8]> {
+        self.environment.as_deref()
+    }
+
+    /// The environment was given by exec: nothing is left to change there.
+    pub(super) fn environment_is_set(&mut self) {
+        self.environment = None;
+    }
+
+    /// Changes the calling process, which must have one thread only. The signal mask comes last:
+    /// what was sent to this process until now is delivered then.
+    pub(super) fn apply(&self) -> Result<(), String> {
+        fn failed<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> String {
+            move |error| format!("cannot take over the {what} of the starting process: {error}")
+        }
+        if let Some(block) = &self.environment {
+            set_environment(block);
+        }
+        if let Some(mask) = self.umask {
+            rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
+        }
+        if let Some(ignored) = self.ignored {
+            for signal in 1..=64 {
+                set_ignored(signal, ignored & bit(signal) != 0);
+            }
+        }
+        if let Some(words) = &self.affinity {
+            let size = size_of_val(words.as_slice());
+            // SAFETY: `words` holds `size` bytes, and the kernel only reads them.
+            let result = unsafe { libc::sched_setaffinity(0, size, words.as_ptr().cast()) };
+            last_error(result).map_err(failed("CPU affinity"))?;
+        }
+        if let Some(niceness) = self.niceness {
+            rustix::process::setpriority_process(None, niceness).map_err(failed("niceness"))?;
+        }
+        if let Some(group) = self.group {
+            let group = rustix::process::Pid::from_raw(group);
+            rustix::process::setpgid(None, group).map_err(failed("process group"))?;
+        }
+        for (resource, soft, hard) in &self.limits {
+            let limit = libc::rlimit { rlim_cur: *soft, rlim_max: *hard };
+            // SAFETY: the limit is read from a valid structure.
+            let result = unsafe { libc::setrlimit(*resource as _, &limit) };
+            last_error(result).map_err(failed("resource limits"))?;
+        }
+        if let Some(blocked) = self.blocked {
+            set_blocked(blocked);
+        }
+        Ok(())
+    }
+}
+
+/// The bit of a signal in the masks of /proc.
+fn bit(signal: i32) -> u64 {
+    1 << (signal - 1)
+}
+
+fn last_error(result: libc::c_int) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sets a signal to be ignored or back to its default; those that cannot be changed stay.
+pub(super) fn set_ignored(signal: i32, ignored: bool) {
+    let action = if ignored { libc::SIG_IGN } else { libc::SIG_DFL };
+    // SAFETY: neither action is a function of ours, so nothing runs in a handler.
+    unsafe { libc::signal(signal, action) };
+}
+
+/// Sets the calling thread's signal mask to exactly `blocked`.
+fn set_blocked(blocked: u64) {
+    // SAFETY: the set is initialised by sigemptyset before use; sigaddset only changes the set.
+    unsafe {
+        let mut set = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&mut set);
+        for signal in 1..=64 {
+            if blocked & bit(signal) != 0 {
+                libc::sigaddset(&mut set, signal);
+            }
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, &set, std::ptr::null_mut());
+    }
+}
+
+/// Blocks all signals, hears of the end of children, and takes all descriptors that it may have.
+pub(super) fn become_a_zygote() {
+    set_blocked(!0);
+    set_ignored(libc::SIGCHLD, false);
+    if let Ok((_, hard)) = get_limit(libc::RLIMIT_NOFILE) {
+        let limit = libc::rlimit { rlim_cur: hard, rlim_max: hard };
+        // SAFETY: the limit is read from a valid structure. Raising to the hard limit is allowed.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
+    }
+}
+
+fn get_limit(resource: u32) -> io::Result<(u64, u64)> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one rlimit into `limit`.
+    last_error(unsafe { libc::getrlimit(resource as _, &mut limit) })?;
+    Ok((limit.rlim_cur, limit.rlim_max))
+}
+
+/// The soft limit of a file's size.
+pub(super) fn file_size_limit() -> u64 {
+    get_limit(libc::RLIMIT_FSIZE).map_or(u64::MAX, |(soft, _)| soft)
+}
+
+/// The environment as one block of `NAME=value` strings, each with a zero byte.
+pub(super) fn environment() -> Vec<u8> {
+    let mut block = Vec::with_capacity(4096);
+    for (name, value) in std::env::vars_os() {
+        block.extend_from_slice(name.as_bytes());
+        block.push(b'=');
+        block.extend_from_slice(value.as_bytes());
+        block.push(0);
+    }
+    block
+}
+
+fn set_environment(block: &[u8]) {
+    let old: Vec<OsString> = std::env::vars_os().map(|(name, _)| name).collect();
+    for name in old {
+        // SAFETY: the caller has one thread only.
+        unsafe { std::env::remove_var(name) };
+    }
+    for entry in block.split(|byte| *byte == 0) {
+        // A name may begin with `=`, as std has it too.
+        let Some(at) = entry.iter().skip(1).position(|byte| *byte == b'=') else { continue };
+        let (name, value) = (&entry[..at + 1], &entry[at + 2..]);
+        // SAFETY: the caller has one thread only.
+        unsafe { std::env::set_var(OsStr::from_bytes(name), OsString::from_vec(value.to_vec())) };
+    }
+}
+
+fn namespaces() -> Vec<u8> {
+    use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
+    let mut all = Vec::with_capacity(256);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(dir) = openat(CWD, "/proc/thread-self/ns", flags, Mode::empty()) else { return all };
+    let mut buffer = Vec::with_capacity(64);
+    for name in NAMESPACES {
+        // A namespace that this kernel does not have cannot change.
+        if let Ok(link) = readlinkat(&dir, name, buffer) {
+            all.extend_from_slice(link.as_bytes());
+            buffer = link.into_bytes();
+        } else {
+            buffer = Vec::with_capacity(64);
+        }
+        buffer.clear();
+    }
+    all
+}
+
+fn read(path: &str) -> io::Result<Vec<u8>> {
+    use rustix::fs::{Mode, OFlags};
+    let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut bytes = vec![0; 4096];
+    let mut len = 0;
+    loop {
+        let read = rustix::io::retry_on_intr(|| rustix::io::read(&fd, &mut bytes[len..]))?;
+        len += read;
+        // A short read is the end: these files are produced in one go.
+        if len < bytes.len() {
+            bytes.truncate(len);
+            return Ok(bytes);
+        }
+        bytes.resize(2 * len, 0);
+    }
+}
+
+fn number(digits: &[u8], radix: u32) -> u64 {
+    std::str::from_utf8(digits).ok().and_then(|s| u64::from_str_radix(s, radix).ok()).unwrap_or(0)
+}
+
+/// `00000000,00000003`, most significant word first, as words for sched_setaffinity.
+fn cpu_words(mask: &[u8]) -> Vec<u64> {
+    let halves: Vec<u64> = mask.rsplit(|b| *b == b',').map(|half| number(half, 16)).collect();
+    halves.chunks(2).map(|pair| pair[0] | pair.get(1).unwrap_or(&0) << 32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_changed_is_nothing_to_send() {
+        let (a, b) = (State::capture().unwrap(), State::capture().unwrap());
+        assert!(a.confinement == b.confinement);
+        let changes = a.changes_to(&b);
+        assert!(changes.environment.is_none() && changes.limits.is_empty());
+        assert!(changes.umask.is_none() && changes.ignored.is_none());
+        assert!(changes.affinity.is_none() && changes.niceness.is_none());
+        assert!(a.umask <= 0o777 && !a.affinity.is_empty());
+    }
+
+    #[test]
+    fn cpu_masks_are_read_from_the_end() {
+        assert_eq!(cpu_words(b"3"), [3]);
+        assert_eq!(cpu_words(b"00000001,00000002,00000003"), [0x2_0000_0003, 1]);
+    }
+}
