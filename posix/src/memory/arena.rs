@@ -200,12 +200,10 @@ impl Arena {
 
     fn attach(file: OwnedFd) -> Result<Self, MemoryError> {
         let size = rustix::fs::fstat(&file).map_err(system("fstat"))?.st_size as u64;
-        let seals = rustix::fs::fcntl_get_seals(&file).map_err(system("fcntl(F_GET_SEALS)"))?;
+        let seals = rustix::fs::fcntl_get_seals(&file)
+            .map_err(|errno| MemoryError::NoMemory { error: errno.into() })?;
         if !seals.contains(SealFlags::SHRINK) {
-            // Whoever can shrink it can kill everybody who has it mapped.
-            return Err(system("checking that the memory is sealed against shrinking")(
-                Errno::PERM,
-            ));
+            return Err(MemoryError::Unsealed);
         }
         Backing::map(file, size, 0)?.keep_if(|backing| {
             // SAFETY: the file is mapped as long as the region is used, and sealed: what is mapped stays.
