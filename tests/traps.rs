@@ -3,6 +3,7 @@
 //!
 //! `cargo test --test traps`
 
+#[allow(dead_code, reason = "no test uses all of it")]
 mod support;
 
 use std::io;
