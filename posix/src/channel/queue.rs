@@ -17,12 +17,12 @@ use procession_core::queue::{Claim, SlotQueue};
 use procession_core::region::{Block, Member, Region, Shareable};
 use procession_core::sys::Deadline;
 use procession_core::sys::atomic::{AtomicU64, Ordering};
-use serde::de::{DeserializeOwned, Error as _};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::error::{CreateError, GetError, PutError};
 use super::message::{IN_BLOCK, INLINE, Message, NEAR, VOID};
-use crate::memory::{Arena, Handle, HandleError, kind};
+use crate::memory::{Arena, Handle, HandleError, decode as decode_object, kind, refuse};
 
 /// The largest object that a queue takes unless it is told otherwise: 64 MiB.
 const USUAL_LARGEST: u64 = 64 << 20;
@@ -423,7 +423,7 @@ fn copy_out(region: &Region<'static>, block: &Block, length: u64) -> Option<Vec<
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, GetError> {
-    postcard::from_bytes(bytes)
+    decode_object(bytes)
         .map_err(|error| GetError::Decode { expected: std::any::type_name::<T>(), error })
 }
 
@@ -477,7 +477,7 @@ impl<'de, T> Deserialize<'de> for Queue<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let least = size_of::<Head>() as u64 + SlotQueue::<Message>::bytes_for(1);
         let handle = Handle::deserialize(deserializer, kind::QUEUE, least)?;
-        Self::attach(handle).map_err(D::Error::custom)
+        Self::attach(handle).map_err(refuse)
     }
 }
 
