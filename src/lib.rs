@@ -11,13 +11,15 @@
 //! The algorithms are in [`procession_core`], which needs no std; what needs files and processes is in
 //! [`procession_posix`]. This crate is the face of both.
 
-pub use procession_posix::{Error, Result, channel, memory, sync};
+pub use procession_posix::{Error, Result, channel, memory, process, sync};
 
 pub use channel::{GetError, PutError, Queue};
+pub use process::{Child, Process, StartMethod, current_process, init, parent_process};
 pub use sync::{Deadline, Lock};
 
 /// What most programs need: `use procession::prelude::*;`.
 pub mod prelude {
     pub use crate::channel::{GetError, PutError, Queue};
+    pub use crate::process::{Child, Process, StartMethod, current_process, parent_process};
     pub use crate::sync::{AcquireError, Deadline, Lock};
 }

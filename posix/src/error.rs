@@ -5,6 +5,7 @@ use procession_core::value::ValueError;
 
 use crate::channel::{CreateError, GetError, PutError};
 use crate::memory::{HandleError, MemoryError};
+use crate::process::{JoinError, StartError};
 
 /// Whatever can go wrong in this library, for functions that use `?` across its families. Each family has an error of its
 /// own with all details; this one holds it.
@@ -35,9 +36,31 @@ pub enum Error {
     /// A handle that came from elsewhere.
     #[error(transparent)]
     Handle(#[from] HandleError),
+    /// Starting a process.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A process ended without delivering its target's result.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// What went wrong in another process, in its words: an error of this type is a text when it travels, for example as
+    /// the result of a process' target.
+    #[error("{0}")]
+    Elsewhere(String),
     /// Something outside this library.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+}
+
+impl serde::Serialize for Error {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Error {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        serde::Deserialize::deserialize(deserializer).map(Self::Elsewhere)
+    }
 }
 
 impl<G> From<AcquireError<G>> for Error {

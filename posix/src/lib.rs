@@ -11,6 +11,7 @@
 pub mod channel;
 mod error;
 pub mod memory;
+pub mod process;
 pub mod sync;
 
 pub use error::{Error, Result};

@@ -3,10 +3,12 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use procession_posix::channel::Queue;
 use procession_posix::process::{
     Child, CurrentProcess, JoinError, ParentProcess, Process, StartError, StartMethod,
     current_process, parent_process,
 };
+use procession_posix::sync::{AcquireError, Lock};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -63,6 +65,8 @@ under_each_method! {
     standard_streams_cross
     any_thread_may_wait
     children_have_children
+    handles_travel
+    a_killed_holder_is_reported_to_the_next
 }
 
 fn gone(pid: u32) -> bool {
@@ -357,7 +361,7 @@ fn nothing_leaks(method: StartMethod) {
         let foreign: Vec<&String> = open
             .iter()
             .filter(|fd| !["0 ", "1 ", "2 "].iter().any(|std| fd.starts_with(std)))
-            .filter(|fd| !fd.contains("procession-") && !fd.contains("socket:"))
+            .filter(|fd| !fd.contains("memfd:procession") && !fd.contains("socket:"))
             .collect();
         assert!(foreign.is_empty(), "{foreign:?}");
     }
@@ -504,6 +508,73 @@ fn children_have_children(method: StartMethod) {
     }
     let child = Bound(Process::new(depth, (method, 3)).method(method).start().unwrap());
     assert_eq!(child.join_timeout(LONG).unwrap(), 3);
+}
+
+fn handles_travel(method: StartMethod) {
+    fn square(
+        numbers: Queue<u32>,
+        squares: Queue<u32>,
+        lock: Lock,
+    ) -> procession_posix::Result<u32> {
+        let mut count = 0;
+        while let Ok(number) = numbers.get() {
+            let _held = lock.acquire()?;
+            squares.put(&(number * number))?;
+            count += 1;
+        }
+        Ok(count)
+    }
+    fn through_a_child(
+        method: StartMethod,
+        numbers: Queue<u32>,
+        squares: Queue<u32>,
+        lock: Lock,
+    ) -> procession_posix::Result<u32> {
+        let child = Process::new(square, (numbers, squares, lock)).method(method).start()?;
+        child.join_timeout(LONG)?
+    }
+    fn make() -> Queue<String> {
+        let queue = Queue::bounded(4).unwrap();
+        queue.put(&"made elsewhere".to_string()).unwrap();
+        queue
+    }
+    let numbers = Queue::bounded(8).unwrap();
+    let squares = Queue::bounded(128).unwrap();
+    let lock = Lock::new().unwrap();
+    let args = (numbers.clone(), squares.clone(), lock.clone());
+    let near = Bound(Process::new(square, args.clone()).method(method).start().unwrap());
+    let args = (method, args.0, args.1, args.2);
+    let far = Bound(Process::new(through_a_child, args).method(method).start().unwrap());
+    for number in 0..100 {
+        numbers.put_timeout(&number, LONG).unwrap();
+    }
+    numbers.close();
+    let done = near.join_timeout(LONG).unwrap().unwrap() + far.join_timeout(LONG).unwrap().unwrap();
+    assert_eq!(done, 100);
+    let mut all: Vec<u32> = (0..100).map(|_| squares.get_timeout(LONG).unwrap()).collect();
+    all.sort_unstable();
+    assert_eq!(all, (0..100).map(|n| n * n).collect::<Vec<u32>>());
+
+    let child = Bound(Process::new(make, ()).method(method).start().unwrap());
+    let made = child.join_timeout(LONG).unwrap();
+    assert_eq!(made.get_timeout(LONG).unwrap(), "made elsewhere");
+}
+
+fn a_killed_holder_is_reported_to_the_next(method: StartMethod) {
+    fn hold(lock: Lock, held: Queue<u8>) {
+        let _guard = lock.acquire().unwrap();
+        held.put(&1).unwrap();
+        wait_for_ever();
+    }
+    let (lock, held) = (Lock::new().unwrap(), Queue::bounded(1).unwrap());
+    let args = (lock.clone(), held.clone());
+    let holder = Bound(Process::new(hold, args).method(method).start().unwrap());
+    held.get_timeout(LONG).unwrap();
+    let waiting = lock.acquire_timeout(Duration::from_millis(10));
+    assert!(matches!(waiting, Err(AcquireError::TimedOut)), "its holder lives");
+    holder.kill().unwrap();
+    assert!(matches!(lock.acquire_timeout(LONG), Err(AcquireError::OwnerDied(_))));
+    assert_eq!(holder.exitcode(), Some(-9));
 }
 
 // What follows changes or breaks the process that it runs in, so each runs in one of its own.

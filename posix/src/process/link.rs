@@ -17,9 +17,10 @@ use super::spawn::{self, Execution, Role};
 use super::state::{Changes, State};
 use super::status::Slots;
 use super::zygote::{
-    ARENA_ENCLOSED, Answer, DAEMON, EXECUTE, HEADER, HELLO, Kind, LETTER_ENCLOSED, LONGEST_RECORD,
+    Answer, DAEMON, EXECUTE, HEADER, HELLO, Kind, LETTER_ENCLOSED, LONGEST_RECORD,
 };
 use super::{Names, wire};
+use crate::memory::Arena;
 
 /// How long a zygote may take to report, and to answer. Both take a millisecond when all is well.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -79,7 +80,13 @@ impl Starter {
         // that has changed; more in a row have a reason.
         for _ in 0..4 {
             let link = match &*held {
-                Some(link) => link.clone(),
+                Some(link) if link.has_arena || crate::memory::arena().is_err() => link.clone(),
+                Some(link) => {
+                    // The arena could not be made before, and exists now.
+                    link.retire();
+                    *held = None;
+                    continue;
+                }
                 None => held.insert(Arc::new(Link::execute(&self.slots)?)).clone(),
             };
             let slot = self.slots.take()?;
@@ -168,7 +175,7 @@ pub(super) struct Link {
     picture: State,
     /// How this process differed from the picture when it was last looked at.
     expected: Mutex<Changes>,
-    has_arena: AtomicBool,
+    has_arena: bool,
     /// Whether it is among the `RETIRED`.
     retired: AtomicBool,
     /// One question at a time.
@@ -231,9 +238,11 @@ impl Link {
         .map_err(resource("set a socket's patience"))?;
         let me = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
             .map_err(|error| StartError::NoPidfd(error.into()))?;
-        let arena = crate::memory::arena_fd();
+        // One for the whole tree, so it has to exist before the first child. Where it cannot, processes that
+        // share nothing still work, and those that do say why not.
+        let arena = crate::memory::arena().ok();
         let mut fds = vec![slots.records.as_fd(), me.as_fd()];
-        fds.extend(arena);
+        fds.extend(arena.map(Arena::fd));
         // The socket keeps this until the zygote looks.
         wire::send(&socket, &[IoSlice::new(&HELLO.to_ne_bytes())], &fds)
             .map_err(resource("write to a new socket"))?;
@@ -246,7 +255,7 @@ impl Link {
             .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()))
             .map(wire::above_standard)
             .map_err(|error| StartError::NoPidfd(error.into()))?;
-        let has_arena = AtomicBool::new(arena.is_some());
+        let has_arena = arena.is_some();
         let expected = Mutex::new(picture.changes_to(&picture));
         let lane = Mutex::new(());
         let retired = AtomicBool::new(false);
@@ -259,10 +268,10 @@ impl Link {
     }
 
     fn greeting(&self) -> Result<(), String> {
-        let mut answer = [0; 16];
+        let mut answer = [0; 256];
         match wire::receive(&self.socket, &mut answer, RecvFlags::empty()) {
             Ok(record) if record.len == 16 && answer[..8] == HELLO.to_ne_bytes() => {
-                if answer[8..] == image().build().to_ne_bytes() {
+                if answer[8..16] == image().build().to_ne_bytes() {
                     Ok(())
                 } else {
                     Err("/proc/self/exe is another build than this program".into())
@@ -271,7 +280,7 @@ impl Link {
             Ok(record) if record.len == 0 => {
                 Err("it ended; is /proc/self/exe this program, or an interpreter of it?".into())
             }
-            Ok(_) => Err("something else answered".into()),
+            Ok(record) => Err(String::from_utf8_lossy(&answer[..record.len]).into()),
             Err(Errno::AGAIN) => Err("it was silent".into()),
             Err(error) => Err(error.to_string()),
         }
@@ -431,11 +440,6 @@ impl Link {
             flags |= LETTER_ENCLOSED;
             inline = &[];
         }
-        let arena = crate::memory::arena_fd().filter(|_| !self.has_arena.load(Ordering::Relaxed));
-        if let Some(arena) = arena {
-            fds.push(arena);
-            flags |= ARENA_ENCLOSED;
-        }
         let _lane = self.lane.lock().unwrap_or_else(PoisonError::into_inner);
         let mut sent = self.ask(Kind::Start, slot, flags, inline, &fds);
         if matches!(sent, Err(Errno::BADF)) {
@@ -462,11 +466,7 @@ impl Link {
             Err(error) => return Err(resource("ask the zygote")(error)),
         }
         meanwhile();
-        let answer = self.answer();
-        if arena.is_some() && answer.is_ok() {
-            self.has_arena.store(true, Ordering::Relaxed);
-        }
-        answer
+        self.answer()
     }
 
     fn ask(

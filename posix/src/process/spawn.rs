@@ -177,7 +177,7 @@ fn run_child(inherited: Inherited) -> ! {
         drop(cwd);
         let args = args.to_vec();
         if let Some(arena) = arena {
-            crate::memory::adopt(arena);
+            crate::memory::adopt(arena).map_err(|error| error.to_string())?;
         }
         Ok::<_, String>((letter, args))
     })();

@@ -33,6 +33,7 @@ use super::image::image;
 use super::spawn::{Execution, Inherited, Role};
 use super::status::{ExitStatus, Outcome, Records};
 use super::{state, wire};
+use crate::memory::{Arena, MemoryError};
 
 /// Opens every conversation, so that no foreign socket is taken for ours.
 pub(super) const HELLO: u64 = u64::from_le_bytes(*b"zygote\x01\n");
@@ -41,8 +42,8 @@ pub(super) const HELLO: u64 = u64::from_le_bytes(*b"zygote\x01\n");
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub(super) enum Kind {
-    /// Start a process. Descriptors: standard input, output, error, working directory, then as
-    /// the flags say a letter and the arena.
+    /// Start a process. Descriptors: standard input, output, error, working directory, then a
+    /// letter, if the flags say so.
     Start = 1,
     /// Hand out the large result of the process that had this slot.
     Take = 2,
@@ -50,12 +51,10 @@ pub(super) enum Kind {
 
 /// The letter is not in the record, but in a memory file.
 pub(super) const LETTER_ENCLOSED: u32 = 1;
-/// The arena of the tree is enclosed, since it did not exist before.
-pub(super) const ARENA_ENCLOSED: u32 = 2;
 /// The process is to be executed, not only forked.
-pub(super) const EXECUTE: u32 = 4;
+pub(super) const EXECUTE: u32 = 2;
 /// The starter's death is to end the process.
-pub(super) const DAEMON: u32 = 8;
+pub(super) const DAEMON: u32 = 4;
 
 /// Four words before the letter: kind, slot, flags, 0.
 pub(super) const HEADER: usize = 16;
@@ -154,7 +153,8 @@ struct Zygote {
     report_to: OwnedFd,
     jobs: HashMap<i32, Job>,
     results: HashMap<u32, OwnedFd>,
-    arena: Option<OwnedFd>,
+    /// The memory of the tree; None: it could not be made.
+    arena: Option<&'static Arena>,
     buffer: Vec<u8>,
     pid: u32,
 }
@@ -177,8 +177,18 @@ impl Zygote {
             None,
         )
         .ok()?;
-        let mut zygote = Zygote {
-            socket: None,
+        // Mapped here, so that every child is born with it.
+        let arena = match fds.next().map(crate::memory::adopt).transpose() {
+            Ok(arena) => arena,
+            // A zygote that was forked was born with it.
+            Err(MemoryError::Exists) => crate::memory::arena().ok(),
+            Err(error) => {
+                let _ = wire::send(&socket, &[IoSlice::new(error.to_string().as_bytes())], &[]);
+                return None;
+            }
+        };
+        let zygote = Zygote {
+            socket: Some(socket),
             records: Box::leak(Box::new(records)),
             starter: Some(starter),
             ends: child_signals()?,
@@ -186,16 +196,12 @@ impl Zygote {
             report_to,
             jobs: HashMap::new(),
             results: HashMap::new(),
-            arena: None,
+            arena,
             buffer,
             pid: std::process::id(),
         };
-        if let Some(arena) = fds.next() {
-            zygote.adopt(arena);
-        }
         let answer = [HELLO.to_ne_bytes(), image().build().to_ne_bytes()].concat();
-        wire::send(&socket, &[IoSlice::new(&answer)], &[]).ok()?;
-        zygote.socket = Some(socket);
+        wire::send(zygote.socket.as_ref()?, &[IoSlice::new(&answer)], &[]).ok()?;
         Some(zygote)
     }
 
@@ -277,11 +283,6 @@ impl Zygote {
             return self.answer(Answer::Unreadable, Errno::BADF.raw_os_error() as u32, None);
         };
         let letter = if flags & LETTER_ENCLOSED != 0 { fds.next() } else { None };
-        if flags & ARENA_ENCLOSED != 0
-            && let Some(arena) = fds.next()
-        {
-            self.adopt(arena);
-        }
         self.results.remove(&slot);
         let streams = [stdin, stdout, stderr];
         let started = if flags & EXECUTE != 0 {
@@ -386,7 +387,8 @@ impl Zygote {
         }
         let records = self.records.as_fd();
         let kept = [letter.as_fd(), records, self.report_to.as_fd(), cwd.as_fd()];
-        for fd in kept.into_iter().chain(self.arena.as_ref().map(AsFd::as_fd)) {
+        let arena = self.arena.map(Arena::fd);
+        for fd in kept.into_iter().chain(arena) {
             execution.pass(fd, fd.as_raw_fd())?;
         }
         let role = Role::Child(Inherited {
@@ -394,7 +396,7 @@ impl Zygote {
             records: records.as_raw_fd(),
             reports: self.report_to.as_raw_fd(),
             cwd: cwd.as_raw_fd(),
-            arena: self.arena.as_ref().map_or(-1, AsRawFd::as_raw_fd),
+            arena: arena.map_or(-1, |fd| fd.as_raw_fd()),
             slot,
             guardian: self.pid,
         });
@@ -403,12 +405,6 @@ impl Zygote {
             None => execution.run(&state::environment(), &role),
         }?;
         Ok(pid as i32)
-    }
-
-    /// Maps the arena here, so that every child is born with it.
-    fn adopt(&mut self, arena: OwnedFd) {
-        self.arena = arena.try_clone().ok();
-        crate::memory::adopt(arena);
     }
 
     /// Keeps the large results that have come in.
