@@ -69,5 +69,14 @@ impl<G> From<AcquireError<G>> for Error {
     }
 }
 
+impl From<crate::value::CreateError> for Error {
+    fn from(error: crate::value::CreateError) -> Self {
+        match error {
+            crate::value::CreateError::Memory(error) => Self::Memory(error),
+            crate::value::CreateError::Value(error) => Self::Value(error),
+        }
+    }
+}
+
 /// What most calls of this library can be collected in.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

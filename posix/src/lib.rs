@@ -13,5 +13,6 @@ mod error;
 pub mod memory;
 pub mod process;
 pub mod sync;
+pub mod value;
 
 pub use error::{Error, Result};

@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use procession_core::region::{Kind, Object};
+use procession_core::region::{Kind, Object, Room};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
 
 use super::{Arena, HandleError, MemoryError, arena};
@@ -65,6 +65,15 @@ impl Handle {
     #[must_use]
     pub fn arena(&self) -> &'static Arena {
         self.place.arena
+    }
+
+    /// Where it lies in this process, and how many bytes it has.
+    ///
+    /// # Errors
+    /// [`HandleError::Object`] if it is gone.
+    pub fn room(&self) -> Result<Room, HandleError> {
+        let Object { offset, kind, generation } = self.place.object;
+        Ok(self.arena().region().resolve(offset, kind, generation, 0)?)
     }
 
     /// Encodes the handle; from now on the object belongs to the tree.
