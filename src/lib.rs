@@ -8,18 +8,43 @@
 //! 3. **Handles travel.** Every handle can be an argument of a process or an object in a queue, however the process was
 //!    started.
 //!
+//! ```
+//! use procession::prelude::*;
+//!
+//! fn deposit(account: Value<i64>, times: u32) -> procession::Result<()> {
+//!     for _ in 0..times {
+//!         account.lock()?.update(|sum| sum + 1); // an error here says that a teller died, and carries the guard
+//!     }
+//!     Ok(())
+//! }
+//!
+//! fn main() -> procession::Result<()> {
+//!     let account = Value::new(0i64)?;
+//!     let tellers = (0..4)
+//!         .map(|i| Process::new(deposit, (account.clone(), 50)).name(format!("teller-{i}")).start())
+//!         .collect::<Result<Vec<_>, _>>()?;
+//!     for teller in tellers {
+//!         teller.join()??; // how the process ended, then what the function returned
+//!     }
+//!     assert_eq!(account.get(), 200);
+//!     Ok(())
+//! }
+//! ```
+//!
 //! The algorithms are in [`procession_core`], which needs no std; what needs files and processes is in
 //! [`procession_posix`]. This crate is the face of both.
 
-pub use procession_posix::{Error, Result, channel, memory, process, sync};
+pub use procession_posix::{Error, Result, channel, memory, process, sync, value};
 
 pub use channel::{GetError, PutError, Queue};
-pub use process::{Child, Process, StartMethod, current_process, init, parent_process};
+pub use process::{Process, init};
 pub use sync::{Deadline, Lock};
+pub use value::{Array, Value};
 
 /// What most programs need: `use procession::prelude::*;`.
 pub mod prelude {
     pub use crate::channel::{GetError, PutError, Queue};
-    pub use crate::process::{Child, Process, StartMethod, current_process, parent_process};
+    pub use crate::process::{Process, StartMethod, current_process};
     pub use crate::sync::{AcquireError, Deadline, Lock};
+    pub use crate::value::{Array, Value};
 }

@@ -136,7 +136,10 @@ impl<T> Queue<T> {
             region.object::<Head>(handle.offset()).map_err(crate::memory::MemoryError::from)?;
         head.item_type.store(type_hash::<T>(), Ordering::Relaxed);
         head.largest.store(options.largest, Ordering::Relaxed);
-        let slots = SlotQueue::create(region, slots_of(handle.offset()), capacity)?;
+        // Each queue at this place starts elsewhere, so that a block that was left in an earlier one is not taken for
+        // one of this one's: by the golden ratio the starts lie far apart.
+        let first = u64::from(handle.generation()).wrapping_mul(0x9E37_79B9);
+        let slots = SlotQueue::create_at(region, slots_of(handle.offset()), capacity, first)?;
         let me = handle.arena().member();
         Ok(Self { slots, me, largest: options.largest, handle, carries: PhantomData })
     }
@@ -483,8 +486,10 @@ pub(crate) fn sweep(region: &Region<'static>, me: Member<'_>) -> bool {
         }
     });
     region.sweep(me, &|queue, ticket| {
-        SlotQueue::<Message>::attach(region, slots_of(queue))
-            .is_ok_and(|queue| queue.has_passed(ticket))
+        // A queue that is gone names nothing any more.
+        region.object_at(queue).is_none_or(|object| object.kind != kind::QUEUE)
+            || SlotQueue::<Message>::attach(region, slots_of(queue))
+                .is_ok_and(|queue| queue.has_passed(ticket))
     });
     clean
 }

@@ -61,6 +61,12 @@ impl Handle {
         self.place.object.offset
     }
 
+    /// How many objects have lain there before it, modulo 2²⁴.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.place.object.generation
+    }
+
     /// The arena that it lies in.
     #[must_use]
     pub fn arena(&self) -> &'static Arena {

@@ -501,6 +501,17 @@ impl Region<'_> {
         }
     }
 
+    /// The object that starts at `offset`, if one does at present.
+    #[must_use]
+    pub fn object_at(&self, offset: u64) -> Option<Object> {
+        // Acquire: as in `find`.
+        let word = self.locate(offset)?.word.load(Ordering::Acquire);
+        let (State::Own { kind, .. } | State::Shared { kind }) = State::read(word) else {
+            return None;
+        };
+        Some(Object { offset, generation: generation_of(word), kind: Kind::new(kind)? })
+    }
+
     /// The block of an object and its word, if it is one of this kind and generation.
     fn find(&self, object: Object) -> Result<(Place<'_>, u64), HandleError> {
         let Object { offset, generation, kind } = object;
