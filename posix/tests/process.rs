@@ -857,6 +857,23 @@ fn an_early_signal_is_not_lost() {
     }
 }
 
+#[test]
+fn children_of_a_forked_zygote_can_have_the_arena_grow() {
+    fn put(queue: Queue<Vec<u8>>) -> procession_posix::Result<()> {
+        Ok(queue.put(&vec![7; 1 << 20])?)
+    }
+    // In a process with one thread the zygote is forked, and inherits what another is sent.
+    let alone = || {
+        procession_posix::process::init();
+        let queue = Queue::bounded(1).unwrap();
+        let child = Bound(Process::new(put, (queue.clone(),)).start().unwrap());
+        child.join_timeout(LONG).unwrap().unwrap();
+        queue.get_timeout(LONG).unwrap().len()
+    };
+    let alone = Bound(Process::new(alone, ()).start().unwrap());
+    assert_eq!(alone.join_timeout(LONG).unwrap(), 1 << 20);
+}
+
 /// Not a test: the body of the next one, in a program whose file it removes.
 #[test]
 #[ignore = "part of another test"]

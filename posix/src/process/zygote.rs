@@ -118,14 +118,19 @@ fn serve(socket: OwnedFd) -> Option<()> {
     Zygote::greet(socket)?.run()
 }
 
-/// Closes what this process inherited by accident: descriptors above the standard ones.
+/// Closes what this process inherited by accident: descriptors above the standard ones, but for the socket and the arena that
+/// the starter has made.
 fn close_others(socket: &OwnedFd) {
-    let keep = socket.as_raw_fd() as libc::c_uint;
-    for (first, last) in [(3, keep - 1), (keep + 1, libc::c_uint::MAX)] {
-        if first <= last {
+    let mut kept = vec![socket.as_raw_fd() as libc::c_uint];
+    kept.extend(crate::memory::arena().map(|arena| arena.fd().as_raw_fd() as libc::c_uint));
+    kept.sort_unstable();
+    let mut first = 3;
+    for keep in kept.into_iter().chain([libc::c_uint::MAX]) {
+        if first < keep {
             // SAFETY: nothing in this process uses these numbers: it has only just begun.
-            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+            unsafe { libc::syscall(libc::SYS_close_range, first, keep - 1, 0) };
         }
+        first = keep.saturating_add(1);
     }
 }
 
