@@ -122,7 +122,7 @@ fn serve(socket: OwnedFd) -> Option<()> {
 /// the starter has made.
 fn close_others(socket: &OwnedFd) {
     let mut kept = vec![socket.as_raw_fd() as libc::c_uint];
-    kept.extend(crate::memory::arena().map(|arena| arena.fd().as_raw_fd() as libc::c_uint));
+    kept.extend(crate::memory::existing().map(|arena| arena.fd().as_raw_fd() as libc::c_uint));
     kept.sort_unstable();
     let mut first = 3;
     for keep in kept.into_iter().chain([libc::c_uint::MAX]) {
@@ -186,7 +186,7 @@ impl Zygote {
         let arena = match fds.next().map(crate::memory::adopt).transpose() {
             Ok(arena) => arena,
             // A zygote that was forked was born with it.
-            Err(MemoryError::Exists) => crate::memory::arena().ok(),
+            Err(MemoryError::Exists) => crate::memory::existing(),
             Err(error) => {
                 let _ = wire::send(&socket, &[IoSlice::new(error.to_string().as_bytes())], &[]);
                 return None;
