@@ -424,12 +424,12 @@ impl<'r, T: Pod> SlotQueue<'r, T> {
             return None;
         }
         let waiting = ahead(ticket, head);
-        if behind == 0 && Self::state(word) == FREE {
+        if word == self.word(ticket, FREE, Short::NOBODY) {
             if self.capacity == self.slots.len() as u64 || self.gate_is_open(ticket) {
                 return None;
             }
         } else if behind != self.lap_mask || waiting > TICKET_MASK / 2 {
-            // With the tail at `ticket` its slot is free for it or still in the lap before.
+            // With the tail at `ticket` its slot is free for it, and nobody's, or still in the lap before.
             return Some(Blocked::Corrupt);
         }
         Some(if waiting >= self.capacity { Blocked::Exhausted } else { Blocked::ByClaim })
@@ -499,6 +499,8 @@ impl<'r, T: Pod> SlotQueue<'r, T> {
             return Some(Blocked::Corrupt);
         }
         match (self.laps_ahead(word, ticket), Self::state(word)) {
+            // Such a slot is nobody's: a name there is damage.
+            (0, FREE | FULL) if !Short::from_bits(word).is_nobody() => Some(Blocked::Corrupt),
             // Published since.
             (0, FULL) => None,
             (0, FREE | WRITING) => Some(Blocked::ByClaim),
