@@ -191,6 +191,9 @@ impl<'r, T: Pod> SpscRing<'r, T> {
             end.leave(&self.parts.shape.producer);
             return Err(RoleError::Corrupt);
         }
+        // Before anything is put: else a second death could leave the tail so far behind that the words, used again
+        // since, do not lead on from it. Release: who takes the role next sees the words up to here.
+        self.parts.tail.store(end.index.get(), Ordering::Release);
         Ok(Producer(end))
     }
 
@@ -207,13 +210,14 @@ impl<'r, T: Pod> SpscRing<'r, T> {
         Ok(Consumer(end))
     }
 
-    /// How many items are in it; true at some moment during the call as seen by either end.
+    /// How many items are in it; true at some moment during the call as seen by either end. Items of a push that is
+    /// under way, or whose producer died in it, may be there to be taken before they count.
     #[must_use]
     pub fn len(&self) -> usize {
-        // The head first: the tail can only be further on.
         let head = self.parts.head.load(Ordering::Acquire);
         let tail = self.parts.tail.load(Ordering::Acquire);
-        tail.wrapping_sub(head).min(self.capacity) as usize
+        // The head may be ahead: the consumer takes by the words, which stand before the tail does.
+        tail.saturating_sub(head).min(self.capacity) as usize
     }
 
     /// Whether nothing is in it.
@@ -773,6 +777,27 @@ mod tests {
         let mut room = [0; 50];
         assert_eq!(consumer.pop_many(Deadline::NOW, &mut room), Ok(40));
         assert!(room[..40].iter().copied().eq((0..30).chain(0..10)));
+    }
+
+    #[test]
+    fn a_second_death_between_word_and_tail_is_found_too() {
+        let bytes = Bytes::new(1 << 20);
+        let region = bytes.create().unwrap();
+        let ring = SpscRing::<u64>::create(&region, AT, 40).unwrap();
+        let seat = region.join().unwrap();
+        let consumer = ring.consumer(seat.member()).unwrap();
+        let items: Vec<u64> = (0..40).collect();
+        let mut room = [0; 40];
+        for _ in 0..5 {
+            let producer = ring.producer(seat.member()).unwrap();
+            let before = ring.parts.tail.load(Ordering::Relaxed);
+            assert_eq!(producer.push_many(Deadline::NOW, &items), Ok(40));
+            // As if it had died before its last store.
+            ring.parts.tail.store(before, Ordering::Relaxed);
+            drop(producer);
+            assert_eq!(consumer.pop_many(Deadline::NOW, &mut room), Ok(40));
+            assert!(ring.is_empty());
+        }
     }
 
     #[test]

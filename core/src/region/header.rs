@@ -14,8 +14,8 @@
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::{Fences, Scope};
 
-use super::RegionError;
 use super::participants::{MOST_ROWS, Participant};
+use super::{Options, RegionError};
 
 /// `process` and a byte that no text holds.
 const MAGIC: u64 = u64::from_le_bytes(*b"process\xB7");
@@ -52,6 +52,8 @@ pub(super) struct Header {
     pub(super) chunks_ready: AtomicU64,
     /// How many chunks are in use; never read for a decision about one of them.
     pub(super) chunks_used: AtomicU64,
+    /// How many bytes of memory all who attach may use together.
+    pub(super) limit: AtomicU64,
 }
 
 /// What a region looks like from its size and its number of rows alone.
@@ -114,15 +116,16 @@ const fn layout_hash() -> u32 {
 
 impl Header {
     /// Writes a new header; the last store makes the region ready.
-    pub fn write(&self, geometry: Geometry, id: u64, fences: Fences, scope: Scope) {
+    pub fn write(&self, geometry: Geometry, options: Options) {
         self.magic.store(MAGIC, Ordering::Relaxed);
         self.version.store(VERSION, Ordering::Relaxed);
         self.layout.store(layout_hash(), Ordering::Relaxed);
         self.size.store(geometry.size, Ordering::Relaxed);
-        self.id.store(id, Ordering::Relaxed);
+        self.id.store(options.id, Ordering::Relaxed);
+        self.limit.store(options.limit, Ordering::Relaxed);
         self.rows.store(geometry.rows, Ordering::Relaxed);
-        self.fences.store(fences as u32, Ordering::Relaxed);
-        self.scope.store(scope as u32, Ordering::Relaxed);
+        self.fences.store(options.fences as u32, Ordering::Relaxed);
+        self.scope.store(options.scope as u32, Ordering::Relaxed);
         // Release meets the Acquire of `read`.
         self.ready.store(READY, Ordering::Release);
     }

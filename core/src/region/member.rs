@@ -11,6 +11,8 @@
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::participants::{JoinError, Participants, Verdict};
+#[cfg(not(loom))]
+use super::tag::INDEX_BITS;
 use super::tag::{Short, Tag};
 use crate::sys::atomic::AtomicU64 as SharedU64;
 use crate::sys::spin::Patience;
@@ -20,9 +22,12 @@ use crate::sys::{Fences, Scope};
 const ASK_EVERY: u64 = 1_000_000;
 /// The pid namespace of this process is not known yet.
 const NOT_ASKED: u64 = u64::MAX;
-/// How often the memory map of an owner is read, at most: the witness of exec.
+/// How often the memory map of an owner is read, at most, in milliseconds: the witness of exec.
 #[cfg(not(loom))]
-const READ_MAPS_EVERY: u64 = 500_000_000;
+const READ_MAPS_EVERY: u64 = 500;
+/// For how many owners at a time a process remembers when it did.
+#[cfg(not(loom))]
+const MAPS_REMEMBERED: usize = 64;
 
 /// Erases what the dead have claimed in a region's objects.
 pub trait Sweep: Sync {
@@ -56,8 +61,10 @@ pub struct Membership<'r> {
     namespace: AtomicU64,
     patience: Patience,
     asked: AtomicU64,
+    /// `milliseconds 52 | row 12`: when whose memory map was read. One place for all owners would let a living one,
+    /// asked about again and again, keep the others from being looked at.
     #[cfg(not(loom))]
-    read_maps: AtomicU64,
+    maps_read: [AtomicU64; MAPS_REMEMBERED],
     #[cfg(not(loom))]
     hints: super::block::Hints,
     #[cfg(all(feature = "std", not(loom)))]
@@ -99,7 +106,7 @@ impl<'r> Membership<'r> {
             patience: Patience::new(),
             asked: AtomicU64::new(0),
             #[cfg(not(loom))]
-            read_maps: AtomicU64::new(0),
+            maps_read: [const { AtomicU64::new(0) }; MAPS_REMEMBERED],
             #[cfg(not(loom))]
             hints: super::block::Hints::default(),
             #[cfg(all(feature = "std", not(loom)))]
@@ -230,11 +237,11 @@ impl<'r> Member<'r> {
         known
     }
 
-    /// Whether a living process no longer maps the region: it has called exec. Asked twice a second at most.
+    /// Whether a living process no longer maps the region: it has called exec. Asked twice a second at most for each.
     fn has_lost_its_memory(self, owner: Tag) -> bool {
         #[cfg(not(loom))]
         if let Some((device, inode)) = self.seat.setting.backing
-            && due(&self.seat.read_maps, READ_MAPS_EVERY)
+            && self.may_read_maps(owner)
             && let Some(pid) = self.participants().pid(owner)
         {
             return crate::sys::liveness::still_maps(pid, device, inode) == Some(false)
@@ -244,6 +251,26 @@ impl<'r> Member<'r> {
         }
         let _ = owner;
         false
+    }
+
+    #[cfg(not(loom))]
+    fn may_read_maps(self, owner: Tag) -> bool {
+        let index = u64::from(owner.index());
+        let last = &self.seat.maps_read[owner.index() as usize % MAPS_REMEMBERED];
+        let now = crate::sys::coarse_nanos() / 1_000_000;
+        // Relaxed: estimates. A lost race means that another thread asks.
+        let before = last.load(Ordering::Relaxed);
+        let recent = now.saturating_sub(before >> INDEX_BITS) < READ_MAPS_EVERY;
+        let same = before & ((1 << INDEX_BITS) - 1) == index;
+        !(same && recent)
+            && last
+                .compare_exchange(
+                    before,
+                    now << INDEX_BITS | index,
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                )
+                .is_ok()
     }
 
     /// Whether a failing `try_` may ask the kernel now: at most once a millisecond, so that a loop of tries

@@ -164,11 +164,20 @@ pub struct Options {
     pub scope: Scope,
     /// A number that no other region in sight has.
     pub id: u64,
+    /// How many bytes of memory the region may use: kept for whoever provides the memory in a process that attaches, and
+    /// not enforced here. By default there is no limit.
+    pub limit: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { participants: 1023, fences: Fences::Asymmetric, scope: Scope::Shared, id: 0 }
+        Self {
+            participants: 1023,
+            fences: Fences::Asymmetric,
+            scope: Scope::Shared,
+            id: 0,
+            limit: u64::MAX,
+        }
     }
 }
 
@@ -223,7 +232,7 @@ impl<'m> Region<'m> {
             memory,
             mapped: PhantomData,
         };
-        region.header().write(geometry, options.id, options.fences, options.scope);
+        region.header().write(geometry, options);
         Ok(region)
     }
 
@@ -273,6 +282,18 @@ impl<'m> Region<'m> {
     #[must_use]
     pub fn id(&self) -> u64 {
         self.header().id.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes of memory it may use, by its creator's [`Options::limit`].
+    #[must_use]
+    pub fn limit(&self) -> u64 {
+        self.header().limit.load(Ordering::Relaxed)
+    }
+
+    /// Who may sleep on its words.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        self.scope
     }
 
     /// How many bytes it spans, the parts without memory included.

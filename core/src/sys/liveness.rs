@@ -11,9 +11,10 @@ use core::ffi::CStr;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, FromRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::ioctl::Ioctl;
 use rustix::process::{Pid, PidfdFlags};
 
 /// Set in a birth that is a start time instead of an inode.
@@ -121,7 +122,44 @@ fn has_inodes(pidfd: &OwnedFd) -> bool {
 /// The pid namespace of this process; 0 when not to be learned.
 #[must_use]
 pub fn namespace() -> u64 {
-    rustix::fs::stat(c"/proc/self/ns/pid").map_or(0, |stat| stat.st_ino)
+    match rustix::fs::stat(c"/proc/self/ns/pid") {
+        Ok(stat) => stat.st_ino,
+        Err(_) => namespace_without_proc().unwrap_or(0),
+    }
+}
+
+/// The same from a kernel (since 6.11) whose /proc is not mounted here.
+fn namespace_without_proc() -> Option<u64> {
+    let me = rustix::process::getpid();
+    let pidfd = rustix::process::pidfd_open(me, PidfdFlags::empty()).ok()?;
+    // SAFETY: the request takes no argument; a pidfd answers it with a new descriptor, or refuses.
+    let namespace = unsafe { rustix::ioctl::ioctl(&pidfd, GetPidNamespace) }.ok()?;
+    inode(&namespace)
+}
+
+/// PIDFD_GET_PID_NAMESPACE: a descriptor of the namespace that a process counts in.
+struct GetPidNamespace;
+
+// SAFETY: the request has no argument, so the kernel reads and writes nothing.
+unsafe impl Ioctl for GetPidNamespace {
+    type Output = OwnedFd;
+    const IS_MUTATING: bool = false;
+
+    fn opcode(&self) -> rustix::ioctl::Opcode {
+        rustix::ioctl::opcode::none(0xFF, 5)
+    }
+
+    fn as_ptr(&mut self) -> *mut core::ffi::c_void {
+        core::ptr::null_mut()
+    }
+
+    unsafe fn output_from_ptr(
+        answer: rustix::ioctl::IoctlOutput,
+        _: *mut core::ffi::c_void,
+    ) -> rustix::io::Result<OwnedFd> {
+        // SAFETY: the answer is a descriptor that the kernel has just made for the caller.
+        Ok(unsafe { OwnedFd::from_raw_fd(answer) })
+    }
 }
 
 fn probe_by_proc(pid: Pid, birth: u64) -> Verdict {
@@ -288,6 +326,13 @@ mod tests {
         assert_eq!(probe(me, me.namespace), Verdict::Alive);
         assert_eq!(probe(Life { birth: me.birth ^ 1, ..me }, me.namespace), Verdict::Dead);
         assert_eq!(probe(me, me.namespace + 1), Verdict::Unknown);
+    }
+
+    #[test]
+    fn the_namespace_is_the_same_by_both_ways() {
+        // An older kernel does not tell.
+        let other = namespace_without_proc().unwrap_or(namespace());
+        assert_eq!(other, namespace());
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Looking again for a while before sleeping, since a wake across processors costs tens of microseconds and a
 //! cache line a fraction of one.
 //!
-//! The patience adapts: it grows while spinning finds what it waits for and shrinks while it does not. Where the
-//! process may run on one processor only, nothing can change while it spins, so it does not.
+//! The patience adapts: it grows while spinning finds what it waits for and shrinks while it does not. Now and then it
+//! starts over, since what was in vain then may be worth while now. Where the process may run on one processor only,
+//! it shrinks to next to nothing: mostly the others are on the same one, and nothing changes while it spins. (Not
+//! always: each may be bound to a processor of its own. Then spinning succeeds, and the patience stays.)
 
 #[cfg(not(loom))]
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -10,10 +12,16 @@ use core::sync::atomic::{AtomicU32, Ordering};
 /// Looks at most: with the pause in between about 40 µs, the price of a wake across processors.
 #[cfg(not(loom))]
 const MOST: u32 = 2000;
+/// Looks at first, and again now and then.
+#[cfg(not(loom))]
+const FIRST: u32 = 500;
 /// Looks at least, where more than one processor is allowed.
 #[cfg(not(loom))]
 const LEAST: u32 = 64;
-/// How many waits pass between two questions which processors are allowed.
+/// Looks at least, where only one is.
+#[cfg(not(loom))]
+const LEAST_ALONE: u32 = 4;
+/// After how many waits it asks again which processors are allowed, and starts over.
 #[cfg(not(loom))]
 const REFRESH: u32 = 256;
 
@@ -48,7 +56,7 @@ impl Patience {
     pub const fn new() -> Self {
         #[cfg(not(loom))]
         return Self {
-            looks: AtomicU32::new(MOST / 4),
+            looks: AtomicU32::new(FIRST),
             uses: AtomicU32::new(0),
             cpus: AtomicU32::new(0),
         };
@@ -70,9 +78,7 @@ impl Patience {
             let uses = self.uses.fetch_add(1, Ordering::Relaxed);
             if uses % REFRESH == 0 {
                 self.cpus.store(super::linux::allowed_cpus(), Ordering::Relaxed);
-            }
-            if self.cpus.load(Ordering::Relaxed) == 1 {
-                return look();
+                self.looks.fetch_max(FIRST, Ordering::Relaxed);
             }
             let looks = self.looks.load(Ordering::Relaxed);
             let (mut turn, mut pause) = (0, 1);
@@ -92,8 +98,10 @@ impl Patience {
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             }
-            self.looks.store((looks - looks / 8).max(LEAST), Ordering::Relaxed);
-            None
+            let least = if self.cpus.load(Ordering::Relaxed) > 1 { LEAST } else { LEAST_ALONE };
+            self.looks.store((looks - looks.div_ceil(8)).max(least), Ordering::Relaxed);
+            // One look at least, whatever the patience.
+            look()
         }
     }
 }

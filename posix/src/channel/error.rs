@@ -3,7 +3,7 @@
 use procession_core::queue::{PopError, PushError, QueueError};
 use procession_core::region::{AllocError, JoinError};
 
-use crate::memory::MemoryError;
+use crate::memory::{DecodeError, MemoryError};
 
 /// Why a queue cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -92,8 +92,8 @@ pub enum GetError {
     Decode {
         /// The type asked for.
         expected: &'static str,
-        /// What the decoder says.
-        error: postcard::Error,
+        /// What the decoder says, or why a handle is refused.
+        error: DecodeError,
     },
     /// The queue's memory is damaged.
     #[error("the queue's memory is damaged; something wrote over it, create the queue anew")]

@@ -5,6 +5,9 @@ use bytemuck::{Pod, Zeroable};
 /// What fits into a place: together with its word and the two fields below it makes 128 bytes.
 pub(super) const INLINE: usize = 104;
 
+/// What fits into the first cache line of a place.
+pub(super) const NEAR: usize = 40;
+
 /// The object lies in a block at `place`.
 pub(super) const IN_BLOCK: u32 = 1;
 /// Nothing was put here: the sender could not finish. Pass it.

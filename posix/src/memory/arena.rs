@@ -12,8 +12,9 @@ use std::sync::OnceLock;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use procession_core::region::{
-    Member, Membership, Memory, MemoryFull, Options, Region, Setting, Sweep,
+    Member, Membership, Memory, MemoryFull, Options, Region, RegionError, Setting, Sweep,
 };
+use procession_core::sys::atomic::{AtomicU64, Ordering};
 use procession_core::sys::{Fences, Scope, liveness, register_fences};
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
@@ -121,14 +122,14 @@ impl std::fmt::Debug for Arena {
 struct Backing {
     file: OwnedFd,
     map: MmapRaw,
-    budget: u64,
+    budget: AtomicU64,
 }
 
 impl Memory for Backing {
     fn commit(&self, offset: u64, bytes: u64) -> Result<(), MemoryFull> {
         let full = |errno: Errno| MemoryFull { bytes, errno: errno.raw_os_error() };
         let used = used(&self.file).map_err(full)?;
-        if used.saturating_add(bytes) > self.budget {
+        if used.saturating_add(bytes) > self.budget.load(Ordering::Relaxed) {
             return Err(full(Errno::NOSPC));
         }
         loop {
@@ -159,6 +160,11 @@ impl Arena {
     fn create(config: Config) -> Result<Self, MemoryError> {
         let mut size = config.reserve.unwrap_or_else(limits::reserve) & !0xFFFF;
         let budget = config.budget.unwrap_or_else(limits::budget);
+        // Making the file larger than that is a deadly signal.
+        let allowed = limits::largest_file();
+        if size > allowed {
+            return Err(MemoryError::Limits { allowed, needed: size });
+        }
         let backing = loop {
             if size < limits::LEAST {
                 return Err(MemoryError::Limits { allowed: size, needed: limits::LEAST });
@@ -183,27 +189,34 @@ impl Arena {
             fences: config.fences.unwrap_or(able),
             scope: Scope::Shared,
             id: u64::from_ne_bytes(id),
+            limit: budget,
         };
-        let base = backing.base();
-        // SAFETY: the file was made just now, is mapped for good and known to nobody else; its pages read as zero.
-        let region = unsafe { Region::create(base, size, options, backing)? };
-        Ok(Self::seated(region, backing))
+        backing.keep_if(|backing| {
+            // SAFETY: the file was made just now, is mapped as long as the region is used and known to nobody else; its
+            // pages read as zero.
+            Ok(unsafe { Region::create(backing.base(), size, options, backing)? })
+        })
     }
 
     fn attach(file: OwnedFd) -> Result<Self, MemoryError> {
         let size = rustix::fs::fstat(&file).map_err(system("fstat"))?.st_size as u64;
-        let seals = rustix::fs::fcntl_get_seals(&file).map_err(system("fcntl(F_GET_SEALS)"))?;
+        let seals = rustix::fs::fcntl_get_seals(&file)
+            .map_err(|errno| MemoryError::NoMemory { error: errno.into() })?;
         if !seals.contains(SealFlags::SHRINK) {
-            // Whoever can shrink it can kill everybody who has it mapped.
-            return Err(system("checking that the memory is sealed against shrinking")(
-                Errno::PERM,
-            ));
+            return Err(MemoryError::Unsealed);
         }
-        let backing = Backing::map(file, size, limits::budget())?;
-        // SAFETY: the file is mapped for good, and sealed: what is mapped stays.
-        let region = unsafe { Region::attach(backing.base(), size, backing)? };
-        region.participants().bury_earlier_lives(liveness::myself());
-        Ok(Self::seated(region, backing))
+        Backing::map(file, size, 0)?.keep_if(|backing| {
+            // SAFETY: the file is mapped as long as the region is used, and sealed: what is mapped stays.
+            let region = unsafe { Region::attach(backing.base(), size, backing)? };
+            if region.scope() != Scope::Shared {
+                // Else everybody would take everybody else for dead.
+                let value = region.scope() as u64;
+                return Err(RegionError::Damaged { field: "scope", value }.into());
+            }
+            backing.budget.store(region.limit(), Ordering::Relaxed);
+            region.participants().bury_earlier_lives(liveness::myself());
+            Ok(region)
+        })
     }
 
     fn seated(region: Region<'static>, backing: &'static Backing) -> Self {
@@ -253,7 +266,7 @@ impl Arena {
 }
 
 impl Backing {
-    fn map(file: OwnedFd, size: u64, budget: u64) -> Result<&'static Self, MemoryError> {
+    fn map(file: OwnedFd, size: u64, budget: u64) -> Result<Self, MemoryError> {
         let call = "mmap";
         let map = usize::try_from(size)
             .map_err(|_| std::io::Error::from(Errno::OVERFLOW))
@@ -262,7 +275,25 @@ impl Backing {
         // An abort would write the sparse file's whole size into its core file.
         map.advise(Advice::DontDump)
             .map_err(|error| MemoryError::System { call: "madvise(MADV_DONTDUMP)", error })?;
-        Ok(Box::leak(Box::new(Self { file, map, budget })))
+        Ok(Self { file, map, budget: AtomicU64::new(budget) })
+    }
+
+    /// Keeps the memory for good if `enter` makes a region of it; else unmaps it and closes the file.
+    fn keep_if(
+        self,
+        enter: impl FnOnce(&'static Self) -> Result<Region<'static>, MemoryError>,
+    ) -> Result<Arena, MemoryError> {
+        let kept = Box::into_raw(Box::new(self));
+        // SAFETY: it was just made, and is taken back below only if nobody has a reference any more.
+        let backing: &'static Self = unsafe { &*kept };
+        match enter(backing) {
+            Ok(region) => Ok(Arena::seated(region, backing)),
+            Err(error) => {
+                // SAFETY: no region came of it, and an error refers to nothing: the references are gone.
+                drop(unsafe { Box::from_raw(kept) });
+                Err(error)
+            }
+        }
     }
 
     fn base(&self) -> std::ptr::NonNull<u8> {

@@ -30,6 +30,17 @@ pub enum MemoryError {
         "the arena of this process tree exists already: configure it before anything shared is made"
     )]
     Exists,
+    /// The descriptor that was handed over is not of memory.
+    #[error("what was handed over is no shared memory ({error}): pass the descriptor of an arena")]
+    NoMemory {
+        /// What the system says of it.
+        error: std::io::Error,
+    },
+    /// The memory that was handed over can be cut by whoever holds it, which would end everybody who uses it.
+    #[error(
+        "the memory that was handed over is not sealed against shrinking: pass the descriptor of an arena"
+    )]
+    Unsealed,
     /// The memory that was handed over is no arena of this library, or is damaged.
     #[error("the shared memory that was handed over cannot be used: {0}")]
     Region(#[from] RegionError),

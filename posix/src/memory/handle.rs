@@ -12,9 +12,9 @@
 use std::sync::Arc;
 
 use procession_core::region::{Kind, Object, Room};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::Error as _};
 
-use super::{Arena, HandleError, MemoryError, arena};
+use super::{Arena, HandleError, MemoryError, arena, refuse};
 
 /// A counted reference of this process to an object in the arena, by which its owner frees it.
 #[derive(Clone, Debug)]
@@ -108,7 +108,7 @@ impl Handle {
         least: u64,
     ) -> Result<Self, D::Error> {
         let wire = Wire::deserialize(deserializer)?;
-        Self::find(&wire, kind, least).map_err(D::Error::custom)
+        Self::find(&wire, kind, least).map_err(refuse)
     }
 
     fn find(wire: &Wire, kind: Kind, least: u64) -> Result<Self, HandleError> {

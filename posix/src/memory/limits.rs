@@ -14,10 +14,12 @@ pub fn reserve() -> u64 {
         // The rest of the program needs room as well.
         size = size.min(limit / 4);
     }
-    if let Some(limit) = getrlimit(Resource::Fsize).current {
-        size = size.min(limit);
-    }
-    size & !0xFFFF
+    size.min(largest_file()) & !0xFFFF
+}
+
+/// How large a file this process may make.
+pub fn largest_file() -> u64 {
+    getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX)
 }
 
 /// How much memory may be used: nine tenths of what the machine has, or of what the control group allows, where a full

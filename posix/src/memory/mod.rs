@@ -4,11 +4,14 @@
 //! by this library maps it. Nobody else can: it has no name, only descriptors that are handed over.
 
 mod arena;
+mod decode;
 mod error;
 mod handle;
 mod limits;
 
 pub use arena::{Arena, Config, adopt, arena, configure};
+pub use decode::DecodeError;
+pub(crate) use decode::{decode, refuse};
 pub use error::{HandleError, MemoryError};
 pub use handle::Handle;
 

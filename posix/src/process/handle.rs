@@ -239,7 +239,7 @@ impl<R: DeserializeOwned> Child<R> {
         match (status, outcome) {
             (ExitStatus::Code(_) | ExitStatus::Lost, Outcome::Value | Outcome::File) => {
                 let decoded = bytes.as_ref().map_err(Clone::clone).and_then(|bytes| {
-                    postcard::from_bytes(bytes).map_err(|error| error.to_string())
+                    crate::memory::decode(bytes).map_err(|error| error.to_string())
                 });
                 decoded.map_err(|message| JoinError::Result { name, pid, message })
             }

@@ -137,7 +137,7 @@ macro_rules! target {
                 // value of it: this function is named by `ENTRY` only, which a starter takes
                 // from a value that it holds.
                 let target: F = unsafe { std::ptr::NonNull::<F>::dangling().read() };
-                let ($($value,)*): ($($arg,)*) = postcard::from_bytes(args)
+                let ($($value,)*): ($($arg,)*) = crate::memory::decode(args)
                     .map_err(|error| CallError::Arguments(error.to_string()))?;
                 let result = target($($value),*);
                 postcard::to_stdvec(&result).map_err(|error| CallError::Result(error.to_string()))

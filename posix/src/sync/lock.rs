@@ -5,9 +5,9 @@ use std::time::Duration;
 use procession_core::region::Member;
 use procession_core::sync as core;
 use procession_core::sys::Deadline;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::memory::{Handle, MemoryError, kind};
+use crate::memory::{Handle, MemoryError, kind, refuse};
 
 pub use procession_core::sync::LockGuard;
 
@@ -110,6 +110,6 @@ impl Serialize for Lock {
 impl<'de> Deserialize<'de> for Lock {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let handle = Handle::deserialize(deserializer, kind::LOCK, size_of::<core::Lock>() as u64)?;
-        Self::over(handle).map_err(D::Error::custom)
+        Self::over(handle).map_err(refuse)
     }
 }

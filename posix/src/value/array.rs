@@ -7,7 +7,7 @@ use procession_core::region::Member;
 use procession_core::sync::AcquireError;
 use procession_core::sys::Deadline;
 use procession_core::value as view;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{ArrayGuard, CType, CreateError, Elements, ValueError, handle};
 use crate::memory::{Handle, HandleError, kind};

@@ -108,7 +108,7 @@ macro_rules! handle {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 // Attaching checks that the object has room for what its header says.
                 let handle = Handle::deserialize(deserializer, kind::$kind, 0)?;
-                Self::attach(handle).map_err(D::Error::custom)
+                Self::attach(handle).map_err(crate::memory::refuse)
             }
         }
     };

@@ -1,0 +1,10 @@
+//! Steps, kills, counts: what every operation's test has in common.
+
+pub mod child;
+pub mod ledger;
+pub mod matrix;
+pub mod memory;
+pub mod operation;
+mod take;
+mod tracee;
+mod watch;

@@ -1,0 +1,28 @@
+//! What is put to the test: a file for each family, and the toys on which the matrix is tried.
+
+mod attach;
+mod block;
+mod ground;
+mod items;
+mod lock;
+mod queue;
+mod slot;
+mod spsc;
+mod toys;
+
+use crate::engine::operation::Operation;
+
+pub use toys::toys;
+
+/// All operations, in the order of the table.
+pub fn operations() -> Vec<Operation> {
+    let families = [
+        lock::operations(),
+        attach::operations(),
+        slot::operations(),
+        spsc::operations(),
+        block::operations(),
+        queue::operations(),
+    ];
+    families.into_iter().flatten().collect()
+}

@@ -1,0 +1,254 @@
+//! What tests with real processes share: a process for each test, children that never outlive it, and words that
+//! all of them see.
+//!
+//! Each test runs in a process that is forked for it from a runner which has one thread and has touched nothing. So
+//! a test may configure the memory of its tree, limit itself, or take away system calls, and the next one starts
+//! afresh. When it ends, however it ends, all that it started is killed; what then still lives is a failure.
+
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, WaitOptions, getpid, kill_process,
+    kill_process_group, set_child_subreaper, set_parent_process_death_signal, setpgid, wait,
+    waitid,
+};
+
+/// How long anything may take that takes milliseconds on an idle machine.
+pub const LONG: Duration = Duration::from_secs(20);
+/// How long a test may take.
+const TEST: Duration = Duration::from_secs(120);
+
+/// A test: its name and what it does. It fails by panicking.
+pub type Test = (&'static str, fn());
+
+/// Runs the tests that the command line asks for: what `main` of a test without harness does. Understands what
+/// cargo and nextest say.
+pub fn run(tests: &[Test]) -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let has = |word: &str| words.iter().any(|found| found == word);
+    let filters: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
+    let chosen = |name: &str| match has("--exact") {
+        true => filters.iter().any(|filter| *filter == name),
+        false => filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str())),
+    };
+    if has("--list") {
+        // None is ignored.
+        for (name, _) in tests.iter().filter(|_| !has("--ignored")) {
+            println!("{name}: test");
+        }
+        return ExitCode::SUCCESS;
+    }
+    // What a test leaves behind becomes this process's child, and can be found.
+    set_child_subreaper(Some(getpid())).expect("adopting orphans");
+    let mut code = ExitCode::SUCCESS;
+    for (name, body) in tests.iter().filter(|(name, _)| chosen(name)) {
+        let begin = Instant::now();
+        match run_one(*body) {
+            Ok(()) => println!("test {name} ... ok ({} ms)", begin.elapsed().as_millis()),
+            Err(error) => {
+                println!("test {name} ... FAILED: {error}");
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    code
+}
+
+fn run_one(body: fn()) -> Result<(), String> {
+    let child = Child::start(|| {
+        let _ = setpgid(None, None);
+        body();
+    });
+    // Both sides, so that it holds from either's next instruction on. Failure: it is quick, and gone.
+    let _ = setpgid(Some(child.pid), Some(child.pid));
+    let group = child.pid;
+    let late = !child.has_ended_by(Instant::now() + TEST);
+    let answer = match late {
+        true => Err(format!("it did not end within {} s", TEST.as_secs())),
+        false => child.outcome(),
+    };
+    let _ = kill_process_group(group, Signal::KILL);
+    drop(child);
+    let deadline = Instant::now() + LONG;
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Err(_) => return answer,
+            Ok(Some(_)) => {}
+            Ok(None) if Instant::now() > deadline => {
+                return answer.and(Err("it left processes behind that live on".into()));
+            }
+            Ok(None) => pause(),
+        }
+    }
+}
+
+/// A forked process. Dropping it kills and reaps it.
+pub struct Child {
+    pid: Pid,
+    parent: Pid,
+}
+
+impl Child {
+    /// Forks a child that runs `body` and leaves with status 0, or 101 if that panics. It is killed when this
+    /// process ends.
+    pub fn start(body: impl FnOnce()) -> Child {
+        Self::start_free(|| {
+            set_parent_process_death_signal(Some(Signal::KILL)).expect("a death signal");
+            body();
+        })
+    }
+
+    /// The same, but it lives on when this process ends.
+    pub fn start_free(body: impl FnOnce()) -> Child {
+        let _ = std::io::stdout().flush();
+        let parent = getpid();
+        // SAFETY: the child leaves by _exit, and what runs in it before is ordinary code: tests fork while they
+        // have one thread, so no lock is held by another one.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            let code = match catch_unwind(AssertUnwindSafe(body)) {
+                Ok(()) => 0,
+                Err(_) => 101,
+            };
+            // SAFETY: ends the process without running handlers that belong to the parent.
+            unsafe { libc::_exit(code) }
+        }
+        assert!(pid > 0, "fork: {}", std::io::Error::last_os_error());
+        Child { pid: Pid::from_raw(pid).expect("a positive number"), parent }
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid, signal).expect("signalling a child");
+    }
+
+    /// Kills it, and waits until it is dead. It stays a zombie, until it is dropped.
+    pub fn kill(&self) {
+        self.signal(Signal::KILL);
+        assert!(self.has_ended_by(Instant::now() + LONG), "a child lives on after SIGKILL");
+    }
+
+    /// Waits for its end; it has to leave with status 0.
+    pub fn finish(self) {
+        assert!(self.has_ended_by(Instant::now() + LONG), "a child does not end");
+        self.outcome().expect("a child that does what it has to");
+    }
+
+    /// Whether it has ended; does not reap.
+    fn has_ended_by(&self, deadline: Instant) -> bool {
+        loop {
+            if self.status().is_some() {
+                return true;
+            }
+            if Instant::now() > deadline {
+                return false;
+            }
+            pause();
+        }
+    }
+
+    fn status(&self) -> Option<WaitIdStatus> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(self.pid), options).expect("asking for a child")
+    }
+
+    fn outcome(&self) -> Result<(), String> {
+        let status = self.status().ok_or("it has not ended")?;
+        match (status.exit_status(), status.terminating_signal()) {
+            (Some(0), _) => Ok(()),
+            (Some(101), _) => Err("it panicked, see above".into()),
+            (Some(code), _) => Err(format!("it ended with status {code}")),
+            (None, signal) => Err(format!("signal {signal:?} ended it")),
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if getpid() == self.parent {
+            let _ = kill_process(self.pid, Signal::KILL);
+            let _ = waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED);
+        }
+    }
+}
+
+/// A word that this process and those forked from it see, outside of all that is tested.
+#[derive(Clone, Copy)]
+pub struct Word(&'static AtomicU64);
+
+impl Word {
+    /// A word that is 0.
+    pub fn new() -> Word {
+        // SAFETY: the kernel chooses the address, so no memory in use is replaced.
+        let page = unsafe {
+            let flags = ProtFlags::READ | ProtFlags::WRITE;
+            mmap_anonymous(std::ptr::null_mut(), 4096, flags, MapFlags::SHARED)
+        };
+        // SAFETY: the page is mapped for good, zeroed, and only ever seen as this atomic.
+        Word(unsafe { &*page.expect("a page of memory").cast::<AtomicU64>() })
+    }
+
+    /// Its value.
+    pub fn get(self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// Sets it.
+    pub fn set(self, value: u64) {
+        self.0.store(value, Ordering::SeqCst);
+    }
+
+    /// Adds to it.
+    pub fn add(self, more: u64) {
+        self.0.fetch_add(more, Ordering::SeqCst);
+    }
+
+    /// Adds one.
+    pub fn count(self) {
+        self.add(1);
+    }
+
+    /// Waits until it is `value`.
+    pub fn wait_for(self, value: u64) {
+        eventually(&format!("a word becomes {value}, it is {}", self.get()), || {
+            self.get() == value
+        });
+    }
+
+    /// Waits until it is not 0, and returns it.
+    pub fn wait(self) -> u64 {
+        eventually("a word is set", || self.get() != 0);
+        self.get()
+    }
+}
+
+/// Waits until `holds`.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LONG;
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        pause();
+    }
+}
+
+/// Sleeps until it is killed.
+pub fn sleep_forever() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Between two looks at something that another process does.
+fn pause() {
+    std::thread::sleep(Duration::from_micros(200));
+}
