@@ -6,7 +6,7 @@ use std::time::Duration;
 use procession::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::{Outcome, Tutorial};
+use super::{Outcome, Tutorial};
 
 pub const TUTORIAL: Tutorial = Tutorial {
     title: "Cookbook: processes",
@@ -105,9 +105,11 @@ fn terminate() -> Outcome {
     let child = Process::new(slow, ()).name("slow").start()?;
     println!("Process running: {} {}", child.name(), child.is_alive());
     child.terminate()?;
-    let end = child.join();
-    println!("Process joined: {} {}", child.name(), child.is_alive());
-    println!("Process exit code: {:?}, {}", child.exitcode(), end.is_err());
+    if let Err(end) = child.join() {
+        println!("Process joined: {} {}, for {end}", child.name(), child.is_alive());
+    }
+    // 0: it has returned. n: it has left with this status. -n: this signal has ended it.
+    println!("Process exit code: {}", child.exitcode().unwrap_or_default());
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use procession::prelude::*;
 
-use crate::{Outcome, Tutorial};
+use super::{Outcome, Tutorial};
 
 pub const TUTORIAL: Tutorial = Tutorial {
     title: "Laboratory: processes and threads",

@@ -4,7 +4,7 @@ use std::thread::yield_now;
 
 use procession::prelude::*;
 
-use crate::{Outcome, Tutorial, overview};
+use super::{Outcome, Tutorial, overview};
 
 pub const TUTORIAL: Tutorial = Tutorial {
     title: "Notebook: processes and threads",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use procession::prelude::*;
 use procession::process::parent_process;
 
-use crate::{Outcome, Tutorial};
+use super::{Outcome, Tutorial};
 
 pub const TUTORIAL: Tutorial = Tutorial {
     title: "Overview: the package multiprocessing",
@@ -76,7 +76,9 @@ pub fn queue() -> Outcome {
         sleep(Duration::from_millis(1));
     }
     reader.terminate()?;
-    println!("the reader was ended: {}", reader.join().is_err());
+    if let Err(end) = reader.join() {
+        println!("{end}");
+    }
     Ok(())
 }
 

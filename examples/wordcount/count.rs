@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteBuf, Bytes};
 
-use crate::files::{LeftOut, Part};
-use crate::words::Locale;
+use super::files::{LeftOut, Part};
+use super::words::Locale;
 
 /// Longer words are counted, but not told apart: nobody wants to see one, and a table of them might not fit anywhere.
 pub const LONGEST: usize = 255;

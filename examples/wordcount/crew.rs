@@ -20,9 +20,9 @@ use procession::process::{Child, StartError};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use crate::count::{Counts, Totals, count_alone};
-use crate::files::{LeftOut, Part};
-use crate::words::Locale;
+use super::count::{Counts, Totals, count_alone};
+use super::files::{LeftOut, Part};
+use super::words::Locale;
 
 /// How often the parent looks whether all workers live, and moves the progress bar.
 const TICK: Duration = Duration::from_millis(50);
@@ -90,7 +90,7 @@ fn work(jobs: Queue<Job>, answers: Queue<Answer>, progress: Progress, locale: Lo
 
 /// The workers, and what they are reached by.
 pub struct Crew {
-    workers: Vec<Child<()>>,
+    pub workers: Vec<Child<()>>,
     jobs: Queue<Job>,
     answers: Queue<Answer>,
     progress: Progress,
@@ -116,11 +116,7 @@ impl Crew {
         Ok(crew)
     }
 
-    /// The process ids of the workers.
-    pub fn pids(&self) -> Vec<u32> {
-        self.workers.iter().map(Child::pid).collect()
-    }
-
+    /// What they have counted until now.
     pub fn progress(&self) -> &Progress {
         &self.progress
     }

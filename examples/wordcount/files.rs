@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
-use crate::words::is_cut;
+use super::words::is_cut;
 
 /// A file with a NUL byte among its first bytes, so many, is binary.
 const HEAD: usize = 8 << 10;

@@ -27,10 +27,10 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-mod count;
-mod crew;
-mod files;
-mod words;
+pub mod count;
+pub mod crew;
+pub mod files;
+pub mod words;
 
 use count::{Counts, Totals, count_alone};
 use crew::Crew;
@@ -43,10 +43,10 @@ const SHOWN: usize = 20;
 const NAMED: usize = 10;
 
 /// What the command line asks for.
-struct Options {
-    workers: usize,
-    files_only: bool,
-    paths: Vec<PathBuf>,
+pub struct Options {
+    pub workers: usize,
+    pub files_only: bool,
+    pub paths: Vec<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -92,7 +92,7 @@ fn options() -> Result<Options, Box<dyn Error>> {
 }
 
 /// The whole program, with its results on `out` and its remarks on `err`.
-fn run(
+pub fn run(
     options: &Options,
     out: &mut impl Write,
     err: &mut impl Write,

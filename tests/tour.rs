@@ -1,0 +1,227 @@
+//! The tour prints what its tutorials promise. It runs in a process of its own, as a program with its output in a file.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use procession::prelude::*;
+
+#[path = "../examples/tour/main.rs"]
+mod tour;
+
+/// What the tour printed: its programs, with their lines.
+struct Printed(Vec<(String, Vec<String>)>);
+
+impl Printed {
+    /// The lines of the programs with this title, in each tutorial that has one.
+    fn of<'p>(&'p self, title: &'p str) -> impl Iterator<Item = &'p [String]> {
+        let mut found = self.0.iter().filter(move |(this, _)| this == title).peekable();
+        assert!(found.peek().is_some(), "there is no {title}");
+        found.map(|(_, lines)| lines.as_slice())
+    }
+
+    /// The lines of the only program with this title.
+    fn only<'p>(&'p self, title: &'p str) -> &'p [String] {
+        let mut all = self.of(title);
+        let first = all.next().unwrap();
+        assert!(all.next().is_none(), "there are two {title}");
+        first
+    }
+}
+
+fn run_tour(output: PathBuf) -> bool {
+    let file = File::create(output).unwrap();
+    rustix::stdio::dup2_stdout(&file).unwrap();
+    tour::main() == ExitCode::SUCCESS
+}
+
+fn printed() -> Printed {
+    let file = std::env::temp_dir().join(format!("procession-tour-{}", std::process::id()));
+    let tour = Process::new(run_tour, (file.clone(),)).start().unwrap();
+    let end = tour.join_timeout(Duration::from_secs(60));
+    let _ = tour.kill();
+    let text = std::fs::read_to_string(&file).unwrap_or_default();
+    let _ = std::fs::remove_file(&file);
+    assert_eq!(end, Ok(true), "{text}");
+    let mut programs = Vec::new();
+    for line in text.lines() {
+        if let Some(title) = line.strip_prefix("## ") {
+            let title = title.split(" · ").next().unwrap_or_default();
+            programs.push((title.to_owned(), Vec::new()));
+        } else if !line.is_empty() && !line.starts_with("# ") {
+            programs.last_mut().unwrap().1.push(line.to_owned());
+        }
+    }
+    Printed(programs)
+}
+
+/// The numbers in a line.
+fn numbers(line: &str) -> Vec<u64> {
+    line.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
+}
+
+/// The lines with `#` for each number, sorted.
+fn unnumbered(lines: &[String]) -> Vec<String> {
+    let mut lines: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            let mut text = String::new();
+            for c in line.chars() {
+                match c {
+                    '0'..='9' if text.ends_with('#') => {}
+                    '0'..='9' => text.push('#'),
+                    _ => text.push(c),
+                }
+            }
+            text
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
+fn sorted(lines: &[String]) -> Vec<String> {
+    let mut lines = lines.to_vec();
+    lines.sort();
+    lines
+}
+
+fn starting_with<'l>(lines: &'l [String], start: &str) -> Vec<&'l str> {
+    lines.iter().filter(|line| line.starts_with(start)).map(String::as_str).collect()
+}
+
+#[test]
+fn the_tour_prints_what_its_tutorials_promise() {
+    let printed = printed();
+    processes(&printed);
+    forks(&printed);
+    queues(&printed);
+    values(&printed);
+}
+
+fn processes(printed: &Printed) {
+    let [child, hello, parent] = printed.only("Processes") else { panic!("three lines") };
+    assert!(child.starts_with("child process: ") && parent.starts_with("parent process: "));
+    assert_eq!(hello, "Hello shiyanlou");
+    assert_ne!(numbers(child), numbers(parent));
+
+    let five: Vec<_> = (0..5).map(|i| format!("called function in process: {i}")).collect();
+    assert_eq!(printed.only("Five processes"), five);
+    assert_eq!(printed.only("A function of another module"), five);
+    let five: Vec<_> =
+        (0..5).map(|i| format!("Called run method in process: MyProcess-{} ({i})", i + 1)).collect();
+    assert_eq!(printed.only("A process of one's own"), five);
+
+    let names = printed.only("Names");
+    assert_eq!(names.len(), 4);
+    for start in ["Starting", "Exiting"] {
+        assert_eq!(starting_with(names, &format!("{start} foo_process")).len(), 1);
+        assert_eq!(starting_with(names, &format!("{start} Process-")).len(), 1);
+    }
+
+    let lines = [
+        "Starting NO_background_process",
+        "Exiting NO_background_process",
+        "background_process has ended with the process that started it",
+    ];
+    assert_eq!(printed.only("A process in the background"), lines);
+
+    let lines: Vec<_> = printed.only("Ending a process").to_vec();
+    let lines: Vec<_> = lines.iter().filter(|line| *line != "Starting function").collect();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert_eq!(lines[0], "Process running: slow true");
+    assert!(lines[1].starts_with("Process joined: slow false"), "{lines:?}");
+    assert_eq!(lines[2], "Process exit code: -15");
+
+    let lines = unnumbered(printed.only("Five processes at once"));
+    let child = ["Child process # (#) Running..."; 5];
+    let begin = ["Process will start."; 5];
+    let expected =
+        [&child[..], &["Parent process #."], &["Process end."], &begin[..]].concat();
+    assert_eq!(lines, expected);
+
+    for lines in printed.of("Process") {
+        assert_eq!(lines.len(), 4);
+        assert!(lines[0].starts_with("Parent process "));
+        assert_eq!(lines[1], "Child process will start.");
+        assert!(lines[2].starts_with("Run child process test ("));
+        assert_eq!(lines[3], "Child process end.");
+    }
+}
+
+fn forks(printed: &Printed) {
+    let mut count = 0;
+    for lines in printed.of("Fork") {
+        let [first, ..] = lines else { panic!("no lines") };
+        let [created] = starting_with(lines, "I (")[..] else { panic!("{lines:?}") };
+        let [child] = starting_with(lines, "I am child")[..] else { panic!("{lines:?}") };
+        let ([parent, pid], [own, its]) = (&numbers(created)[..], &numbers(child)[..]) else {
+            panic!("{lines:?}")
+        };
+        assert_eq!(numbers(first), [*parent]);
+        assert_eq!((pid, parent), (own, its), "both know both");
+        count += 1;
+    }
+    assert_eq!(count, 3);
+}
+
+fn queues(printed: &Printed) {
+    assert_eq!(printed.only("A queue between two processes"), ["Hello shiyanlou"]);
+
+    let mut both = printed.of("Two writers and a reader");
+    let [before, first, after, left] = both.next().unwrap() else { panic!("four lines") };
+    assert_eq!((before.as_str(), after.as_str()), ("false", "false"));
+    let mut objects = [first.as_str(), left.trim_end_matches(" was left")];
+    objects.sort();
+    assert_eq!(objects, ["Hello shiyanlou", "charu"]);
+
+    let lines = both.next().unwrap();
+    for word in ["Put", "Get"] {
+        for urls in [["url1", "url2", "url3"], ["url4", "url5", "url6"]] {
+            // Each writer's objects come in their order.
+            let lines: Vec<_> = lines
+                .iter()
+                .filter(|line| line.starts_with(word) && urls.iter().any(|url| line.contains(url)))
+                .collect();
+            let preposition = if word == "Put" { "to" } else { "from" };
+            assert_eq!(lines, urls.map(|url| format!("{word} {url} {preposition} queue...")).each_ref());
+        }
+    }
+    assert_eq!(starting_with(lines, "Process (").len(), 3);
+    assert!(lines.last().unwrap().ends_with("was ended by signal 15"), "{lines:?}");
+
+    for lines in printed.of("Queue") {
+        let got = starting_with(lines, "Get");
+        assert_eq!(got, ["Get A from queue.", "Get B from queue.", "Get C from queue."]);
+        let put = starting_with(lines, "Put");
+        assert_eq!(put, ["Put A to queue...", "Put B to queue...", "Put C to queue..."]);
+        assert!(lines.last().unwrap().ends_with("was ended by signal 15"), "{lines:?}");
+    }
+
+    let lines = printed.only("A producer and a consumer");
+    let items = [69, 168, 235, 152, 213, 35, 218, 175, 140, 241];
+    let put = items.map(|i| format!("Process Producer : item {i} appended to queue producer-1"));
+    assert_eq!(starting_with(lines, "Process Producer"), put);
+    let got = items.map(|i| format!("Process Consumer : item {i} popped from by consumer-2"));
+    assert_eq!(starting_with(lines, "Process Consumer"), got);
+    let sizes = starting_with(lines, "The size of queue is ");
+    assert!(sizes.len() == 10 && sizes.iter().all(|line| numbers(line)[0] <= 10), "{sizes:?}");
+    assert_eq!(lines.last().unwrap(), "the queue is empty");
+}
+
+fn values(printed: &Printed) {
+    let [line] = printed.only("Counting without a lock") else { panic!("one line") };
+    assert!((1..=500).contains(&numbers(line)[0]), "{line}");
+    assert_eq!(printed.only("Counting with a lock"), ["500"]);
+
+    assert_eq!(printed.only("Value and Array"), ["3.14", "[5, 1, 2, 3, 4, 5, 6, 7, 8, 9]"]);
+
+    let mut hello: Vec<_> = (0..20).map(|i| format!("Hello Num: {i}")).collect();
+    hello.sort();
+    assert_eq!(sorted(printed.only("Lock")), hello);
+
+    let [line] = printed.only("A bank account without a lock") else { panic!("one line") };
+    assert!(line.starts_with("balance "), "{line}");
+    assert_eq!(printed.only("A bank account with a lock"), ["balance 0"]);
+}
