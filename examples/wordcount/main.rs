@@ -154,9 +154,9 @@ fn count_together(
     locale: Locale,
 ) -> procession::Result<Counts> {
     let bar = ProgressBar::new(bytes).with_message("words");
-    if let Ok(style) = ProgressStyle::with_template(
-        "{wide_bar} {bytes}/{total_bytes} {bytes_per_sec}, {msg}",
-    ) {
+    if let Ok(style) =
+        ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {bytes_per_sec}, {msg}")
+    {
         bar.set_style(style);
     }
     let mut crew = Crew::start(workers, locale)?;
@@ -173,10 +173,7 @@ fn count_together(
 }
 
 /// Says what was left out.
-fn report<'l>(
-    left_out: impl Iterator<Item = &'l LeftOut>,
-    err: &mut impl Write,
-) -> io::Result<()> {
+fn report<'l>(left_out: impl Iterator<Item = &'l LeftOut>, err: &mut impl Write) -> io::Result<()> {
     let mut left_out: Vec<_> = left_out.collect();
     left_out.sort();
     for LeftOut { path, why } in left_out.iter().take(NAMED) {
