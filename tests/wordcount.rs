@@ -69,7 +69,8 @@ fn text(bytes: usize, distinct: u64, seed: u64) -> Vec<u8> {
     let mut text = Vec::with_capacity(bytes + 32);
     while text.len() < bytes {
         text.extend_from_slice(format!("w{:x}", dice.below(distinct)).as_bytes());
-        let white = [" ", "  ", "\n", "\t", "\r\n", " \u{3000}", "\u{A0}", "\n\n", "\u{B}", "\u{C}"];
+        let white =
+            [" ", "  ", "\n", "\t", "\r\n", " \u{3000}", "\u{A0}", "\n\n", "\u{B}", "\u{C}"];
         text.extend_from_slice(white[dice.below(white.len() as u64) as usize].as_bytes());
     }
     text
