@@ -5,6 +5,7 @@
 //! never reach the next row.
 
 mod harness;
+mod ours;
 mod peers;
 mod rows;
 mod shm;
