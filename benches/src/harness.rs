@@ -220,8 +220,13 @@ mod tests {
 
     #[test]
     fn families_end_at_a_dot() {
-        let row =
-            Row { name: "rtt.spin.iceoryx2", peer: "", target: 1.0, note: "", run: |_| Err("".into()) };
+        let row = Row {
+            name: "rtt.spin.iceoryx2",
+            peer: "",
+            target: 1.0,
+            note: "",
+            run: |_| Err("".into()),
+        };
         assert!(row.belongs_to("rtt") && row.belongs_to("rtt.spin") && row.belongs_to(row.name));
         assert!(!row.belongs_to("rt") && !row.belongs_to("rtt.spi") && !row.belongs_to("lock"));
     }

@@ -153,6 +153,7 @@ fn machine() -> Result<String> {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let load = std::fs::read_to_string("/proc/loadavg")?;
     let load = load.split(' ').next().unwrap_or("?");
-    let one = if cpus == 1 { "; rows with two processes share one CPU and mean little" } else { "" };
+    let one =
+        if cpus == 1 { "; rows with two processes share one CPU and mean little" } else { "" };
     Ok(format!("{cpus} CPUs ({model}), Linux {}, load {load} at the start{one}", kernel.trim()))
 }

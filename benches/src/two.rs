@@ -77,7 +77,7 @@ impl Gate<'_> {
         while self.shot.0.load(Acquire) == 0 {
             spins += 1;
             // With more runners than CPUs somebody else has yet to get here.
-            if spins % 1024 == 0 { sched_yield() } else { spin_loop() }
+            if spins.is_multiple_of(1024) { sched_yield() } else { spin_loop() }
         }
         self.lane.left.store(now(), Relaxed);
     }

@@ -10,10 +10,7 @@ use crate::harness::Timing;
 use crate::two;
 
 /// One direction, as its own benchmark configures it: no history, and room for one sample.
-fn service(
-    node: &Node<ipc::Service>,
-    name: &str,
-) -> Result<PortFactory<ipc::Service, u64, ()>> {
+fn service(node: &Node<ipc::Service>, name: &str) -> Result<PortFactory<ipc::Service, u64, ()>> {
     Ok(node
         .service_builder(&name.try_into()?)
         .publish_subscribe::<u64>()

@@ -46,7 +46,8 @@ impl Python {
         writeln!(orders, "{ops}")?;
         let mut line = String::new();
         self.answers.read_line(&mut line)?;
-        let nanos = line.trim().parse().map_err(|_| "python3 gave no time; see what it wrote above")?;
+        let nanos =
+            line.trim().parse().map_err(|_| "python3 gave no time; see what it wrote above")?;
         Ok(Timing { ops, took: Duration::from_nanos(nanos) })
     }
 }

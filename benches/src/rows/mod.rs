@@ -67,7 +67,11 @@ impl Checksum {
 pub fn compare(values: &[u64]) -> Result<()> {
     let sum = |values: &[u64]| values.iter().fold(0u64, |sum, &value| sum.wrapping_add(value));
     let (sent, received) = values.split_at(values.len() / 2);
-    if sum(sent) == sum(received) { Ok(()) } else { Err("what arrived is not what was sent".into()) }
+    if sum(sent) == sum(received) {
+        Ok(())
+    } else {
+        Err("what arrived is not what was sent".into())
+    }
 }
 
 /// What a number adds to a sum over numbers whose order is nobody's promise.

@@ -1,7 +1,6 @@
 //! A number there and back between two processes that spin.
 
-use crate::Result;
-use crate::harness::{Duel, Plan, Row, duel};
+use crate::harness::{Row, duel};
 use crate::peers::{cacheline, iceoryx};
 
 pub fn rows() -> Vec<Row> {

@@ -4,7 +4,8 @@ use crate::Result;
 use crate::harness::{Duel, Plan, Row, duel};
 use crate::peers::ring;
 
-const NOTE: &str = "ours between two processes and blocking, the peer between two threads that spin";
+const NOTE: &str =
+    "ours between two processes and blocking, the peer between two threads that spin";
 
 pub fn rows() -> Vec<Row> {
     vec![

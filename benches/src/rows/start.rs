@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::Result;
-use crate::harness::{Duel, Plan, Row, Timing, duel};
+use crate::harness::{Row, Timing, duel};
 
 /// The argument with which this program does nothing, and the status that it then ends with.
 pub const NOTHING: &str = "--nothing";
