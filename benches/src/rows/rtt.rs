@@ -9,15 +9,22 @@ pub fn rows() -> Vec<Row> {
             name: "rtt.spin",
             peer: "a bare cache line",
             target: 1.15,
-            note: "two processes on both sides; the peer is no queue: it is what the hardware needs",
-            run: |plan| duel(plan, cacheline::round_trips, cacheline::round_trips),
+            note: "two processes on both sides; the peer is no queue: one word, overwritten by each answer",
+            run: |plan| duel(plan, cacheline::one_line, cacheline::one_line),
+        },
+        Row {
+            name: "rtt.spin.two_lines",
+            peer: "two bare cache lines, one for each direction",
+            target: 1.15,
+            note: "two processes on both sides; the peer is the least that two channels need",
+            run: |plan| duel(plan, cacheline::one_line, cacheline::two_lines),
         },
         Row {
             name: "rtt.spin.iceoryx2",
             peer: "iceoryx2 publish-subscribe",
             target: 1.0,
             note: "two processes on both sides",
-            run: |plan| duel(plan, cacheline::round_trips, iceoryx::round_trips),
+            run: |plan| duel(plan, cacheline::one_line, iceoryx::round_trips),
         },
     ]
 }
