@@ -15,6 +15,7 @@ use std::io::Write;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
 
 use clap::Parser;
 use harness::{Missing, Plan, Row, Score};
@@ -39,6 +40,9 @@ struct Args {
     /// Fewer and shorter rounds: for a look, not for a claim
     #[arg(long)]
     quick: bool,
+    /// Let the scheduler move processes and threads, instead of keeping each on its CPU
+    #[arg(long)]
+    unpinned: bool,
     /// Run one row in this process and print its outcome as JSON (how this program starts itself)
     #[arg(long, hide = true)]
     row: Option<String>,
@@ -101,8 +105,10 @@ fn run_all(args: &Args) -> Result<ExitCode> {
     println!("{}", harness::header(width));
     let (mut scores, mut missing, mut failed) = (Vec::new(), Vec::new(), Vec::new());
     for row in &rows {
-        match start_row(row, args.quick)? {
-            Outcome::Measured(score) => {
+        let quiet = Disturbance::watch()?;
+        match start_row(row, args)? {
+            Outcome::Measured(mut score) => {
+                quiet.mention_in(&mut score)?;
                 println!("{}", score.line(width));
                 scores.push(score);
             }
@@ -126,9 +132,12 @@ fn run_all(args: &Args) -> Result<ExitCode> {
 }
 
 /// Runs one row in a process of its own and waits for it.
-fn start_row(row: &Row, quick: bool) -> Result<Outcome> {
+fn start_row(row: &Row, args: &Args) -> Result<Outcome> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["--row", row.name]).args(quick.then_some("--quick"));
+    command.args(["--row", row.name]).args(args.quick.then_some("--quick"));
+    if args.unpinned {
+        command.env(two::UNPINNED, "1");
+    }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
     // SAFETY: the closure makes one system call and allocates nothing, as it must between fork and exec.
     unsafe { command.pre_exec(|| Ok(two::die_with_parent()?)) };
@@ -141,6 +150,54 @@ fn start_row(row: &Row, quick: bool) -> Result<Outcome> {
         Some(Ok(outcome)) => Ok(outcome),
         _ => Ok(Outcome::Failed(format!("its process said nothing: {}", output.status))),
     }
+}
+
+/// What others do on this machine while a row is measured.
+struct Disturbance {
+    began: Instant,
+    all: f64,
+    own: f64,
+}
+
+impl Disturbance {
+    fn watch() -> Result<Self> {
+        Ok(Self { began: Instant::now(), all: seconds_of_all()?, own: seconds_of_children() })
+    }
+
+    /// Says so in the row's note if they took more of a CPU than a quiet machine does.
+    fn mention_in(&self, score: &mut Score) -> Result<()> {
+        let took = self.began.elapsed().as_secs_f64();
+        let others = (seconds_of_all()? - self.all) - (seconds_of_children() - self.own);
+        let share = others / took * 100.0;
+        // The kernel counts in hundredths of a second, and the row's own processes were just counted by another clock.
+        if share > 15.0 {
+            let comma = if score.note.is_empty() { "" } else { "; " };
+            score.note += &format!("{comma}DISTURBED: others used {share:.0} % of a CPU meanwhile");
+        }
+        Ok(())
+    }
+}
+
+/// Seconds that all CPUs together have been busy, the time stolen by the host included.
+fn seconds_of_all() -> Result<f64> {
+    let stat = std::fs::read_to_string("/proc/stat")?;
+    let first = stat.lines().next().unwrap_or_default();
+    let ticks: Vec<u64> = first.split_ascii_whitespace().flat_map(str::parse).collect();
+    // user nice system idle iowait irq softirq steal, then what is counted already
+    let busy: u64 = ticks.iter().take(8).sum::<u64>() - ticks.iter().skip(3).take(2).sum::<u64>();
+    Ok(busy as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// Seconds that this program's children have used, with theirs, as far as they have been waited for.
+fn seconds_of_children() -> f64 {
+    // SAFETY: zeroes are a valid rusage, and the call fills the one that it is given.
+    let usage = unsafe {
+        let mut usage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_CHILDREN, &mut usage);
+        usage
+    };
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
 
 /// Where this was measured, and what else was running.

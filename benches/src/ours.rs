@@ -37,12 +37,23 @@ impl Ground {
         Ok(self.region.join()?)
     }
 
-    /// Zeroed bytes in the region, at the start of a cache line of their own.
-    pub fn place(&self, bytes: usize) -> Result<NonNull<u8>> {
+    /// The region.
+    pub fn region(&self) -> &Region<'_> {
+        &self.region
+    }
+
+    /// The offset of that many zeroed bytes that nobody else has, at the start of a pair of cache lines.
+    pub fn reserve(&self, bytes: u64) -> Result<u64> {
         let at = self.next.get();
-        let place = self.region.bytes(at, bytes as u64, 128)?;
-        self.next.set((at + bytes as u64).next_multiple_of(128));
-        Ok(place)
+        self.region.bytes(at, bytes, 128)?;
+        self.next.set((at + bytes).next_multiple_of(128));
+        Ok(at)
+    }
+
+    /// The place of that many zeroed bytes, reserved.
+    pub fn place(&self, bytes: usize) -> Result<NonNull<u8>> {
+        let at = self.reserve(bytes as u64)?;
+        Ok(self.region.bytes(at, bytes as u64, 128)?)
     }
 }
 

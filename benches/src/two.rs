@@ -250,11 +250,19 @@ pub fn pin_to_first() -> Result<()> {
     pin(cpus()?[0])
 }
 
-/// Keeps the calling thread on one CPU.
-pub fn pin(cpu: usize) -> Result<()> {
-    let mut set = CpuSet::new();
-    set.set(cpu);
-    Ok(sched_setaffinity(None, &set)?)
+/// Set in the environment, runners start on their CPUs and may then be moved.
+pub const UNPINNED: &str = "PROCESSION_BENCHES_UNPINNED";
+
+/// Brings the calling thread to a CPU and, unless that is unwanted, keeps it there.
+fn pin(cpu: usize) -> Result<()> {
+    let all = sched_getaffinity(None)?;
+    let mut one = CpuSet::new();
+    one.set(cpu);
+    sched_setaffinity(None, &one)?;
+    if std::env::var_os(UNPINNED).is_some() {
+        sched_setaffinity(None, &all)?;
+    }
+    Ok(())
 }
 
 /// Has the kernel end this process after so many seconds, whatever it is doing.
