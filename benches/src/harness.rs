@@ -25,8 +25,8 @@ impl Plan {
     /// The plan for a claim, or a quick one for a look.
     pub fn new(quick: bool) -> Self {
         match quick {
-            false => Self { rounds: 41, batch: Duration::from_millis(8) },
-            true => Self { rounds: 7, batch: Duration::from_millis(4) },
+            false => Self { rounds: 75, batch: Duration::from_millis(5) },
+            true => Self { rounds: 9, batch: Duration::from_millis(3) },
         }
     }
 }
