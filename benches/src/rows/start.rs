@@ -3,6 +3,8 @@
 use std::process::Command;
 use std::time::Instant;
 
+use procession::process::{Process, StartMethod};
+
 use crate::Result;
 use crate::harness::{Row, Timing, duel};
 
@@ -16,17 +18,31 @@ pub fn rows() -> Vec<Row> {
             name: "start.zygote",
             peer: "fork and waitpid",
             target: 2.0,
-            note: "the peer forks this small process, which is the cheapest fork there is",
-            run: |plan| duel(plan, bare_fork, bare_fork),
+            note: "ours takes an argument and brings back a result, the peer a status; it forks this small process, which is the cheapest fork there is",
+            run: |plan| duel(plan, |ops| ours(StartMethod::Zygote, ops), bare_fork),
         },
         Row {
             name: "start.spawn",
             peer: "std::process::Command on the same binary",
             target: 1.15,
-            note: "",
-            run: |plan| duel(plan, command, command),
+            note: "ours takes an argument and brings back a result, the peer a status",
+            run: |plan| duel(plan, |ops| ours(StartMethod::Spawn, ops), command),
         },
     ]
+}
+
+/// What ours runs. It has an argument and a result, which a bare process has not.
+fn target(status: u8) -> u8 {
+    status
+}
+
+fn ours(method: StartMethod, ops: u64) -> Result<Timing> {
+    let start = Instant::now();
+    for _ in 0..ops {
+        let child = Process::new(target, (STATUS,)).method(method).start()?;
+        expect_status(Some(child.join()?.into()))?;
+    }
+    Ok(Timing { ops, took: start.elapsed() })
 }
 
 fn bare_fork(ops: u64) -> Result<Timing> {
