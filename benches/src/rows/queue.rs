@@ -1,11 +1,15 @@
 //! Small serde objects through a queue, from one process to another.
 
+use procession::{Queue, memory};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::harness::{Duel, Plan, Row, duel};
+use crate::harness::{Duel, Plan, Row, Timing, duel};
+use crate::ours::settle;
 use crate::peers::ipc;
 use crate::peers::python::Python;
+use crate::rows::{CAPACITY, compare};
+use crate::two;
 
 pub fn rows() -> Vec<Row> {
     vec![
@@ -51,10 +55,40 @@ pub fn weigh(job: &Job) -> u64 {
 }
 
 fn object(plan: Plan) -> Result<Duel> {
-    duel(plan, ipc::objects, ipc::objects)
+    duel(plan, ours, ipc::objects)
 }
 
 fn python(plan: Plan) -> Result<Duel> {
     let mut python = Python::queue()?;
-    duel(plan, ipc::objects, |ops| python.run(ops))
+    duel(plan, ours, |ops| python.run(ops))
+}
+
+fn ours(ops: u64) -> Result<Timing> {
+    let queue = Queue::<Job>::bounded(CAPACITY)?;
+    let finish = two::processes(vec![
+        Box::new(|gate| {
+            let mut sum = 0u64;
+            settle(memory::arena()?.member())?;
+            gate.start();
+            for i in 0..ops {
+                let job = job(i);
+                sum = sum.wrapping_add(weigh(&job));
+                queue.put(&job)?;
+            }
+            gate.stop();
+            Ok(sum)
+        }),
+        Box::new(|gate| {
+            let mut sum = 0u64;
+            settle(memory::arena()?.member())?;
+            gate.start();
+            for _ in 0..ops {
+                sum = sum.wrapping_add(weigh(&queue.get()?));
+            }
+            gate.stop();
+            Ok(sum)
+        }),
+    ])?;
+    compare(&finish.values)?;
+    Ok(Timing { ops, took: finish.took })
 }
