@@ -73,25 +73,32 @@ fn wait<'a>(what: &'static str, body: impl FnOnce() + 'a) -> Waiting<'a> {
     Waiting { what, child, cpu: 0, back, lives: std::marker::PhantomData }
 }
 
-/// Watches them for a while: each has to use less than 0.2 % of a processor.
+/// Watches them for a while: each has to use less than 0.2 % of a processor. On a busy machine, where interrupts and cold
+/// caches are put down to whoever wakes up, they get two more chances.
 fn watch(mut waiting: Vec<Waiting<'_>>) {
-    for one in &mut waiting {
-        one.cpu = used_by(one.child.pid());
-    }
-    std::thread::sleep(WATCHED);
     let most = WATCHED.as_nanos() as u64 / 500;
     let mut report = String::new();
-    let mut good = true;
-    for one in &waiting {
-        assert_eq!(one.back.get(), 0, "{}: it does not wait", one.what);
-        let used = used_by(one.child.pid()) - one.cpu;
-        good &= used < most;
-        report += &format!("  {}: {} µs\n", one.what, used / 1000);
+    for _ in 0..3 {
+        for one in &mut waiting {
+            one.cpu = used_by(one.child.pid());
+        }
+        std::thread::sleep(WATCHED);
+        report = format!("used of a processor in {WATCHED:?}, at most {} µs:\n", most / 1000);
+        let mut good = true;
+        for one in &waiting {
+            assert_eq!(one.back.get(), 0, "{}: it does not wait", one.what);
+            let used = used_by(one.child.pid()) - one.cpu;
+            good &= used < most;
+            report += &format!("  {}: {} µs\n", one.what, used / 1000);
+        }
+        if std::env::var_os("IDLE_REPORT").is_some() {
+            println!("{report}");
+        }
+        if good {
+            return;
+        }
     }
-    assert!(good, "used of a processor in {WATCHED:?}, at most {} µs:\n{report}", most / 1000);
-    if std::env::var_os("IDLE_REPORT").is_some() {
-        println!("used of a processor in {WATCHED:?}, at most {} µs:\n{report}", most / 1000);
-    }
+    panic!("{report}");
 }
 
 fn me() -> Member<'static> {

@@ -194,7 +194,8 @@ impl Lock {
         Self { word: AtomicU32::new(0), event: Eventcount::new() }
     }
 
-    /// Waits for the lock as long as it takes. A holder that dies ends the wait within some milliseconds.
+    /// Waits for the lock as long as it takes. A holder that dies ends the wait within some milliseconds,
+    /// or, for who has waited long, some tens.
     ///
     /// # Errors
     /// [`AcquireError::OwnerDied`] with the guard; `Corrupt`; `Join`.
