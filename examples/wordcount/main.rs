@@ -27,10 +27,10 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-pub mod count;
-pub mod crew;
-pub mod files;
-pub mod words;
+pub(crate) mod count;
+pub(crate) mod crew;
+pub(crate) mod files;
+pub(crate) mod words;
 
 use count::{Counts, Totals, count_alone};
 use crew::Crew;
@@ -43,7 +43,7 @@ const SHOWN: usize = 20;
 const NAMED: usize = 10;
 
 /// What the command line asks for.
-pub struct Options {
+pub(crate) struct Options {
     pub workers: usize,
     pub files_only: bool,
     pub paths: Vec<PathBuf>,
@@ -92,7 +92,7 @@ fn options() -> Result<Options, Box<dyn Error>> {
 }
 
 /// The whole program, with its results on `out` and its remarks on `err`.
-pub fn run(
+pub(crate) fn run(
     options: &Options,
     out: &mut impl Write,
     err: &mut impl Write,
