@@ -351,9 +351,10 @@ impl<'r, T: Pod> SlotQueue<'r, T> {
         // Acquire after the claimer had seen that; one that has been published shows as something later.
         if slot.word.load(Ordering::Relaxed) == expected {
             let marked = self.word(last, unclaimed + 1, turn.owner());
-            // Relaxed: it publishes nothing; failure means that the claim was published.
+            // Release: who sees the mark sees the claim, too, and does not take it for damage. Failure means that the
+            // claim was published.
             let _ =
-                slot.word.compare_exchange(expected, marked, Ordering::Relaxed, Ordering::Relaxed);
+                slot.word.compare_exchange(expected, marked, Ordering::Release, Ordering::Relaxed);
         }
     }
 
