@@ -581,8 +581,8 @@ impl<'r, T: Pod> SlotQueue<'r, T> {
             let marked = self.laps_ahead(seen, behind) == 0 && Self::state(seen) == unclaimed + 1;
             return marked.then(|| Short::from_bits(seen));
         }
-        // Nothing is marked up to the last claim: that one covers this ticket. It shows once it is helped.
-        self.help(turn, unclaimed);
+        // Nothing is marked up to the last claim: that one covers this ticket, for each earlier one was made to show
+        // before the next was made.
         (!turn.owner().is_nobody()).then(|| turn.owner())
     }
 
