@@ -316,7 +316,7 @@ impl<'r, T: Pod> SlotQueue<'r, T> {
     /// The slot word after `ticket` is over: FREE(lap+1).
     #[inline]
     fn passed(&self, ticket: u64) -> u64 {
-        (self.lap(ticket) + 1 & self.lap_mask) << LAP_SHIFT
+        ((self.lap(ticket) + 1) & self.lap_mask) << LAP_SHIFT
     }
 
     /// How many laps `word` is ahead of `ticket`: 0 for its own lap, 1 for the next, `lap_mask` for the one before.
