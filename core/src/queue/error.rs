@@ -1,6 +1,8 @@
 //! What can go wrong at a queue.
 
-use crate::region::{JoinError, RegionError};
+use crate::region::JoinError;
+#[cfg(not(loom))]
+use crate::region::RegionError;
 
 /// Why an item was not put. The item is still the caller's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +63,7 @@ pub enum PopError {
 }
 
 /// Why a queue cannot be made or attached to.
+#[cfg(not(loom))]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueueError {

@@ -8,7 +8,9 @@ mod line;
 mod slot;
 mod spsc;
 
-pub use error::{PopError, PushError, QueueError, RoleError};
+#[cfg(not(loom))]
+pub use error::QueueError;
+pub use error::{PopError, PushError, RoleError};
 pub use slot::{Claim, MOST, SlotQueue};
 pub use spsc::{Consumer, Producer, SpscRing};
 

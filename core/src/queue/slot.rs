@@ -316,7 +316,7 @@ impl<'r, T: Pod> SlotQueue<'r, T> {
     /// The slot word after `ticket` is over: FREE(lap+1).
     #[inline]
     fn passed(&self, ticket: u64) -> u64 {
-        (self.lap(ticket) + 1 & self.lap_mask) << LAP_SHIFT
+        ((self.lap(ticket) + 1) & self.lap_mask) << LAP_SHIFT
     }
 
     /// How many laps `word` is ahead of `ticket`: 0 for its own lap, 1 for the next, `lap_mask` for the one before.
@@ -351,9 +351,10 @@ impl<'r, T: Pod> SlotQueue<'r, T> {
         // Acquire after the claimer had seen that; one that has been published shows as something later.
         if slot.word.load(Ordering::Relaxed) == expected {
             let marked = self.word(last, unclaimed + 1, turn.owner());
-            // Relaxed: it publishes nothing; failure means that the claim was published.
+            // Release: who sees the mark sees the claim, too, and does not take it for damage. Failure means that the
+            // claim was published.
             let _ =
-                slot.word.compare_exchange(expected, marked, Ordering::Relaxed, Ordering::Relaxed);
+                slot.word.compare_exchange(expected, marked, Ordering::Release, Ordering::Relaxed);
         }
     }
 
@@ -580,8 +581,8 @@ impl<'r, T: Pod> SlotQueue<'r, T> {
             let marked = self.laps_ahead(seen, behind) == 0 && Self::state(seen) == unclaimed + 1;
             return marked.then(|| Short::from_bits(seen));
         }
-        // Nothing is marked up to the last claim: that one covers this ticket. It shows once it is helped.
-        self.help(turn, unclaimed);
+        // Nothing is marked up to the last claim: that one covers this ticket, for each earlier one was made to show
+        // before the next was made.
         (!turn.owner().is_nobody()).then(|| turn.owner())
     }
 

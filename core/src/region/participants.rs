@@ -167,7 +167,7 @@ impl<'r> Participants<'r> {
                 if generation >> GENERATION_BITS != 0 {
                     continue;
                 }
-                if generation % (1 << SHORT_GENERATION_BITS) == 0
+                if generation.is_multiple_of(1 << SHORT_GENERATION_BITS)
                     && !*swept.get_or_insert_with(&mut *sweep)
                 {
                     continue;
@@ -245,7 +245,6 @@ impl<'r> Participants<'r> {
     }
 
     /// The pid behind a tag, while the row still belongs to it.
-    #[cfg(not(loom))]
     pub(crate) fn pid(&self, tag: Tag) -> Option<u32> {
         // Relaxed: for people to read.
         let claim = Claim::read(self.rows.get(tag.index() as usize)?.claim.load(Ordering::Relaxed));

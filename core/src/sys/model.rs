@@ -13,11 +13,15 @@
 //!   compared under the lock, and a wake says how many it woke. With [`Sleeps::Endless`] a sleeper sleeps until it
 //!   is woken, and loom reports a lost wake as a deadlock. With [`Sleeps::Sliced`] a sleep ends by itself once
 //!   somebody else has run, as every sleep between processes does; models with deaths need it.
+//! - **Stores** are swaps: see there.
+//! - **Reads** are told to those who write next, else loom overlooks orders that it has to try: see `Readers`.
 //! - **Fences.** loom treats sequentially consistent accesses as AcqRel ones and models only fences fully, so both
 //!   halves of the asymmetric fence are full fences here (`sys::fence`).
 //! - **Mutations.** [`mutate`] takes away what the algorithms rely on: fences, or the order of accesses. A model
 //!   that does not notice proves nothing. `MODEL_RELAX=lock.rs:217` in the environment relaxes the accesses of that
 //!   one line: which orderings do the models defend?
+//! - **Trace.** With `MODEL_TRACE=1` every access is printed: thread, place in the source, address, outcome. The last
+//!   execution is the one that failed.
 //!
 //! Words that a process keeps for itself (its tag, its patience) are the processor's own atomics: others cannot
 //! see them, so they cost no fuel and make no interleavings.
@@ -34,7 +38,7 @@ use std::string::String;
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::vec::Vec;
 
-use loom::sync::{Mutex, MutexGuard};
+use loom::sync::{Condvar, Mutex, MutexGuard};
 use loom::thread::Thread;
 
 /// How a sleep on a futex ends in this model.
@@ -46,14 +50,6 @@ pub enum Sleeps {
     Sliced,
 }
 
-/// What the threads of one execution share besides the memory under test.
-struct World {
-    sleeps: Cell<Sleeps>,
-    mutation: Cell<Option<Mutation>>,
-    /// By the address of the word; a handful at most.
-    queues: RefCell<Vec<(usize, Arc<Queue>)>>,
-}
-
 /// Who sleeps on one word, longest first.
 struct Queue(Mutex<VecDeque<Thread>>);
 
@@ -63,23 +59,38 @@ impl Queue {
     }
 }
 
+/// By the address of the word; a handful at most.
+type Queues = RefCell<Vec<(usize, Arc<Queue>)>>;
+
 loom::lazy_static! {
     // loom makes it anew in each execution.
-    static ref WORLD: World = World {
-        sleeps: Cell::new(Sleeps::Endless),
-        mutation: Cell::new(None),
-        queues: RefCell::new(Vec::new()),
-    };
+    static ref QUEUES: Queues = RefCell::new(Vec::new());
 }
 
 loom::thread_local! {
     /// How many more shared accesses this thread may make; `None`: as many as it likes.
     static FUEL: Cell<Option<u32>> = Cell::new(None);
+    /// Which thread this is, in the order of their first access.
+    static INDEX: usize = THREADS.replace(THREADS.get() + 1);
 }
 
-/// Sets the rules of this execution. The main thread of a model calls it before it spawns any other.
+// The threads of a model are coroutines on one thread of the machine, which therefore holds what they share.
+std::thread_local! {
+    static SLEEPS: Cell<Sleeps> = const { Cell::new(Sleeps::Endless) };
+    static MUTATION: Cell<Option<Mutation>> = const { Cell::new(None) };
+    static THREADS: Cell<usize> = const { Cell::new(0) };
+    /// Whether any thread is mortal: else nobody has to look for its fuel.
+    static MORTALS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Sets the rules of this execution. The main thread of a model calls it before it does anything else.
 pub fn begin(sleeps: Sleeps) {
-    WORLD.sleeps.set(sleeps);
+    SLEEPS.set(sleeps);
+    MUTATION.set(None);
+    THREADS.set(0);
+    MORTALS.set(false);
+    // Made before anybody else runs, so that nobody learns anything of others by making it.
+    QUEUES.borrow_mut().clear();
 }
 
 /// What can be taken away from under the algorithms.
@@ -93,7 +104,7 @@ pub enum Mutation {
 
 /// Takes this away for the rest of this execution.
 pub fn mutate(mutation: Mutation) {
-    WORLD.mutation.set(Some(mutation));
+    MUTATION.set(Some(mutation));
 }
 
 /// The order in which this access is made under the mutations of this run.
@@ -110,7 +121,7 @@ fn mutated(order: Ordering) -> Ordering {
     let here = relax.as_ref().is_some_and(|(file, line)| {
         *line == caller.line() && caller.file().ends_with(file.as_str())
     });
-    if here || WORLD.mutation.get() == Some(Mutation::NoOrder) { Ordering::Relaxed } else { order }
+    if here || MUTATION.get() == Some(Mutation::NoOrder) { Ordering::Relaxed } else { order }
 }
 
 /// The payload with which a dying thread unwinds.
@@ -119,6 +130,7 @@ struct Death;
 /// Runs `operation`, which dies instead of its access number `fuel` + 1. `None`: it died. Its stores until then
 /// stand, and none came after.
 pub fn mortal<R>(fuel: u32, operation: impl FnOnce() -> R) -> Option<R> {
+    MORTALS.set(true);
     FUEL.with(|left| left.set(Some(fuel)));
     let outcome = catch_unwind(AssertUnwindSafe(operation));
     FUEL.with(|left| left.set(None));
@@ -141,20 +153,74 @@ fn step() -> bool {
     if std::thread::panicking() {
         return false;
     }
-    FUEL.with(|left| match left.get() {
-        None => {}
-        // Without the panic hook: nothing is printed.
-        Some(0) => resume_unwind(Box::new(Death)),
-        Some(some) => left.set(Some(some - 1)),
-    });
+    if MORTALS.get() {
+        FUEL.with(|left| match left.get() {
+            None => {}
+            // Without the panic hook: nothing is printed.
+            Some(0) => resume_unwind(Box::new(Death)),
+            Some(some) => left.set(Some(some - 1)),
+        });
+    }
     true
 }
+
+/// Prints what was done to which word, if that is asked for.
+#[track_caller]
+fn traced<W, R: core::fmt::LowerHex>(word: &W, what: &str, outcome: R) -> R {
+    static TRACE: OnceLock<bool> = OnceLock::new();
+    if *TRACE.get_or_init(|| std::env::var_os("MODEL_TRACE").is_some()) {
+        let (place, address) = (Location::caller(), core::ptr::from_ref(word).addr() & 0xFFFF);
+        let thread = loom::thread::current().id();
+        std::eprintln!("{thread:?} {place} {address:#x} {what}: {outcome:#x}");
+    }
+    outcome
+}
+
+/// Who has read a word since it was written.
+///
+/// loom tries two accesses in both orders if the second one finds the first as the last of the word. Of a read
+/// followed by another thread's read and then by a write it misses that the first read and the write could change
+/// places. So each thread's reads of a word have an object of their own, which it touches before it reads, and whoever
+/// writes touches those of all who have read. To touch is to notify a condition variable that has no waiters: for loom
+/// an access of that object, which orders no memory.
+#[derive(Debug)]
+struct Readers {
+    threads: [Condvar; loom::MAX_THREADS],
+    since: Cell<u32>,
+}
+
+impl Readers {
+    fn new() -> Self {
+        Self { threads: core::array::from_fn(|_| Condvar::new()), since: Cell::new(0) }
+    }
+
+    fn before_read(&self) {
+        let index = INDEX.with(|index| *index);
+        self.threads[index].notify_one();
+        self.since.set(self.since.get() | 1 << index);
+    }
+
+    fn before_write(&self) {
+        let me = 1 << INDEX.with(|index| *index);
+        loop {
+            let others = self.since.get() & !me;
+            if others == 0 {
+                return;
+            }
+            self.since.set(self.since.get() & !(others & others.wrapping_neg()));
+            self.threads[others.trailing_zeros() as usize].notify_one();
+        }
+    }
+}
+
+// SAFETY: the threads of a model are coroutines on one thread of the machine.
+unsafe impl Sync for Readers {}
 
 macro_rules! atomic {
     ($(#[$doc:meta])* $name:ident, $value:ty) => {
         $(#[$doc])*
         #[derive(Debug)]
-        pub struct $name(loom::sync::atomic::$name);
+        pub struct $name(loom::sync::atomic::$name, Readers);
 
         impl Default for $name {
             #[track_caller]
@@ -168,27 +234,46 @@ macro_rules! atomic {
             #[track_caller]
             #[must_use]
             pub fn new(value: $value) -> Self {
-                Self(loom::sync::atomic::$name::new(value))
+                Self(loom::sync::atomic::$name::new(value), Readers::new())
+            }
+
+            fn may_read(&self) -> bool {
+                let alive = step();
+                if alive {
+                    self.1.before_read();
+                }
+                alive
+            }
+
+            fn may_write(&self) -> bool {
+                let alive = step();
+                if alive {
+                    self.1.before_write();
+                }
+                alive
             }
 
             /// The value; zero to the dead.
             #[track_caller]
             pub fn load(&self, order: Ordering) -> $value {
-                if step() { self.0.load(mutated(order)) } else { 0 }
+                if self.may_read() { traced(self, "load", self.0.load(mutated(order))) } else { 0 }
             }
 
             /// Replaces the value.
             #[track_caller]
             pub fn store(&self, value: $value, order: Ordering) {
-                if step() {
-                    self.0.store(value, mutated(order));
+                if self.may_write() {
+                    // Not loom's store: that may come out as older than a read-modify-write which was there before
+                    // it, although nothing fits between one of those and the value that it has read.
+                    self.0.swap(value, mutated(order));
+                    traced(self, "store", value);
                 }
             }
 
             /// Replaces the value and gives the last one; zero to the dead.
             #[track_caller]
             pub fn swap(&self, value: $value, order: Ordering) -> $value {
-                if step() { self.0.swap(value, mutated(order)) } else { 0 }
+                if self.may_write() { traced(self, "swap, was", self.0.swap(value, mutated(order))) } else { 0 }
             }
 
             /// Replaces the value if it is `old`.
@@ -203,10 +288,16 @@ macro_rules! atomic {
                 success: Ordering,
                 failure: Ordering,
             ) -> Result<$value, $value> {
-                if !step() {
+                if !self.may_write() {
                     return Err(0);
                 }
-                self.0.compare_exchange(old, new, mutated(success), mutated(failure))
+                match self.0.compare_exchange(old, new, mutated(success), mutated(failure)) {
+                    Ok(_) => {
+                        traced(self, "exchange, now", new);
+                        Ok(old)
+                    }
+                    Err(now) => Err(traced(self, "no exchange, is", now)),
+                }
             }
 
             /// The same; loom never fails spuriously.
@@ -227,25 +318,25 @@ macro_rules! atomic {
             /// Adds, and gives the value before; zero to the dead.
             #[track_caller]
             pub fn fetch_add(&self, more: $value, order: Ordering) -> $value {
-                if step() { self.0.fetch_add(more, mutated(order)) } else { 0 }
+                if self.may_write() { traced(self, "fetch_add, was", self.0.fetch_add(more, mutated(order))) } else { 0 }
             }
 
             /// Subtracts, and gives the value before; zero to the dead.
             #[track_caller]
             pub fn fetch_sub(&self, less: $value, order: Ordering) -> $value {
-                if step() { self.0.fetch_sub(less, mutated(order)) } else { 0 }
+                if self.may_write() { traced(self, "fetch_sub, was", self.0.fetch_sub(less, mutated(order))) } else { 0 }
             }
 
             /// Sets bits, and gives the value before; zero to the dead.
             #[track_caller]
             pub fn fetch_or(&self, bits: $value, order: Ordering) -> $value {
-                if step() { self.0.fetch_or(bits, mutated(order)) } else { 0 }
+                if self.may_write() { traced(self, "fetch_or, was", self.0.fetch_or(bits, mutated(order))) } else { 0 }
             }
 
             /// Keeps bits, and gives the value before; zero to the dead.
             #[track_caller]
             pub fn fetch_and(&self, bits: $value, order: Ordering) -> $value {
-                if step() { self.0.fetch_and(bits, mutated(order)) } else { 0 }
+                if self.may_write() { traced(self, "fetch_and, was", self.0.fetch_and(bits, mutated(order))) } else { 0 }
             }
         }
     };
@@ -262,7 +353,7 @@ atomic! {
 
 /// A fence; counts as an access.
 pub fn fence(order: Ordering) {
-    if step() && WORLD.mutation.get() != Some(Mutation::NoFences) {
+    if step() && MUTATION.get() != Some(Mutation::NoFences) {
         loom::sync::atomic::fence(order);
     }
 }
@@ -270,7 +361,7 @@ pub fn fence(order: Ordering) {
 /// The queue of those who sleep on `word`.
 fn queue(word: &AtomicU32) -> Arc<Queue> {
     let address = core::ptr::from_ref(word).addr();
-    let mut queues = WORLD.queues.borrow_mut();
+    let mut queues = QUEUES.borrow_mut();
     if let Some((_, queue)) = queues.iter().find(|(key, _)| *key == address) {
         return Arc::clone(queue);
     }
@@ -283,8 +374,10 @@ pub(super) fn futex_wait(word: &AtomicU32, expected: u32) {
     if !step() {
         return;
     }
+    traced(word, "sleeps on", expected);
     let queue = queue(word);
     let me = loom::thread::current();
+    word.1.before_read();
     let mut sleepers = queue.lock();
     // Relaxed: the kernel orders it by its own lock only.
     if word.0.load(Ordering::Relaxed) != expected {
@@ -293,7 +386,7 @@ pub(super) fn futex_wait(word: &AtomicU32, expected: u32) {
     sleepers.push_back(me.clone());
     // Nothing comes between the unlock and the sleep: neither is a point where loom switches.
     drop(sleepers);
-    match WORLD.sleeps.get() {
+    match SLEEPS.get() {
         Sleeps::Endless => loom::thread::park(),
         Sleeps::Sliced => {
             loom::thread::yield_now();
@@ -311,9 +404,9 @@ pub(super) fn futex_wake(word: &AtomicU32, most: u32) -> usize {
     let mut sleepers = queue.lock();
     let count = sleepers.len().min(most as usize);
     for sleeper in sleepers.drain(..count) {
-        if WORLD.sleeps.get() == Sleeps::Endless {
+        if SLEEPS.get() == Sleeps::Endless {
             sleeper.unpark();
         }
     }
-    count
+    traced(word, "wakes", count)
 }

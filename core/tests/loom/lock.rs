@@ -54,7 +54,7 @@ fn deposits(threads: u32, each: u32) {
 
 #[test]
 fn two_exclude_each_other() {
-    explore(Sleeps::Endless, None, || deposits(2, 1));
+    explore(Sleeps::Endless, 4, || deposits(2, 1));
 }
 
 #[test]

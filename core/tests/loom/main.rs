@@ -1,15 +1,18 @@
 //! Every algorithm of the core under the loom model checker: all interleavings (up to a number of preemptions) of
 //! up to four processes, and a death of the victim at each point that others can tell apart.
 //!
-//! One command runs every model, in some minutes:
+//! One command runs every model, in two or three minutes on two processors:
 //!
 //! ```text
 //! RUSTFLAGS="--cfg loom" cargo test -p procession-core --release --test loom
 //! ```
 //!
-//! `LOOM_MAX_PREEMPTIONS=n` explores further than the number that each model names. A model that fails prints the
-//! panic of the failing interleaving; with `LOOM_LOG=trace LOOM_LOCATION=1` and one test's name it tells it step by
-//! step.
+//! - `LOOM_MAX_PREEMPTIONS=n` explores to another depth than each model names. At 2 some models of three processes
+//!   take a quarter of an hour, at 3 all of them take hours.
+//! - A model that fails prints the panic of the failing interleaving. With `MODEL_TRACE=1`, the test's name and
+//!   `--exact --nocapture` it prints every access of every execution: the last one is the one that failed.
+//! - `MODEL_RELAX=slot.rs:382` relaxes the accesses of one line of the core: does any model notice?
+//! - `--nocapture` also says how many executions a model took.
 //!
 //! A process of a model is a thread with a seat of its own ([`world::Process`]). What the backend does (futexes,
 //! fuel, fences) is told in `procession_core::sys::model`.
@@ -18,6 +21,9 @@
 //! must be caught: `#[should_panic]`.
 #![cfg(loom)]
 
+mod backend;
 mod eventcount;
 mod lock;
+mod ring;
+mod slots;
 mod world;

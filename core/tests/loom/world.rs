@@ -1,7 +1,7 @@
 //! What every model needs: processes with seats in a table, a runner, and deaths.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use procession_core::region::{Member, Membership, Participant, Participants, Setting};
 use procession_core::sys::atomic::AtomicU32;
@@ -77,12 +77,17 @@ pub fn explore(
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = builder.preemption_bound.or(preemptions.into());
     builder.max_branches = 20_000;
+    let executions = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&executions);
+    let start = std::time::Instant::now();
     builder.check(move || {
+        counted.fetch_add(1, Relaxed);
         model::begin(sleeps);
         // Made before anybody else runs, so that nobody learns anything by making it.
         let _ = participants();
         model();
     });
+    println!("{executions:?} executions in {:?}", start.elapsed());
 }
 
 /// Explores the model for each amount of fuel, until there is so much that its victim never dies. The model says
