@@ -4,7 +4,6 @@
 //! - [`SpscRing`]: one of each; faster, and an item whose reader dies is seen again.
 
 mod error;
-mod line;
 mod slot;
 mod spsc;
 

@@ -1,45 +1,37 @@
 //! A ring for one producer and one consumer.
 //!
 //! ```text
-//! item i lies in line i div K mod L, at place i mod K; K items share a cache line with a word
-//! line word: u64   how far the line is filled: 1 + the index of its last item   written by the producer
-//! tail: u64        items ever put, for those who ask     written by the producer, behind the words
-//! head: u64        items ever taken                      written by the consumer
+//! tail: u64   items ever put      written by the producer's role
+//! head: u64   items ever taken    written by the consumer's role
+//! item i lies at i mod N; it is there while head ≤ i < tail
 //! role words: tag of who has the role, 0 for nobody
 //! ```
 //!
-//! - A push copies an item into a line, then publishes it by one release store of the line's word; a pop copies items
-//!   out, then gives their places back by one release store of the head. What was not published never happened.
-//! - A batch fills all its lines, then publishes their words from the last to the first: the consumer stands at the
-//!   first, so that it sees all of them or nothing, and finds no line that is still being filled.
-//! - Item i is there when the word of its line is ahead of i, by no more than the line holds. A word of an earlier
-//!   round is behind. So the consumer finds item and publication with one transfer of a cache line, and looks at
-//!   nothing else of the producer's.
-//! - The producer keeps the head as it last saw it, and looks again only when that says full.
-//! - A role is taken by one compare-and-swap, from nobody or from a dead owner. A new producer goes on behind the last
-//!   item to which the words lead, and erases words ahead of it: a batch that was never published whole. A new consumer goes on at the head, and sees again what a dead one had copied but not
-//!   given back: at least once, unlike the slot queue.
+//! - A push copies items, then publishes them all by one release store of the tail; a pop copies items out, then
+//!   gives their places back by one release store of the head. What was not published never happened.
+//! - Each side keeps the other's index as it last saw it in its own handle, and looks again only when that says full
+//!   or empty.
+//! - A role is taken by one compare-and-swap, from nobody or from a dead owner. A new producer goes on at the tail; a
+//!   new consumer goes on at the head, and sees again what a dead one had copied but not given back: at least once,
+//!   unlike the slot queue.
 //! - A handle inherited over fork is not the child's: each call compares its tag with the process's.
 //! - Nobody gets stuck: each side waits for the other only, sliced; who replaces a dead one goes on where it was.
-//! - Indices have 64 bits and never wrap: at a billion items a second that takes 584 years.
 //!
-//! One producer, one consumer and an index each is Lamport's ring; the flag beside the item is FastForward's
-//! (Giacomoni, Moseley, Vachharajani 2008), here for as many items as a line holds.
+//! Monotonic indices with a mask and cached copies are Lamport's ring as FastForward, folly and rtrb refined it.
 
 use core::cell::Cell;
 
 use bytemuck::Pod;
 
 use super::error::{PopError, PushError, RoleError};
-use super::line::Lines;
 use crate::region::{Member, Tag, Verdict};
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sys::cell::ItemCell;
 use crate::sys::spin::Pace;
 use crate::sys::{Deadline, Padded};
 use crate::wait::Eventcount;
 
 /// The most items that a ring can hold.
-#[cfg(not(loom))]
 const MOST: u64 = 1 << 30;
 #[cfg(not(loom))]
 const KIND: u32 = 0x53_50_53_43;
@@ -75,6 +67,10 @@ struct Shape {
 #[cfg(not(loom))]
 // SAFETY: repr(C), atomics only, every bit pattern valid.
 unsafe impl crate::region::Shareable for Head {}
+#[cfg(not(loom))]
+// SAFETY: a cell of plain data that is touched under the protocol only; every bit pattern is valid.
+unsafe impl<T: Pod> crate::region::Shareable for ItemCell<T> {}
+
 /// A bounded ring of plain items in shared memory, for one producer and one consumer at a time, each of whom may be
 /// killed at any instruction and replaced.
 ///
@@ -83,7 +79,7 @@ unsafe impl crate::region::Shareable for Head {}
 /// This is a view; take a role with [`producer`](Self::producer) or [`consumer`](Self::consumer).
 pub struct SpscRing<'r, T> {
     parts: &'r Head,
-    lines: Lines<'r, T>,
+    items: &'r [ItemCell<T>],
     capacity: u64,
 }
 
@@ -110,7 +106,7 @@ impl<'r, T: Pod> SpscRing<'r, T> {
     /// How many bytes a ring of this capacity takes, at a multiple of 128.
     #[must_use]
     pub const fn bytes_for(capacity: u64) -> u64 {
-        size_of::<Head>() as u64 + Lines::<T>::bytes_for(capacity)
+        size_of::<Head>() as u64 + capacity.next_power_of_two() * size_of::<T>() as u64
     }
 
     /// Makes a ring in zeroed memory of the region that nobody else uses.
@@ -122,10 +118,25 @@ impl<'r, T: Pod> SpscRing<'r, T> {
         offset: u64,
         capacity: u64,
     ) -> Result<Self, super::QueueError> {
+        Self::create_at(region, offset, capacity, 0)
+    }
+
+    /// The same with indices that start at `first`: for tests of what happens when they wrap.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn create_at(
+        region: &crate::region::Region<'r>,
+        offset: u64,
+        capacity: u64,
+        first: u64,
+    ) -> Result<Self, super::QueueError> {
         if capacity == 0 || capacity > MOST {
             return Err(super::QueueError::Capacity { asked: capacity, most: MOST });
         }
         let ring = Self::view(region, offset, capacity)?;
+        ring.parts.tail.store(first, Ordering::Relaxed);
+        ring.parts.head.store(first, Ordering::Relaxed);
         let shape = &ring.parts.shape;
         shape.item.store(size_of::<T>() as u32, Ordering::Relaxed);
         shape.capacity.store(capacity, Ordering::Relaxed);
@@ -166,8 +177,11 @@ impl<'r, T: Pod> SpscRing<'r, T> {
         capacity: u64,
     ) -> Result<Self, super::QueueError> {
         let parts = region.object::<Head>(offset)?;
-        let lines = Lines::find(region, offset + size_of::<Head>() as u64, capacity)?;
-        Ok(Self { parts, lines, capacity })
+        let items = region.objects::<ItemCell<T>>(
+            offset + size_of::<Head>() as u64,
+            capacity.next_power_of_two(),
+        )?;
+        Ok(Self { parts, items, capacity })
     }
 }
 
@@ -178,33 +192,10 @@ impl<'r, T: Pod> SpscRing<'r, T> {
     /// [`RoleError::Taken`] if a living process has it (this one included); `Corrupt`, `Join`.
     pub fn producer(&self, me: Member<'r>) -> Result<Producer<'r, T>, RoleError> {
         let tag = take_role(&self.parts.shape.producer, me)?;
-        let end = End::new(*self, me, tag);
         // Acquire: all that a predecessor had published.
-        end.stand_at(self.parts.tail.load(Ordering::Acquire));
-        // The words are the truth: a predecessor may have died before it moved the tail behind them.
-        for _ in 0..=self.lines.count() {
-            let filled = self.lines.word(end.line.get()).load(Ordering::Acquire);
-            match filled.wrapping_sub(end.index.get()) {
-                more @ 1.. if more <= end.places_left() as u64 => end.advance(more as usize),
-                _ => break,
-            }
-        }
-        end.known.set(self.parts.head.load(Ordering::Acquire));
-        if end.index.get().wrapping_sub(end.known.get()) > self.capacity {
-            end.leave(&self.parts.shape.producer);
-            return Err(RoleError::Corrupt);
-        }
-        for line in 0..self.lines.count() {
-            let word = self.lines.word(line);
-            let ahead = word.load(Ordering::Relaxed).wrapping_sub(end.index.get());
-            if (1..=u64::MAX / 2).contains(&ahead) {
-                // Relaxed: the consumer cannot come here before this producer has filled the line where it stands.
-                word.store(0, Ordering::Relaxed);
-            }
-        }
-        // Before anything is put: else a second death could leave the tail so far behind that the words, used again
-        // since, do not lead on from it. Release: who takes the role next sees the words up to here.
-        self.parts.tail.store(end.index.get(), Ordering::Release);
+        let tail = self.parts.tail.load(Ordering::Acquire);
+        let end = End { ring: *self, me, tag, mine: Cell::new(tail), theirs: Cell::new(0) };
+        end.theirs.set(self.parts.head.load(Ordering::Acquire));
         Ok(Producer(end))
     }
 
@@ -214,21 +205,18 @@ impl<'r, T: Pod> SpscRing<'r, T> {
     /// [`RoleError::Taken`] if a living process has it (this one included); `Corrupt`, `Join`.
     pub fn consumer(&self, me: Member<'r>) -> Result<Consumer<'r, T>, RoleError> {
         let tag = take_role(&self.parts.shape.consumer, me)?;
-        let end = End::new(*self, me, tag);
         let head = self.parts.head.load(Ordering::Acquire);
-        end.stand_at(head);
-        end.known.set(head);
+        let end = End { ring: *self, me, tag, mine: Cell::new(head), theirs: Cell::new(head) };
         Ok(Consumer(end))
     }
 
-    /// How many items are in it; true at some moment during the call as seen by either end. Items of a push that is
-    /// under way, or whose producer died in it, may be there to be taken before they count.
+    /// How many items are in it; true at some moment during the call as seen by either end.
     #[must_use]
     pub fn len(&self) -> usize {
+        // The head first: the tail can only be further on.
         let head = self.parts.head.load(Ordering::Acquire);
         let tail = self.parts.tail.load(Ordering::Acquire);
-        // The head may be ahead: the consumer takes by the words, which stand before the tail does.
-        tail.saturating_sub(head).min(self.capacity) as usize
+        tail.wrapping_sub(head).min(self.capacity) as usize
     }
 
     /// Whether nothing is in it.
@@ -262,6 +250,18 @@ impl<'r, T: Pod> SpscRing<'r, T> {
     pub fn is_closed(&self) -> bool {
         self.parts.events.closed.load(Ordering::Acquire) != 0
     }
+
+    #[inline]
+    fn item(&self, index: u64) -> &'r ItemCell<T> {
+        &self.items[index as usize & (self.items.len() - 1)]
+    }
+
+    /// The items from `index` on that lie side by side, at most `count`.
+    #[inline]
+    fn stretch(&self, index: u64, count: usize) -> &'r [ItemCell<T>] {
+        let start = index as usize & (self.items.len() - 1);
+        &self.items[start..self.items.len().min(start + count)]
+    }
 }
 
 fn take_role(word: &AtomicU32, me: Member<'_>) -> Result<Tag, RoleError> {
@@ -291,49 +291,16 @@ fn take_role(word: &AtomicU32, me: Member<'_>) -> Result<Tag, RoleError> {
     Err(RoleError::Taken { pid: 0 })
 }
 
-/// Where an end stands, and what it knows of the other: the head as last seen, or how far the line is filled.
+/// What both ends have: their own index, and the other's as last seen.
 struct End<'r, T: Pod> {
     ring: SpscRing<'r, T>,
     me: Member<'r>,
     tag: Tag,
-    index: Cell<u64>,
-    line: Cell<usize>,
-    place: Cell<usize>,
-    known: Cell<u64>,
+    mine: Cell<u64>,
+    theirs: Cell<u64>,
 }
 
-impl<'r, T: Pod> End<'r, T> {
-    fn new(ring: SpscRing<'r, T>, me: Member<'r>, tag: Tag) -> Self {
-        let (line, place) = (Cell::new(0), Cell::new(0));
-        Self { ring, me, tag, index: Cell::new(0), line, place, known: Cell::new(0) }
-    }
-
-    fn stand_at(&self, index: u64) {
-        let per_line = Lines::<T>::PER_LINE as u64;
-        self.index.set(index);
-        self.line.set((index / per_line % self.ring.lines.count() as u64) as usize);
-        self.place.set((index % per_line) as usize);
-    }
-
-    #[inline]
-    fn places_left(&self) -> usize {
-        Lines::<T>::PER_LINE - self.place.get()
-    }
-
-    /// Moves on by `count` items, which lie in this line.
-    #[inline]
-    fn advance(&self, count: usize) {
-        self.index.set(self.index.get().wrapping_add(count as u64));
-        let place = self.place.get() + count;
-        if place < Lines::<T>::PER_LINE {
-            self.place.set(place);
-        } else {
-            let next = self.line.get() + 1;
-            self.line.set(if next == self.ring.lines.count() { 0 } else { next });
-            self.place.set(0);
-        }
-    }
-
+impl<T: Pod> End<'_, T> {
     #[inline]
     fn is_mine(&self) -> bool {
         self.me.current_tag() == Some(self.tag)
@@ -363,11 +330,12 @@ impl<'r, T: Pod> Producer<'r, T> {
         self.0.ring
     }
 
-    /// How many items there is room for, at least one.
+    /// How many items there is room for, at least one. `ask` is for the shape of [`Eventcount::wait`]: nobody can die in
+    /// the way of this end.
     #[inline]
     fn room(&self) -> Result<u64, PushError> {
         let end = &self.0;
-        let used = end.index.get().wrapping_sub(end.known.get());
+        let used = end.mine.get().wrapping_sub(end.theirs.get());
         if used < end.ring.capacity { Ok(end.ring.capacity - used) } else { self.look_for_room() }
     }
 
@@ -375,13 +343,12 @@ impl<'r, T: Pod> Producer<'r, T> {
     fn look_for_room(&self) -> Result<u64, PushError> {
         let end = &self.0;
         // Acquire meets the consumer's Release: its copies are over.
-        let head = end.ring.parts.head.load(Ordering::Acquire);
-        let used = end.index.get().wrapping_sub(head);
+        end.theirs.set(end.ring.parts.head.load(Ordering::Acquire));
+        let used = end.mine.get().wrapping_sub(end.theirs.get());
         if used > end.ring.capacity {
             // The head is ahead of the tail, or too far behind.
             return Err(PushError::Corrupt);
         }
-        end.known.set(head);
         if used == end.ring.capacity { Err(PushError::Full) } else { Ok(end.ring.capacity - used) }
     }
 
@@ -389,7 +356,7 @@ impl<'r, T: Pod> Producer<'r, T> {
     #[inline(always)]
     fn has_room(&self) -> bool {
         let end = &self.0;
-        let used = end.index.get().wrapping_sub(end.known.get());
+        let used = end.mine.get().wrapping_sub(end.theirs.get());
         end.is_mine() && !end.ring.is_closed() && used < end.ring.capacity
     }
 
@@ -420,30 +387,13 @@ impl<'r, T: Pod> Producer<'r, T> {
         found.unwrap_or(Err(PushError::TimedOut))
     }
 
-    /// Copies items into the current line, and moves on; says how far the line is filled then.
-    #[inline(always)]
-    fn fill(&self, items: &[T]) -> u64 {
-        let end = &self.0;
-        // SAFETY: there is room, so nobody reads these places until they are published; this end has the role, and
-        // callers pass no more than fits into the line.
-        unsafe { end.ring.lines.write(end.line.get(), end.place.get(), items) };
-        end.advance(items.len());
-        end.index.get()
-    }
-
-    /// Publishes what was filled into a line.
-    #[inline(always)]
-    fn publish(&self, line: usize, filled: u64) {
-        // Release: the items before the word.
-        self.0.ring.lines.word(line).store(filled, Ordering::Release);
-    }
-
-    /// After the words: says how much was put, and wakes the consumer.
     #[inline]
-    fn done(&self) {
+    fn publish(&self, count: u64) {
         let end = &self.0;
-        // Release: who takes the role sees the words up to here.
-        end.ring.parts.tail.store(end.index.get(), Ordering::Release);
+        let tail = end.mine.get().wrapping_add(count);
+        end.mine.set(tail);
+        // Release: the items before the index.
+        end.ring.parts.tail.store(tail, Ordering::Release);
         end.ring.parts.events.not_empty.notify_one(end.me);
     }
 
@@ -474,15 +424,14 @@ impl<'r, T: Pod> Producer<'r, T> {
         if !self.has_room() {
             self.wait_for_room(deadline)?;
         }
-        let line = self.0.line.get();
-        let filled = self.fill(&[item]);
-        self.publish(line, filled);
-        self.done();
+        // SAFETY: the place at the tail is the producer's until it is published, and this end has the role.
+        unsafe { self.0.ring.item(self.0.mine.get()).write(item) };
+        self.publish(1);
         Ok(())
     }
 
-    /// Puts as many of `items` as there is room for, at least one; says how many. Waits for the first place until
-    /// `deadline`. The consumer sees all of them or none, whatever becomes of this process meanwhile.
+    /// Puts as many of `items` as there is room for, at least one, and publishes them together; says how many. Waits
+    /// for the first place until `deadline`. The consumer sees all of them or none, whatever becomes of this process.
     ///
     /// # Errors
     /// As [`push_until`](Self::push_until): then none was put.
@@ -495,23 +444,16 @@ impl<'r, T: Pod> Producer<'r, T> {
             room = self.look_for_room()?;
         }
         let count = (items.len() as u64).min(room) as usize;
-        let end = &self.0;
-        let (lines, first) = (end.ring.lines.count(), end.line.get());
-        let (front, rest) = items[..count].split_at(count.min(end.places_left()));
-        let filled = self.fill(front);
-        for full in rest.chunks(Lines::<T>::PER_LINE) {
-            self.fill(full);
+        let (ring, start) = (self.0.ring, self.0.mine.get());
+        let first = ring.stretch(start, count);
+        let second = ring.stretch(start.wrapping_add(first.len() as u64), count - first.len());
+        let (front, back) = items[..count].split_at(first.len());
+        // SAFETY: as in `push_until`, for each of the places.
+        unsafe {
+            fill(first, front);
+            fill(second, back);
         }
-        let per_line = Lines::<T>::PER_LINE as u64;
-        let more = rest.len().div_ceil(Lines::<T>::PER_LINE);
-        for step in (1..=more).rev() {
-            let line = first + step;
-            let line = if line < lines { line } else { line - lines };
-            let full = filled.wrapping_add(step as u64 * per_line);
-            self.publish(line, if step == more { end.index.get() } else { full });
-        }
-        self.publish(first, filled);
-        self.done();
+        self.publish(count as u64);
         Ok(count)
     }
 }
@@ -538,33 +480,30 @@ impl<'r, T: Pod> Consumer<'r, T> {
         self.0.ring
     }
 
-    /// How many items are there in this line, at least one.
+    /// How many items are there, at least one.
     #[inline(always)]
-    fn items(&self) -> Result<usize, PopError> {
+    fn items(&self) -> Result<u64, PopError> {
         let end = &self.0;
-        let there = end.known.get().wrapping_sub(end.index.get());
-        if there > 0 { Ok(there as usize) } else { self.look_for_items() }
+        let there = end.theirs.get().wrapping_sub(end.mine.get());
+        if there > 0 { Ok(there) } else { self.look_for_items() }
     }
 
     #[inline(always)]
-    fn look_for_items(&self) -> Result<usize, PopError> {
+    fn look_for_items(&self) -> Result<u64, PopError> {
         let end = &self.0;
         // Acquire meets the producer's Release: the items are there.
-        let filled = end.ring.lines.word(end.line.get()).load(Ordering::Acquire);
-        let there = filled.wrapping_sub(end.index.get());
-        if there == 0 || there > u64::MAX / 2 {
-            return Err(PopError::Empty);
-        }
-        if there > end.places_left() as u64 {
+        end.theirs.set(end.ring.parts.tail.load(Ordering::Acquire));
+        let there = end.theirs.get().wrapping_sub(end.mine.get());
+        if there > end.ring.capacity {
+            end.theirs.set(end.mine.get());
             return Err(PopError::Corrupt);
         }
-        end.known.set(filled);
-        Ok(there as usize)
+        if there == 0 { Err(PopError::Empty) } else { Ok(there) }
     }
 
     /// One look; closed only if nothing is there after the mark was seen.
     #[inline]
-    fn look(&self) -> Result<usize, PopError> {
+    fn look(&self) -> Result<u64, PopError> {
         let closed = self.0.ring.is_closed();
         match self.look_for_items() {
             Err(PopError::Empty) if closed => Err(PopError::Closed),
@@ -574,7 +513,7 @@ impl<'r, T: Pod> Consumer<'r, T> {
 
     #[cold]
     #[inline(never)]
-    fn wait_for_items(&self, deadline: Deadline) -> Result<usize, PopError> {
+    fn wait_for_items(&self, deadline: Deadline) -> Result<u64, PopError> {
         let end = &self.0;
         if !end.is_mine() {
             return Err(PopError::Inherited);
@@ -595,22 +534,13 @@ impl<'r, T: Pod> Consumer<'r, T> {
         found.unwrap_or(Err(PopError::TimedOut))
     }
 
-    /// Copies items out of the current line.
     #[inline]
-    fn take(&self, room: &mut [T]) {
+    fn give_back(&self, count: u64) {
         let end = &self.0;
-        // SAFETY: the items were published, and the producer writes there again only after `done`; this end has the role,
-        // and callers ask for no more than is there.
-        unsafe { end.ring.lines.read(end.line.get(), end.place.get(), room) };
-        end.advance(room.len());
-    }
-
-    /// After the copies: gives the places back, and wakes the producer.
-    #[inline]
-    fn done(&self) {
-        let end = &self.0;
+        let head = end.mine.get().wrapping_add(count);
+        end.mine.set(head);
         // Release: the copies are over before the places are free.
-        end.ring.parts.head.store(end.index.get(), Ordering::Release);
+        end.ring.parts.head.store(head, Ordering::Release);
         end.ring.parts.events.not_full.notify_one(end.me);
     }
 
@@ -641,10 +571,10 @@ impl<'r, T: Pod> Consumer<'r, T> {
         if !(self.0.is_mine() && self.items().is_ok()) {
             self.wait_for_items(deadline)?;
         }
-        let mut item = [T::zeroed()];
-        self.take(&mut item);
-        self.done();
-        Ok(item[0])
+        // SAFETY: the item at the head was published, and this end has the role.
+        let item = unsafe { self.0.ring.item(self.0.mine.get()).read() };
+        self.give_back(1);
+        Ok(item)
     }
 
     /// Takes as many items as are there and fit into `room`, at least one, and gives their places back together; says
@@ -657,19 +587,21 @@ impl<'r, T: Pod> Consumer<'r, T> {
             return Ok(0);
         }
         let mut there = self.wait_for_items(deadline)?;
-        let mut taken = 0;
-        loop {
-            let count = there.min(room.len() - taken);
-            self.take(&mut room[taken..taken + count]);
-            taken += count;
-            there = match self.items() {
-                Ok(there) if taken < room.len() => there,
-                // Damage is the next call's to tell: these items are good.
-                _ => break,
-            };
+        if there < room.len() as u64 {
+            there = self.look_for_items()?;
         }
-        self.done();
-        Ok(taken)
+        let count = (room.len() as u64).min(there) as usize;
+        let (ring, start) = (self.0.ring, self.0.mine.get());
+        let first = ring.stretch(start, count);
+        let second = ring.stretch(start.wrapping_add(first.len() as u64), count - first.len());
+        let (front, back) = room[..count].split_at_mut(first.len());
+        // SAFETY: as in `pop_until`, for each of the items.
+        unsafe {
+            empty(first, front);
+            empty(second, back);
+        }
+        self.give_back(count as u64);
+        Ok(count)
     }
 }
 
@@ -679,24 +611,66 @@ impl<T: Pod> Drop for Consumer<'_, T> {
     }
 }
 
+/// Copies `items` into as many cells.
+///
+/// # Safety
+/// As [`ItemCell::write`], for each cell.
+#[inline]
+unsafe fn fill<T: Pod>(cells: &[ItemCell<T>], items: &[T]) {
+    debug_assert_eq!(cells.len(), items.len());
+    #[cfg(not(loom))]
+    // SAFETY: a cell is an item by its representation, and may be written through a shared reference; the cells lie
+    // side by side, are as many as the items, and by the caller this process's.
+    unsafe {
+        let place = cells.as_ptr().cast::<T>().cast_mut();
+        core::ptr::copy_nonoverlapping(items.as_ptr(), place, items.len().min(cells.len()));
+    }
+    #[cfg(loom)]
+    for (cell, item) in cells.iter().zip(items) {
+        // SAFETY: by the caller.
+        unsafe { cell.write(*item) };
+    }
+}
+
+/// Copies as many cells into `room`.
+///
+/// # Safety
+/// As [`ItemCell::read`], for each cell.
+#[inline]
+unsafe fn empty<T: Pod>(cells: &[ItemCell<T>], room: &mut [T]) {
+    debug_assert_eq!(cells.len(), room.len());
+    #[cfg(not(loom))]
+    // SAFETY: as in `fill`; any bytes are a T.
+    unsafe {
+        let place = cells.as_ptr().cast::<T>();
+        core::ptr::copy_nonoverlapping(place, room.as_mut_ptr(), room.len().min(cells.len()));
+    }
+    #[cfg(loom)]
+    for (cell, place) in cells.iter().zip(room) {
+        // SAFETY: by the caller.
+        *place = unsafe { cell.read() };
+    }
+}
+
 /// A ring on the heap, for the model checker: its items are no plain memory there.
 #[cfg(loom)]
 #[derive(Debug)]
 pub struct Heap<T> {
     parts: Head,
-    lines: std::vec::Vec<super::line::Line<T>>,
+    items: std::vec::Vec<ItemCell<T>>,
     capacity: u64,
 }
 
 #[cfg(loom)]
 impl<T: Pod> Heap<T> {
-    /// An empty ring.
+    /// An empty ring. Its indices wrap after two items.
     #[must_use]
     pub fn new(capacity: u64) -> Self {
+        let first = u64::MAX - 1;
         Self {
             parts: Head {
-                tail: Padded(AtomicU64::new(0)),
-                head: Padded(AtomicU64::new(0)),
+                tail: Padded(AtomicU64::new(first)),
+                head: Padded(AtomicU64::new(first)),
                 events: Padded(Events {
                     not_empty: Eventcount::new(),
                     not_full: Eventcount::new(),
@@ -710,7 +684,7 @@ impl<T: Pod> Heap<T> {
                     consumer: AtomicU32::new(0),
                 }),
             },
-            lines: Lines::fresh(capacity),
+            items: (0..capacity.next_power_of_two()).map(|_| ItemCell::empty()).collect(),
             capacity,
         }
     }
@@ -718,7 +692,7 @@ impl<T: Pod> Heap<T> {
     /// The ring.
     #[must_use]
     pub fn ring(&self) -> SpscRing<'_, T> {
-        SpscRing { parts: &self.parts, lines: Lines::over(&self.lines), capacity: self.capacity }
+        SpscRing { parts: &self.parts, items: &self.items, capacity: self.capacity }
     }
 }
 
@@ -736,10 +710,10 @@ mod tests {
     }
 
     #[test]
-    fn items_come_out_in_order_round_after_round() {
+    fn items_come_out_in_order_across_the_wrap() {
         let bytes = Bytes::new(1 << 20);
         let region = bytes.create().unwrap();
-        let ring = SpscRing::<u64>::create(&region, AT, 3).unwrap();
+        let ring = SpscRing::<u64>::create_at(&region, AT, 3, u64::MAX - 4).unwrap();
         let (here, there) = (region.join().unwrap(), region.join().unwrap());
         let (producer, consumer) =
             (ring.producer(here.member()).unwrap(), ring.consumer(there.member()).unwrap());
@@ -793,104 +767,13 @@ mod tests {
         let seat = region.join().unwrap();
         let (producer, consumer) =
             (ring.producer(seat.member()).unwrap(), ring.consumer(seat.member()).unwrap());
-        ring.lines.word(0).store(1000, Ordering::Relaxed);
+        ring.parts.tail.store(1000, Ordering::Relaxed);
         assert_eq!(consumer.pop(), Err(PopError::Corrupt));
         for _ in 0..4 {
             let _ = producer.try_push(1);
         }
         ring.parts.head.store(77, Ordering::Relaxed);
         assert_eq!(producer.push(1), Err(PushError::Corrupt));
-    }
-
-    #[test]
-    fn what_died_between_word_and_tail_is_found() {
-        let bytes = Bytes::new(1 << 20);
-        let region = bytes.create().unwrap();
-        let ring = SpscRing::<u64>::create(&region, AT, 40).unwrap();
-        let seat = region.join().unwrap();
-        let producer = ring.producer(seat.member()).unwrap();
-        let items: Vec<u64> = (0..30).collect();
-        assert_eq!(producer.push_many(Deadline::NOW, &items), Ok(30));
-        ring.parts.tail.store(3, Ordering::Relaxed);
-        drop(producer);
-        let producer = ring.producer(seat.member()).unwrap();
-        assert_eq!(producer.push_many(Deadline::NOW, &items), Ok(10));
-        let consumer = ring.consumer(seat.member()).unwrap();
-        let mut room = [0; 50];
-        assert_eq!(consumer.pop_many(Deadline::NOW, &mut room), Ok(40));
-        assert!(room[..40].iter().copied().eq((0..30).chain(0..10)));
-    }
-
-    #[test]
-    fn a_second_death_between_word_and_tail_is_found_too() {
-        let bytes = Bytes::new(1 << 20);
-        let region = bytes.create().unwrap();
-        let ring = SpscRing::<u64>::create(&region, AT, 40).unwrap();
-        let seat = region.join().unwrap();
-        let consumer = ring.consumer(seat.member()).unwrap();
-        let items: Vec<u64> = (0..40).collect();
-        let mut room = [0; 40];
-        for _ in 0..5 {
-            let producer = ring.producer(seat.member()).unwrap();
-            let before = ring.parts.tail.load(Ordering::Relaxed);
-            assert_eq!(producer.push_many(Deadline::NOW, &items), Ok(40));
-            // As if it had died before its last store.
-            ring.parts.tail.store(before, Ordering::Relaxed);
-            drop(producer);
-            assert_eq!(consumer.pop_many(Deadline::NOW, &mut room), Ok(40));
-            assert!(ring.is_empty());
-        }
-    }
-
-    #[test]
-    fn a_batch_that_was_not_published_whole_never_happened() {
-        let bytes = Bytes::new(1 << 20);
-        let region = bytes.create().unwrap();
-        let ring = SpscRing::<u64>::create(&region, AT, 40).unwrap();
-        let seat = region.join().unwrap();
-        let producer = ring.producer(seat.member()).unwrap();
-        let items: Vec<u64> = (0..30).collect();
-        producer.push_many(Deadline::NOW, &items[..3]).unwrap();
-        producer.push_many(Deadline::NOW, &items).unwrap();
-        // As if it had died before the last of its stores.
-        ring.lines.word(0).store(3, Ordering::Relaxed);
-        ring.parts.tail.store(3, Ordering::Relaxed);
-        drop(producer);
-        let producer = ring.producer(seat.member()).unwrap();
-        producer.push_many(Deadline::NOW, &[70, 71, 72, 73]).unwrap();
-        let consumer = ring.consumer(seat.member()).unwrap();
-        let mut room = [0; 50];
-        assert_eq!(consumer.pop_many(Deadline::NOW, &mut room), Ok(7));
-        assert_eq!(room[..7], [0, 1, 2, 70, 71, 72, 73]);
-        assert_eq!(consumer.try_pop(), Err(PopError::Empty));
-    }
-
-    #[test]
-    fn items_of_every_size_pass() {
-        fn pass<const N: usize>() {
-            let bytes = Bytes::new(1 << 20);
-            let region = bytes.create().unwrap();
-            let ring = SpscRing::<[u8; N]>::create(&region, AT, 5).unwrap();
-            let seat = region.join().unwrap();
-            let producer = ring.producer(seat.member()).unwrap();
-            let consumer = ring.consumer(seat.member()).unwrap();
-            for round in 0..100u8 {
-                for item in 0..5 {
-                    producer.try_push([round ^ item; N]).unwrap();
-                }
-                assert_eq!(producer.try_push([0; N]), Err(PushError::Full));
-                for item in 0..5 {
-                    assert_eq!(consumer.try_pop(), Ok([round ^ item; N]));
-                }
-            }
-        }
-        pass::<1>();
-        pass::<3>();
-        pass::<8>();
-        pass::<56>();
-        pass::<57>();
-        pass::<64>();
-        pass::<200>();
     }
 
     #[test]
