@@ -109,8 +109,9 @@ fn processes(printed: &Printed) {
     let five: Vec<_> = (0..5).map(|i| format!("called function in process: {i}")).collect();
     assert_eq!(printed.only("Five processes"), five);
     assert_eq!(printed.only("A function of another module"), five);
-    let five: Vec<_> =
-        (0..5).map(|i| format!("Called run method in process: MyProcess-{} ({i})", i + 1)).collect();
+    let five: Vec<_> = (0..5)
+        .map(|i| format!("Called run method in process: MyProcess-{} ({i})", i + 1))
+        .collect();
     assert_eq!(printed.only("A process of one's own"), five);
 
     let names = printed.only("Names");
@@ -137,8 +138,7 @@ fn processes(printed: &Printed) {
     let lines = unnumbered(printed.only("Five processes at once"));
     let child = ["Child process # (#) Running..."; 5];
     let begin = ["Process will start."; 5];
-    let expected =
-        [&child[..], &["Parent process #."], &["Process end."], &begin[..]].concat();
+    let expected = [&child[..], &["Parent process #."], &["Process end."], &begin[..]].concat();
     assert_eq!(lines, expected);
 
     for lines in printed.of("Process") {
@@ -185,7 +185,10 @@ fn queues(printed: &Printed) {
                 .filter(|line| line.starts_with(word) && urls.iter().any(|url| line.contains(url)))
                 .collect();
             let preposition = if word == "Put" { "to" } else { "from" };
-            assert_eq!(lines, urls.map(|url| format!("{word} {url} {preposition} queue...")).each_ref());
+            assert_eq!(
+                lines,
+                urls.map(|url| format!("{word} {url} {preposition} queue...")).each_ref()
+            );
         }
     }
     assert_eq!(starting_with(lines, "Process (").len(), 3);

@@ -61,10 +61,8 @@ fn queue() -> Outcome {
 
 fn two_writers() -> Outcome {
     let queue = Queue::bounded(10)?;
-    let writers = [
-        Process::new(f1, (queue.clone(),)).start()?,
-        Process::new(f3, (queue.clone(),)).start()?,
-    ];
+    let writers =
+        [Process::new(f1, (queue.clone(),)).start()?, Process::new(f3, (queue.clone(),)).start()?];
     for writer in writers {
         writer.join()??;
     }

@@ -123,8 +123,7 @@ impl Crew {
 
     /// Starts one worker. If that fails, it is reported, and there is one worker less.
     fn hire(&mut self) {
-        let args =
-            (self.jobs.clone(), self.answers.clone(), self.progress.clone(), self.locale);
+        let args = (self.jobs.clone(), self.answers.clone(), self.progress.clone(), self.locale);
         // A daemon ends with its parent, even if that is killed.
         let started: Result<_, StartError> = Process::new(work, args).daemon(true).start();
         match started {

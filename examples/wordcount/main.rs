@@ -27,10 +27,10 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-pub mod count;
-pub mod crew;
-pub mod files;
-pub mod words;
+pub(crate) mod count;
+pub(crate) mod crew;
+pub(crate) mod files;
+pub(crate) mod words;
 
 use count::{Counts, Totals, count_alone};
 use crew::Crew;
@@ -43,10 +43,10 @@ const SHOWN: usize = 20;
 const NAMED: usize = 10;
 
 /// What the command line asks for.
-pub struct Options {
-    pub workers: usize,
-    pub files_only: bool,
-    pub paths: Vec<PathBuf>,
+pub(crate) struct Options {
+    pub(crate) workers: usize,
+    pub(crate) files_only: bool,
+    pub(crate) paths: Vec<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -92,7 +92,7 @@ fn options() -> Result<Options, Box<dyn Error>> {
 }
 
 /// The whole program, with its results on `out` and its remarks on `err`.
-pub fn run(
+pub(crate) fn run(
     options: &Options,
     out: &mut impl Write,
     err: &mut impl Write,
@@ -154,9 +154,9 @@ fn count_together(
     locale: Locale,
 ) -> procession::Result<Counts> {
     let bar = ProgressBar::new(bytes).with_message("words");
-    if let Ok(style) = ProgressStyle::with_template(
-        "{wide_bar} {bytes}/{total_bytes} {bytes_per_sec}, {msg}",
-    ) {
+    if let Ok(style) =
+        ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {bytes_per_sec}, {msg}")
+    {
         bar.set_style(style);
     }
     let mut crew = Crew::start(workers, locale)?;
@@ -173,10 +173,7 @@ fn count_together(
 }
 
 /// Says what was left out.
-fn report<'l>(
-    left_out: impl Iterator<Item = &'l LeftOut>,
-    err: &mut impl Write,
-) -> io::Result<()> {
+fn report<'l>(left_out: impl Iterator<Item = &'l LeftOut>, err: &mut impl Write) -> io::Result<()> {
     let mut left_out: Vec<_> = left_out.collect();
     left_out.sort();
     for LeftOut { path, why } in left_out.iter().take(NAMED) {
