@@ -100,10 +100,22 @@ fn work(rounds: u64) {
     }
     echo.finish();
     assert_eq!(sum.get(), 2 * rounds);
+    // A holder dies before somebody waits for it, and while somebody does, without end.
     let victim = holder(&lock, || {});
     victim.kill();
     drop(victim);
     take_over(&lock);
+    let victim = holder(&lock, || {});
+    let waits = Word::new();
+    let waiter = Child::start(|| {
+        waits.set(1);
+        let error = lock.acquire().expect_err("a holder died");
+        error.into_guard().unwrap().mark_consistent();
+    });
+    waits.wait();
+    std::thread::sleep(Duration::from_millis(50));
+    victim.kill();
+    waiter.finish();
 }
 
 /// Adds one by load and store: two holders at a time would show.

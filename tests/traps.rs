@@ -214,6 +214,21 @@ fn holder_execs() {
     take_over(&lock, SOON);
     // The program lives on, and harms nobody.
     drop(lock.acquire_timeout(SOON).unwrap());
+    // Who waits already, and has asked about the holder before, asks again.
+    let (held, waiting) = (Word::new(), Word::new());
+    let waiter = Child::start(|| {
+        held.wait();
+        waiting.set(1);
+        take_over(&lock, SOON);
+    });
+    let _other = exec_after(|| {
+        let _ = hold(&lock);
+        held.set(1);
+        waiting.wait();
+        // Long enough for the other to ask once.
+        std::thread::sleep(Duration::from_millis(200));
+    });
+    waiter.finish();
     assert!(std::fs::exists(format!("/proc/{}", sleeper.pid())).unwrap());
     sleeper.kill();
     drop(sleeper);

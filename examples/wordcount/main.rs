@@ -44,9 +44,9 @@ const NAMED: usize = 10;
 
 /// What the command line asks for.
 pub(crate) struct Options {
-    pub(crate) workers: usize,
-    pub(crate) files_only: bool,
-    pub(crate) paths: Vec<PathBuf>,
+    pub workers: usize,
+    pub files_only: bool,
+    pub paths: Vec<PathBuf>,
 }
 
 fn main() -> ExitCode {

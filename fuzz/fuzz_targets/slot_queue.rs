@@ -51,6 +51,8 @@ fuzz_target!(|input: Input| {
         .expect("a good capacity");
     let start = CHUNK as usize;
     let within = start..start + SlotQueue::<u64>::bytes_for(capacity) as usize;
+    // The head; the slots; rows of participants; any of it.
+    let areas = [start..start + 512, start + 512..within.end, 4128..4192, within.clone()];
     let (seat, other) = (region.join().expect("a row"), region.join().expect("a row"));
     let mut me = seat.member();
     MEMORY.write(start, &input.bytes[..input.bytes.len().min(within.len())]);
@@ -110,7 +112,7 @@ fuzz_target!(|input: Input| {
                     queue = again;
                 }
             }
-            Act::Damage(damage) => damage.apply(&MEMORY, within.clone()),
+            Act::Damage(damage) => damage.apply(&MEMORY, &areas),
         }
     }
 });

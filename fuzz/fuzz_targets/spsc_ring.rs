@@ -60,6 +60,8 @@ fn run<const SIZE: usize>(input: &Input, item: [u8; SIZE]) {
         SpscRing::<[u8; SIZE]>::create(&region, CHUNK, capacity).expect("a good capacity");
     let start = CHUNK as usize;
     let within = start..start + SpscRing::<[u8; SIZE]>::bytes_for(capacity) as usize;
+    // The head; the lines; rows of participants; any of it.
+    let areas = [start..start + 512, start + 512..within.end, 4128..4192, within.clone()];
     let (seat, other) = (region.join().expect("a row"), region.join().expect("a row"));
     MEMORY.write(start, &input.bytes[..input.bytes.len().min(within.len())]);
     let (mut producer, mut consumer): (Option<Producer<'_, _>>, Option<Consumer<'_, _>>) =
@@ -132,7 +134,7 @@ fn run<const SIZE: usize>(input: &Input, item: [u8; SIZE]) {
                     me = other.member();
                 }
             }
-            Act::Damage(damage) => damage.apply(&MEMORY, within.clone()),
+            Act::Damage(damage) => damage.apply(&MEMORY, &areas),
         }
     }
 }

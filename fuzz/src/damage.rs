@@ -10,6 +10,8 @@ use crate::memory::Memory;
 /// One stroke of damage, somewhere.
 #[derive(Arbitrary, Clone, Debug)]
 pub struct Damage {
+    /// Which of the areas that matter.
+    area: u8,
     at: u32,
     how: How,
 }
@@ -25,8 +27,9 @@ enum How {
 }
 
 impl Damage {
-    /// Does it to these bytes of the memory.
-    pub fn apply(&self, memory: &Memory, within: Range<usize>) {
+    /// Does it to one of these areas of the memory.
+    pub fn apply(&self, memory: &Memory, areas: &[Range<usize>]) {
+        let within = areas[usize::from(self.area) % areas.len()].clone();
         let at = within.start + self.at as usize % within.len();
         let word = memory.word(at);
         let now = word.load(Ordering::Relaxed);

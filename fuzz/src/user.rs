@@ -45,13 +45,13 @@ pub fn act(
     memory: &Memory,
     region: Region<'static>,
     acts: &[Act],
-    within: Range<usize>,
+    areas: &[Range<usize>],
     sound: bool,
 ) {
     let mut user = User {
         memory,
         region,
-        within,
+        areas,
         seats: vec![],
         seat: 0,
         objects: vec![],
@@ -67,7 +67,7 @@ pub fn act(
 struct User<'a> {
     memory: &'a Memory,
     region: Region<'static>,
-    within: Range<usize>,
+    areas: &'a [Range<usize>],
     /// The processes that this one plays.
     seats: Vec<Rc<Membership<'static>>>,
     seat: usize,
@@ -237,7 +237,9 @@ impl User<'_> {
             }
             Act::Switch(seat) => self.seat = usize::from(seat),
             Act::Attach { shorter } => {
-                if let Ok(again) = self.memory.attach(self.memory.len() as u64 - u64::from(shorter))
+                if let Ok(again) = self
+                    .memory
+                    .attach((self.memory.len() as u64).saturating_sub(u64::from(shorter)))
                 {
                     self.region = again;
                     self.seats.clear();
@@ -247,7 +249,7 @@ impl User<'_> {
                 }
             }
             Act::Damage(ref damage) => {
-                damage.apply(self.memory, self.within.clone());
+                damage.apply(self.memory, self.areas);
                 self.sound = false;
             }
         }

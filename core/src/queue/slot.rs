@@ -424,12 +424,12 @@ impl<'r, T: Pod> SlotQueue<'r, T> {
             return None;
         }
         let waiting = ahead(ticket, head);
-        if behind == 0 && Self::state(word) == FREE {
+        if word == self.word(ticket, FREE, Short::NOBODY) {
             if self.capacity == self.slots.len() as u64 || self.gate_is_open(ticket) {
                 return None;
             }
         } else if behind != self.lap_mask || waiting > TICKET_MASK / 2 {
-            // With the tail at `ticket` its slot is free for it or still in the lap before.
+            // With the tail at `ticket` its slot is free for it, and nobody's, or still in the lap before.
             return Some(Blocked::Corrupt);
         }
         Some(if waiting >= self.capacity { Blocked::Exhausted } else { Blocked::ByClaim })
@@ -499,6 +499,8 @@ impl<'r, T: Pod> SlotQueue<'r, T> {
             return Some(Blocked::Corrupt);
         }
         match (self.laps_ahead(word, ticket), Self::state(word)) {
+            // Such a slot is nobody's: a name there is damage.
+            (0, FREE | FULL) if !Short::from_bits(word).is_nobody() => Some(Blocked::Corrupt),
             // Published since.
             (0, FULL) => None,
             (0, FREE | WRITING) => Some(Blocked::ByClaim),
@@ -772,11 +774,18 @@ impl<'r, T: Pod> SlotQueue<'r, T> {
             return self.attempt_push(me, most, true);
         }
         let mut watched = None;
-        // The gate of a capacity that is no power of two lies elsewhere: look at all of it each time.
-        let gated = self.capacity != self.slots.len() as u64;
         let found = self.parts.events.not_full.wait(me, deadline, Pace::Eager, |ask| {
-            if !ask && !gated && !self.has_changed(&mut watched, &self.parts.tail) {
-                return None;
+            // While spinning, wait until an eighth of the queue is free, by a look at the slot that will then be. Who takes
+            // each place as it becomes free meets the consumers at every one, and both wait for cache lines.
+            if !ask {
+                let far = *watched.get_or_insert_with(|| {
+                    let tail = Turn(self.parts.tail.load(Ordering::Relaxed)).ticket();
+                    tail.wrapping_sub(self.capacity - self.capacity / 8) & TICKET_MASK
+                });
+                // Relaxed: only whether to look closer.
+                if !self.has_gone_by(self.slot(far).word.load(Ordering::Relaxed), far) {
+                    return None;
+                }
             }
             match self.attempt_push(me, most, ask) {
                 Err(PushError::Full | PushError::Busy) => None,

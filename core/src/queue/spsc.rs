@@ -8,14 +8,16 @@
 //! role words: tag of who has the role, 0 for nobody
 //! ```
 //!
-//! - A push copies items into a line, then publishes them by one release store of the line's word; a pop copies items
+//! - A push copies an item into a line, then publishes it by one release store of the line's word; a pop copies items
 //!   out, then gives their places back by one release store of the head. What was not published never happened.
+//! - A batch fills all its lines, then publishes their words from the last to the first: the consumer stands at the
+//!   first, so that it sees all of them or nothing, and finds no line that is still being filled.
 //! - Item i is there when the word of its line is ahead of i, by no more than the line holds. A word of an earlier
 //!   round is behind. So the consumer finds item and publication with one transfer of a cache line, and looks at
 //!   nothing else of the producer's.
 //! - The producer keeps the head as it last saw it, and looks again only when that says full.
 //! - A role is taken by one compare-and-swap, from nobody or from a dead owner. A new producer goes on behind the last
-//!   item that the words show; a new consumer goes on at the head, and sees again what a dead one had copied but not
+//!   item to which the words lead, and erases words ahead of it: a batch that was never published whole. A new consumer goes on at the head, and sees again what a dead one had copied but not
 //!   given back: at least once, unlike the slot queue.
 //! - A handle inherited over fork is not the child's: each call compares its tag with the process's.
 //! - Nobody gets stuck: each side waits for the other only, sliced; who replaces a dead one goes on where it was.
@@ -190,6 +192,14 @@ impl<'r, T: Pod> SpscRing<'r, T> {
         if end.index.get().wrapping_sub(end.known.get()) > self.capacity {
             end.leave(&self.parts.shape.producer);
             return Err(RoleError::Corrupt);
+        }
+        for line in 0..self.lines.count() {
+            let word = self.lines.word(line);
+            let ahead = word.load(Ordering::Relaxed).wrapping_sub(end.index.get());
+            if (1..=u64::MAX / 2).contains(&ahead) {
+                // Relaxed: the consumer cannot come here before this producer has filled the line where it stands.
+                word.store(0, Ordering::Relaxed);
+            }
         }
         // Before anything is put: else a second death could leave the tail so far behind that the words, used again
         // since, do not lead on from it. Release: who takes the role next sees the words up to here.
@@ -374,7 +384,16 @@ impl<'r, T: Pod> Producer<'r, T> {
         if used == end.ring.capacity { Err(PushError::Full) } else { Ok(end.ring.capacity - used) }
     }
 
-    #[inline]
+    /// The way without waiting, in a few loads.
+    #[inline(always)]
+    fn has_room(&self) -> bool {
+        let end = &self.0;
+        let used = end.index.get().wrapping_sub(end.known.get());
+        end.is_mine() && !end.ring.is_closed() && used < end.ring.capacity
+    }
+
+    #[cold]
+    #[inline(never)]
     fn wait_for_room(&self, deadline: Deadline) -> Result<u64, PushError> {
         let end = &self.0;
         if !end.is_mine() {
@@ -400,17 +419,22 @@ impl<'r, T: Pod> Producer<'r, T> {
         found.unwrap_or(Err(PushError::TimedOut))
     }
 
-    /// Copies items into the current line, and publishes them.
-    #[inline]
-    fn put(&self, items: &[T]) {
+    /// Copies items into the current line, and moves on; says how far the line is filled then.
+    #[inline(always)]
+    fn fill(&self, items: &[T]) -> u64 {
         let end = &self.0;
-        let (lines, line) = (end.ring.lines, end.line.get());
         // SAFETY: there is room, so nobody reads these places until they are published; this end has the role, and
         // callers pass no more than fits into the line.
-        unsafe { lines.write(line, end.place.get(), items) };
+        unsafe { end.ring.lines.write(end.line.get(), end.place.get(), items) };
         end.advance(items.len());
+        end.index.get()
+    }
+
+    /// Publishes what was filled into a line.
+    #[inline(always)]
+    fn publish(&self, line: usize, filled: u64) {
         // Release: the items before the word.
-        lines.word(line).store(end.index.get(), Ordering::Release);
+        self.0.ring.lines.word(line).store(filled, Ordering::Release);
     }
 
     /// After the words: says how much was put, and wakes the consumer.
@@ -444,16 +468,20 @@ impl<'r, T: Pod> Producer<'r, T> {
     ///
     /// # Errors
     /// `TimedOut` (`Full` with [`Deadline::NOW`]), `Closed`, `Corrupt`, `Inherited`.
-    #[inline]
+    #[inline(always)]
     pub fn push_until(&self, deadline: Deadline, item: T) -> Result<(), PushError> {
-        self.wait_for_room(deadline)?;
-        self.put(&[item]);
+        if !self.has_room() {
+            self.wait_for_room(deadline)?;
+        }
+        let line = self.0.line.get();
+        let filled = self.fill(&[item]);
+        self.publish(line, filled);
         self.done();
         Ok(())
     }
 
     /// Puts as many of `items` as there is room for, at least one; says how many. Waits for the first place until
-    /// `deadline`. They are published in order, a cache line at a time.
+    /// `deadline`. The consumer sees all of them or none, whatever becomes of this process meanwhile.
     ///
     /// # Errors
     /// As [`push_until`](Self::push_until): then none was put.
@@ -466,12 +494,22 @@ impl<'r, T: Pod> Producer<'r, T> {
             room = self.look_for_room()?;
         }
         let count = (items.len() as u64).min(room) as usize;
-        let mut rest = &items[..count];
-        while !rest.is_empty() {
-            let (front, back) = rest.split_at(rest.len().min(self.0.places_left()));
-            self.put(front);
-            rest = back;
+        let end = &self.0;
+        let (lines, first) = (end.ring.lines.count(), end.line.get());
+        let (front, rest) = items[..count].split_at(count.min(end.places_left()));
+        let filled = self.fill(front);
+        for full in rest.chunks(Lines::<T>::PER_LINE) {
+            self.fill(full);
         }
+        let per_line = Lines::<T>::PER_LINE as u64;
+        let more = rest.len().div_ceil(Lines::<T>::PER_LINE);
+        for step in (1..=more).rev() {
+            let line = first + step;
+            let line = if line < lines { line } else { line - lines };
+            let full = filled.wrapping_add(step as u64 * per_line);
+            self.publish(line, if step == more { end.index.get() } else { full });
+        }
+        self.publish(first, filled);
         self.done();
         Ok(count)
     }
@@ -500,14 +538,14 @@ impl<'r, T: Pod> Consumer<'r, T> {
     }
 
     /// How many items are there in this line, at least one.
-    #[inline]
+    #[inline(always)]
     fn items(&self) -> Result<usize, PopError> {
         let end = &self.0;
         let there = end.known.get().wrapping_sub(end.index.get());
         if there > 0 { Ok(there as usize) } else { self.look_for_items() }
     }
 
-    #[inline]
+    #[inline(always)]
     fn look_for_items(&self) -> Result<usize, PopError> {
         let end = &self.0;
         // Acquire meets the producer's Release: the items are there.
@@ -533,7 +571,8 @@ impl<'r, T: Pod> Consumer<'r, T> {
         }
     }
 
-    #[inline]
+    #[cold]
+    #[inline(never)]
     fn wait_for_items(&self, deadline: Deadline) -> Result<usize, PopError> {
         let end = &self.0;
         if !end.is_mine() {
@@ -596,9 +635,11 @@ impl<'r, T: Pod> Consumer<'r, T> {
     ///
     /// # Errors
     /// `TimedOut` (`Empty` with [`Deadline::NOW`]), `Closed`, `Corrupt`, `Inherited`.
-    #[inline]
+    #[inline(always)]
     pub fn pop_until(&self, deadline: Deadline) -> Result<T, PopError> {
-        self.wait_for_items(deadline)?;
+        if !(self.0.is_mine() && self.items().is_ok()) {
+            self.wait_for_items(deadline)?;
+        }
         let mut item = [T::zeroed()];
         self.take(&mut item);
         self.done();
@@ -798,6 +839,29 @@ mod tests {
             assert_eq!(consumer.pop_many(Deadline::NOW, &mut room), Ok(40));
             assert!(ring.is_empty());
         }
+    }
+
+    #[test]
+    fn a_batch_that_was_not_published_whole_never_happened() {
+        let bytes = Bytes::new(1 << 20);
+        let region = bytes.create().unwrap();
+        let ring = SpscRing::<u64>::create(&region, AT, 40).unwrap();
+        let seat = region.join().unwrap();
+        let producer = ring.producer(seat.member()).unwrap();
+        let items: Vec<u64> = (0..30).collect();
+        producer.push_many(Deadline::NOW, &items[..3]).unwrap();
+        producer.push_many(Deadline::NOW, &items).unwrap();
+        // As if it had died before the last of its stores.
+        ring.lines.word(0).store(3, Ordering::Relaxed);
+        ring.parts.tail.store(3, Ordering::Relaxed);
+        drop(producer);
+        let producer = ring.producer(seat.member()).unwrap();
+        producer.push_many(Deadline::NOW, &[70, 71, 72, 73]).unwrap();
+        let consumer = ring.consumer(seat.member()).unwrap();
+        let mut room = [0; 50];
+        assert_eq!(consumer.pop_many(Deadline::NOW, &mut room), Ok(7));
+        assert_eq!(room[..7], [0, 1, 2, 70, 71, 72, 73]);
+        assert_eq!(consumer.try_pop(), Err(PopError::Empty));
     }
 
     #[test]

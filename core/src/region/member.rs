@@ -24,7 +24,7 @@ const ASK_EVERY: u64 = 1_000_000;
 const NOT_ASKED: u64 = u64::MAX;
 /// How often the memory map of an owner is read, at most, in milliseconds: the witness of exec.
 #[cfg(not(loom))]
-const READ_MAPS_EVERY: u64 = 500;
+const READ_MAPS_EVERY: u64 = 1000;
 /// For how many owners at a time a process remembers when it did.
 #[cfg(not(loom))]
 const MAPS_REMEMBERED: usize = 64;
@@ -237,7 +237,7 @@ impl<'r> Member<'r> {
         known
     }
 
-    /// Whether a living process no longer maps the region: it has called exec. Asked twice a second at most for each.
+    /// Whether a living process no longer maps the region: it has called exec. Asked once a second at most for each.
     fn has_lost_its_memory(self, owner: Tag) -> bool {
         #[cfg(not(loom))]
         if let Some((device, inode)) = self.seat.setting.backing

@@ -69,7 +69,7 @@ pub fn probe(life: Life, namespace: u64) -> Verdict {
         // A living process of another namespace looks like a missing one.
         return Verdict::Unknown;
     }
-    let Some(pid) = Pid::from_raw(life.pid as i32) else { return Verdict::Dead };
+    let Some(pid) = pid_of(life.pid) else { return Verdict::Dead };
     match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => {
             let same = if life.birth & START_TIME == 0 {
@@ -86,6 +86,12 @@ pub fn probe(life: Life, namespace: u64) -> Verdict {
         Err(Errno::NOSYS | Errno::PERM | Errno::ACCESS) => probe_by_proc(pid, life.birth),
         Err(_) => Verdict::Unknown,
     }
+}
+
+/// A number from shared memory as a pid; `None` if no process can have it.
+fn pid_of(number: u32) -> Option<Pid> {
+    // Zero would be nobody, and a negative number a group.
+    i32::try_from(number).ok().and_then(Pid::from_raw)
 }
 
 fn has_ended(pidfd: &OwnedFd) -> bool {
@@ -216,7 +222,7 @@ fn proc_stat(pid: Pid, buffer: &mut [u8; 512]) -> Result<Stat, Errno> {
 /// its memory. Reads `/proc/PID/maps`: some tens of microseconds.
 #[must_use]
 pub fn still_maps(pid: u32, device: u64, inode: u64) -> Option<bool> {
-    let pid = Pid::from_raw(pid as i32)?;
+    let pid = pid_of(pid)?;
     let mut path = [0; 32];
     let file = open(proc_path(&mut path, pid, "maps")).ok()?;
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
@@ -326,6 +332,15 @@ mod tests {
         assert_eq!(probe(me, me.namespace), Verdict::Alive);
         assert_eq!(probe(Life { birth: me.birth ^ 1, ..me }, me.namespace), Verdict::Dead);
         assert_eq!(probe(me, me.namespace + 1), Verdict::Unknown);
+    }
+
+    #[test]
+    fn a_number_that_no_process_can_have_is_nobody() {
+        let me = myself();
+        for pid in [0, 1 << 31, u32::MAX] {
+            assert_eq!(probe(Life { pid, ..me }, me.namespace), Verdict::Dead, "{pid}");
+            assert_eq!(still_maps(pid, 1, 1), None);
+        }
     }
 
     #[test]

@@ -36,9 +36,10 @@ const WAITING: u32 = 1;
 const FENCED: u32 = 2;
 const EPOCH: u32 = 4;
 
-/// The sentry looks again after this, at first; later after up to [`SENTRY_SLICE`].
+/// The sentry looks again after this, at first; then after about a quarter of what it has waited, up to
+/// [`SENTRY_SLICE`]: with a question about an owner each look costs up to 50 µs, which makes 0.1 % of a processor.
 const FIRST_SLICE: Duration = Duration::from_millis(1);
-const SENTRY_SLICE: Duration = Duration::from_millis(20);
+const SENTRY_SLICE: Duration = Duration::from_millis(50);
 /// All others look again after this: the longest that anybody sleeps beside something that died in its sentry's hands.
 const SLICE: Duration = Duration::from_millis(250);
 /// Where the kernel refuses the fence, a wake may be missed: look again after this.
@@ -229,7 +230,7 @@ impl<'r> Watch<'r> {
             return SLICE;
         }
         let slice = self.short;
-        self.short = (slice * 2).min(SENTRY_SLICE);
+        self.short = (slice + slice / 4).min(SENTRY_SLICE);
         slice
     }
 

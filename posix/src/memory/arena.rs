@@ -106,6 +106,11 @@ pub fn adopt(file: OwnedFd) -> Result<&'static Arena, MemoryError> {
     if fresh { Ok(kept) } else { Err(MemoryError::Exists) }
 }
 
+/// The arena, if this process has one already; none is made.
+pub(crate) fn existing() -> Option<&'static Arena> {
+    ARENA.get()
+}
+
 /// The memory of a tree of processes.
 pub struct Arena {
     region: Region<'static>,

@@ -9,6 +9,7 @@ mod error;
 mod handle;
 mod limits;
 
+pub(crate) use arena::existing;
 pub use arena::{Arena, Config, adopt, arena, configure};
 pub use decode::DecodeError;
 pub(crate) use decode::{decode, refuse};

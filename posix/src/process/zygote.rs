@@ -90,7 +90,7 @@ pub(super) fn serve_executed() -> ! {
         state::become_a_zygote();
         let stdin = std::io::stdin();
         let socket = rustix::io::fcntl_dupfd_cloexec(&stdin, 3).ok()?;
-        close_others(&[socket.as_fd()]);
+        close_others(&socket);
         serve(socket)
     });
     leave(if matches!(served, Ok(Some(()))) { 0 } else { 1 })
@@ -100,11 +100,7 @@ pub(super) fn serve_executed() -> ! {
 pub(super) fn serve_forked(socket: OwnedFd) -> ! {
     let served = std::panic::catch_unwind(|| {
         state::become_a_zygote();
-        // The starter has made the arena, unless it cannot.
-        match crate::memory::arena() {
-            Ok(arena) => close_others(&[socket.as_fd(), arena.fd()]),
-            Err(_) => close_others(&[socket.as_fd()]),
-        }
+        close_others(&socket);
         serve(socket)
     });
     leave(if matches!(served, Ok(Some(()))) { 0 } else { 1 })
@@ -122,9 +118,11 @@ fn serve(socket: OwnedFd) -> Option<()> {
     Zygote::greet(socket)?.run()
 }
 
-/// Closes what this process inherited by accident: descriptors above the standard ones, but for those to be kept.
-fn close_others(kept: &[BorrowedFd]) {
-    let mut kept: Vec<_> = kept.iter().map(|fd| fd.as_raw_fd() as libc::c_uint).collect();
+/// Closes what this process inherited by accident: descriptors above the standard ones, but for the socket and the arena that
+/// the starter has made.
+fn close_others(socket: &OwnedFd) {
+    let mut kept = vec![socket.as_raw_fd() as libc::c_uint];
+    kept.extend(crate::memory::existing().map(|arena| arena.fd().as_raw_fd() as libc::c_uint));
     kept.sort_unstable();
     let mut first = 3;
     for keep in kept.into_iter().chain([libc::c_uint::MAX]) {
@@ -188,7 +186,7 @@ impl Zygote {
         let arena = match fds.next().map(crate::memory::adopt).transpose() {
             Ok(arena) => arena,
             // A zygote that was forked was born with it.
-            Err(MemoryError::Exists) => crate::memory::arena().ok(),
+            Err(MemoryError::Exists) => crate::memory::existing(),
             Err(error) => {
                 let _ = wire::send(&socket, &[IoSlice::new(error.to_string().as_bytes())], &[]);
                 return None;

@@ -30,7 +30,7 @@ impl Depth {
 }
 
 /// So many stuck survivors show that something is wrong.
-const ENOUGH: u32 = 10;
+const ENOUGH: u32 = 6;
 
 /// One line of the table.
 #[derive(Clone, Debug)]

@@ -119,7 +119,7 @@ impl Operation {
             may_lose: 0,
             survivors: 2,
             second_may_lose: None,
-            patience: Duration::from_secs(5),
+            patience: Duration::from_secs(10),
             set,
         }
     }

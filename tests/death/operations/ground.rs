@@ -1,10 +1,11 @@
 //! The ground that core's scenes stand on: a region in memory that the forked processes share.
 
 use std::ptr::NonNull;
-use std::time::Duration;
 
 use procession_core::region::{Fixed, Member, Membership, Options, Region, Shareable};
 use procession_core::sys::Deadline;
+use procession_core::sys::spin::Pace;
+use procession_core::wait::Eventcount;
 
 use crate::engine::memory::Memory;
 use crate::engine::operation::Span;
@@ -49,10 +50,9 @@ impl Ground {
         me
     }
 
-    /// Gets ready: joins, and looks at the clock once, which takes long the first time.
+    /// Gets ready to be stepped.
     pub fn enter(&self) {
-        self.me();
-        let _ = Deadline::after(Duration::from_secs(1));
+        get_ready(self.me());
     }
 
     /// Where in this process a piece of the region lies.
@@ -78,5 +78,15 @@ impl Ground {
     /// The region's memory.
     pub fn span(&self) -> Span {
         self.memory.span()
+    }
+}
+
+/// Gets a process ready to be stepped: it joins, looks at the clock, which takes long the first time,
+/// and waits in vain so often that it spins no more, for that would take seconds when stepped.
+pub fn get_ready(me: Member<'_>) {
+    me.tag().expect("a seat for a forked process");
+    let nobody_comes = Eventcount::new();
+    for _ in 0..50 {
+        nobody_comes.wait(me, Deadline::at_nanos(1), Pace::Eager, |_| None::<()>);
     }
 }

@@ -7,12 +7,13 @@ use procession_posix::channel::{GetError, PutError, Queue};
 use procession_posix::memory::{Arena, Config, arena, configure};
 use procession_posix::sync::Deadline;
 
+use super::ground::get_ready;
 use super::items::{EARLIER, HELPERS, Refusal, SURVIVORS, VICTIMS};
 use crate::engine::ledger::Ledger;
 use crate::engine::operation::{Audit, Operation, Scene, Span, Trouble};
 
 /// Every wait has a deadline; where nobody died, none comes near it.
-const SOON: Duration = Duration::from_secs(4);
+const SOON: Duration = Duration::from_secs(8);
 /// How many objects the survivors move: every place comes round more than once.
 const MOVED: u64 = 10;
 
@@ -104,8 +105,7 @@ impl Scene for Post {
     }
 
     fn enter(&self) {
-        self.arena.member().tag().expect("a seat for a forked process");
-        let _ = Deadline::after(SOON);
+        get_ready(self.arena.member());
     }
 
     /// The first puts, the second sweeps and gets.

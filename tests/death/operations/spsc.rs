@@ -11,7 +11,7 @@ use super::items::{EARLIER, HELPERS, Item, Items, Refusal, SURVIVORS, VICTIMS, i
 use crate::engine::operation::{Audit, Operation, Scene, Span, Trouble};
 
 /// Every wait has a deadline; where nobody died, none comes near it.
-const SOON: Duration = Duration::from_secs(4);
+const SOON: Duration = Duration::from_secs(8);
 /// How many items the survivors move: every place comes round more than once.
 const MOVED: u64 = 10;
 

@@ -192,6 +192,24 @@ fn garbage_is_an_error() {
 }
 
 #[test]
+fn a_name_where_none_belongs_is_an_error_and_no_reason_to_wait() {
+    let bytes = Bytes::new(1 << 20);
+    let region = bytes.create().unwrap();
+    let seat = region.join().unwrap();
+    let me = seat.member();
+    let mine = me.tag().unwrap().short();
+    let queue = SlotQueue::<u64>::create(&region, AT, 4).unwrap();
+    queue.slots[0].word.store(queue.word(0, FREE, mine), Ordering::Relaxed);
+    assert_eq!(queue.push_until(me, soon(), 1), Err(PushError::Corrupt));
+    queue.slots[0].word.store(queue.word(0, FREE, Short::NOBODY), Ordering::Relaxed);
+    assert_eq!(queue.push(me, 1), Ok(()));
+    queue.slots[0].word.store(queue.word(0, FULL, mine), Ordering::Relaxed);
+    assert_eq!(queue.pop_until(me, soon()), Err(PopError::Corrupt));
+    queue.slots[0].word.store(queue.word(0, FREE, mine), Ordering::Relaxed);
+    assert_eq!(queue.pop_until(me, soon()), Err(PopError::Corrupt));
+}
+
+#[test]
 fn threads_pass_all_items_on_and_keep_each_producers_order() {
     let bytes = Bytes::new(1 << 20);
     let region = bytes.create().unwrap();

@@ -1,0 +1,63 @@
+//! Programs in Python, which answer a number of operations with the time that these took.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use crate::Result;
+use crate::harness::{Missing, Timing};
+use crate::two;
+
+/// Below this many operations it is mostly its threads waking each other that is measured.
+const WARM: u64 = 4000;
+
+/// A Python process that runs one of our scripts.
+pub struct Python {
+    child: Child,
+    orders: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Python {
+    /// `multiprocessing.Queue` between two processes.
+    pub fn queue() -> Result<Self> {
+        Self::start(include_str!("queue.py"))
+    }
+
+    fn start(script: &str) -> Result<Self> {
+        let cpus = two::cpus()?;
+        let mut command = Command::new("python3");
+        command.arg("-c").arg(script).args(cpus.iter().take(2).map(usize::to_string));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        // SAFETY: the closure makes one system call and allocates nothing, as it must between fork and exec.
+        unsafe { command.pre_exec(|| Ok(two::die_with_parent()?)) };
+        let mut child =
+            command.spawn().map_err(|error| Missing(format!("cannot start python3: {error}")))?;
+        let orders = child.stdin.take();
+        let answers = child.stdout.take().ok_or("python3 has no standard output")?;
+        Ok(Self { child, orders, answers: BufReader::new(answers) })
+    }
+
+    /// Has it run `ops` operations, or as many as it needs to get going.
+    pub fn run(&mut self, ops: u64) -> Result<Timing> {
+        let ops = ops.max(WARM);
+        let orders = self.orders.as_mut().ok_or("python3 has no standard input")?;
+        writeln!(orders, "{ops}")?;
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        let nanos =
+            line.trim().parse().map_err(|_| "python3 gave no time; see what it wrote above")?;
+        Ok(Timing { ops, took: Duration::from_nanos(nanos) })
+    }
+}
+
+impl Drop for Python {
+    fn drop(&mut self) {
+        // It ends when its input does, and takes its own child along.
+        drop(self.orders.take());
+        if self.child.wait().is_err() {
+            self.child.kill().ok();
+        }
+    }
+}

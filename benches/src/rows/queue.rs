@@ -1,0 +1,94 @@
+//! Small serde objects through a queue, from one process to another.
+
+use procession::{Queue, memory};
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+use crate::harness::{Duel, Plan, Row, Timing, duel};
+use crate::ours::settle;
+use crate::peers::ipc;
+use crate::peers::python::Python;
+use crate::rows::{CAPACITY, compare};
+use crate::two;
+
+pub fn rows() -> Vec<Row> {
+    vec![
+        Row {
+            name: "queue.object",
+            peer: "ipc-channel",
+            target: 0.05,
+            note: "two processes on both sides",
+            run: object,
+        },
+        Row {
+            name: "queue.python",
+            peer: "multiprocessing.Queue",
+            target: 0.02,
+            note: "two processes on both sides; the peer moves a tuple of the same values",
+            run: python,
+        },
+    ]
+}
+
+/// What travels: three numbers and a word on the heap.
+#[derive(Serialize, Deserialize)]
+pub struct Job {
+    id: u64,
+    priority: u8,
+    weight: f64,
+    path: String,
+}
+
+/// The i-th job.
+pub fn job(i: u64) -> Job {
+    Job {
+        id: i,
+        priority: (i & 7) as u8,
+        weight: i as f64 * 0.5,
+        path: "crates/walk/src/lib.rs".into(),
+    }
+}
+
+/// A number that depends on each part of it.
+pub fn weigh(job: &Job) -> u64 {
+    job.id + u64::from(job.priority) + job.weight as u64 + job.path.len() as u64
+}
+
+fn object(plan: Plan) -> Result<Duel> {
+    duel(plan, ours, ipc::objects)
+}
+
+fn python(plan: Plan) -> Result<Duel> {
+    let mut python = Python::queue()?;
+    duel(plan, ours, |ops| python.run(ops))
+}
+
+fn ours(ops: u64) -> Result<Timing> {
+    let queue = Queue::<Job>::bounded(CAPACITY)?;
+    let finish = two::processes(vec![
+        Box::new(|gate| {
+            let mut sum = 0u64;
+            settle(memory::arena()?.member())?;
+            gate.start();
+            for i in 0..ops {
+                let job = job(i);
+                sum = sum.wrapping_add(weigh(&job));
+                queue.put(&job)?;
+            }
+            gate.stop();
+            Ok(sum)
+        }),
+        Box::new(|gate| {
+            let mut sum = 0u64;
+            settle(memory::arena()?.member())?;
+            gate.start();
+            for _ in 0..ops {
+                sum = sum.wrapping_add(weigh(&queue.get()?));
+            }
+            gate.stop();
+            Ok(sum)
+        }),
+    ])?;
+    compare(&finish.values)?;
+    Ok(Timing { ops, took: finish.took })
+}
