@@ -142,10 +142,10 @@ fn odd_files_count_as_with_wc_or_are_reported() {
     let binary = directory.file("binary", b"ELF\0\x01 words here");
     let large_binary = directory.file("large binary", [b"\0", &b" x".repeat(1 << 20)[..]].concat());
     let unreadable = directory.file("unreadable", "secret words\n");
-    fs::set_permissions(&unreadable, Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&unreadable, Permissions::from_mode(0o0)).unwrap();
     directory.file("closed/inside", "more words\n");
     let closed = directory.0.join("closed");
-    fs::set_permissions(&closed, Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&closed, Permissions::from_mode(0o0)).unwrap();
     let dangling = directory.0.join("dangling");
     symlink("nowhere", &dangling).unwrap();
     let circle = directory.0.join("circle");
