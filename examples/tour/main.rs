@@ -18,11 +18,14 @@ mod weblog;
 /// What a program ends with.
 type Outcome = Result<(), Box<dyn Error>>;
 
+/// A program, by its title here and there.
+type Program = (&'static str, &'static str, fn() -> Outcome);
+
 /// A tutorial, by its title here and there, and its programs.
 struct Tutorial {
     title: &'static str,
     original: &'static str,
-    programs: &'static [(&'static str, &'static str, fn() -> Outcome)],
+    programs: &'static [Program],
 }
 
 const TUTORIALS: [&Tutorial; 5] = [

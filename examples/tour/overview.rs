@@ -82,6 +82,7 @@ pub fn queue() -> Outcome {
     Ok(())
 }
 
+#[expect(clippy::approx_constant, reason = "it is what the overview writes")]
 fn change(number: Value<f64>, array: Array<i32>) -> procession::Result<()> {
     number.set(3.14);
     array.set(0, 5)?;

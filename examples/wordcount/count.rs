@@ -58,10 +58,7 @@ impl Counts {
         for word in locale.words(text) {
             words += 1;
             if word.len() <= LONGEST {
-                match self.table.get_mut(Bytes::new(word)) {
-                    Some(count) => *count += 1,
-                    None => drop(self.table.insert(ByteBuf::from(word), 1)),
-                }
+                add_word(&mut self.table, word, 1);
             }
         }
         let totals = Totals { lines, words, bytes: text.len() as u64 };
@@ -69,13 +66,30 @@ impl Counts {
         totals
     }
 
-    /// Adds what somebody else has counted.
-    pub fn add(&mut self, totals: Totals, table: Vec<(ByteBuf, u64)>, left_out: Vec<LeftOut>) {
-        self.totals += totals;
+    /// Packs them for the way to another process.
+    pub fn pack(self) -> Packed {
+        let Self { totals, table, left_out } = self;
+        let mut words = Vec::new();
+        let mut counts = Vec::with_capacity(table.len());
         for (word, count) in table {
-            *self.table.entry(word).or_default() += count;
+            words.push(word.len() as u8);
+            words.extend_from_slice(&word);
+            counts.push(count);
         }
-        self.left_out.extend(left_out);
+        Packed { totals, words: ByteBuf::from(words), counts, left_out }
+    }
+
+    /// Adds what somebody else has counted.
+    pub fn add(&mut self, packed: Packed) {
+        self.totals += packed.totals;
+        self.left_out.extend(packed.left_out);
+        let mut rest = packed.words.as_slice();
+        for count in packed.counts {
+            let Some((length, tail)) = rest.split_first() else { break };
+            let Some((word, tail)) = tail.split_at_checked(usize::from(*length)) else { break };
+            add_word(&mut self.table, word, count);
+            rest = tail;
+        }
     }
 
     /// The most frequent words, the most frequent first, and among equals by the alphabet.
@@ -85,6 +99,27 @@ impl Counts {
         words.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
         words.truncate(how_many);
         words
+    }
+}
+
+/// Counts on their way to another process: few large things instead of many small ones, which are copied as fast as memory is.
+#[derive(Serialize, Deserialize)]
+pub struct Packed {
+    totals: Totals,
+    /// The words of the table, each behind its length in one byte.
+    words: ByteBuf,
+    /// How often each occurs.
+    counts: Vec<u64>,
+    left_out: Vec<LeftOut>,
+}
+
+const _: () = assert!(LONGEST <= u8::MAX as usize, "a length is a byte");
+
+#[inline]
+fn add_word(table: &mut Table, word: &[u8], times: u64) {
+    match table.get_mut(Bytes::new(word)) {
+        Some(count) => *count += times,
+        None => drop(table.insert(ByteBuf::from(word), times)),
     }
 }
 

@@ -18,10 +18,9 @@ use std::time::Duration;
 use procession::prelude::*;
 use procession::process::{Child, StartError};
 use serde::{Deserialize, Serialize};
-use serde_bytes::ByteBuf;
 
-use super::count::{Counts, Totals, count_alone};
-use super::files::{LeftOut, Part};
+use super::count::{Counts, Packed, Totals, count_alone};
+use super::files::Part;
 use super::words::Locale;
 
 /// How often the parent looks whether all workers live, and moves the progress bar.
@@ -40,9 +39,7 @@ struct Job {
 #[derive(Serialize, Deserialize)]
 struct Answer {
     id: usize,
-    totals: Totals,
-    table: Vec<(ByteBuf, u64)>,
-    left_out: Vec<LeftOut>,
+    counts: Packed,
 }
 
 /// What was counted until now, by all workers together.
@@ -78,9 +75,7 @@ fn work(jobs: Queue<Job>, answers: Queue<Answer>, progress: Progress, locale: Lo
         for part in &parts {
             progress.add(counts.add_part(part, locale, &mut buffer));
         }
-        let Counts { totals, table, left_out } = counts;
-        let answer = Answer { id, totals, table: table.into_iter().collect(), left_out };
-        match answers.put(&answer) {
+        match answers.put(&Answer { id, counts: counts.pack() }) {
             Ok(()) => {}
             Err(PutError::Closed) => return,
             Err(error) => panic!("cannot answer: {error}"),
@@ -149,7 +144,7 @@ impl Crew {
             }
             if self.workers.is_empty() {
                 let rest = count_alone(open.values().map(|job| &job.parts), self.locale);
-                counts.add(rest.totals, rest.table.into_iter().collect(), rest.left_out);
+                counts.add(rest.pack());
                 break;
             }
             while let Some(job) = to_put.front() {
@@ -160,9 +155,9 @@ impl Crew {
                 };
             }
             match self.answers.get_timeout(TICK) {
-                Ok(Answer { id, totals, table, left_out }) => {
-                    if open.remove(&id).is_some() {
-                        counts.add(totals, table, left_out);
+                Ok(answer) => {
+                    if open.remove(&answer.id).is_some() {
+                        counts.add(answer.counts);
                     }
                 }
                 Err(GetError::TimedOut) => {}
