@@ -62,7 +62,8 @@ impl Memory {
     /// A region in cleared memory.
     pub fn create(&self, participants: u32, scope: Scope) -> Region<'static> {
         self.clear();
-        let options = Options { participants, fences: Fences::Full, scope, id: 1 };
+        let fences = Fences::Full;
+        let options = Options { participants, fences, scope, id: 1, ..Options::default() };
         // SAFETY: the memory is zero, lives until the end, and is used through the region from now on.
         unsafe { Region::create(self.base, self.len as u64, options, &Fixed) }
             .expect("enough memory for a region")

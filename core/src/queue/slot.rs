@@ -971,7 +971,7 @@ impl<'r, T: Pod> SlotQueue<'r, T> {
     }
 
     /// How many items are in it: true at some moment during the call while no push or pop is under way; an unfinished
-    /// push counts, an unfinished pop does not.
+    /// push counts, an unfinished pop does not. A push whose process died counts until a consumer has passed its place.
     #[must_use]
     pub fn len(&self) -> usize {
         let mut tail = Turn(self.parts.tail.load(Ordering::Acquire));

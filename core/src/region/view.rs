@@ -266,7 +266,7 @@ impl<'m> Region<'m> {
 
     fn check_base(base: NonNull<u8>) -> Result<(), RegionError> {
         let address = base.addr().get();
-        if address % super::header::PAGE as usize == 0 {
+        if address.is_multiple_of(super::header::PAGE as usize) {
             Ok(())
         } else {
             Err(RegionError::Misaligned { address })
@@ -357,7 +357,7 @@ impl<'m> Region<'m> {
     pub fn bytes(&self, offset: u64, size: u64, align: u64) -> Result<NonNull<u8>, RegionError> {
         let inside = offset >= self.geometry.chunks_at
             && offset.checked_add(size).is_some_and(|end| end <= self.geometry.size);
-        if !inside || !align.is_power_of_two() || offset % align != 0 {
+        if !inside || !align.is_power_of_two() || !offset.is_multiple_of(align) {
             let region = self.geometry.size;
             return Err(RegionError::OutOfBounds { offset, size, align, region });
         }

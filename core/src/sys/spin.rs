@@ -77,7 +77,7 @@ impl Patience {
         {
             // Relaxed throughout: these are estimates, and nothing is published by them.
             let uses = self.uses.fetch_add(1, Ordering::Relaxed);
-            if uses % REFRESH == 0 {
+            if uses.is_multiple_of(REFRESH) {
                 self.cpus.store(super::linux::allowed_cpus(), Ordering::Relaxed);
                 self.looks.fetch_max(FIRST, Ordering::Relaxed);
             }
