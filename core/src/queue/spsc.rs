@@ -32,6 +32,7 @@ use crate::sys::{Deadline, Padded};
 use crate::wait::Eventcount;
 
 /// The most items that a ring can hold.
+#[cfg(not(loom))]
 const MOST: u64 = 1 << 30;
 #[cfg(not(loom))]
 const KIND: u32 = 0x53_50_53_43;
