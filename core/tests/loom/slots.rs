@@ -270,6 +270,42 @@ fn full_and_empty_are_true() {
     });
 }
 
+#[test]
+fn three_want_one_place() {
+    explore(Sleeps::Endless, 2, || {
+        let queue = queue(1);
+        let own = Process::new();
+        let others = [1, 2].map(|who| {
+            spawn(&queue, move |queue, me| queue.try_push(me, 10 * who).map(|()| 10 * who))
+        });
+        let mut answers = vec![queue.queue().try_push(own.me(), 30).map(|()| 30)];
+        answers.extend(others.map(|other| other.join().unwrap()));
+        let put: Vec<_> = answers.iter().filter_map(|answer| answer.ok()).collect();
+        assert_eq!(put.len(), 1, "{answers:?}");
+        for answer in answers {
+            assert!(matches!(answer, Ok(_) | Err(PushError::Full | PushError::Busy)), "{answer:?}");
+        }
+        assert_eq!(drain(queue.queue(), own.me()), put);
+    });
+}
+
+#[test]
+fn three_want_one_item() {
+    explore(Sleeps::Endless, 2, || {
+        let queue = queue(1);
+        let own = Process::new();
+        queue.queue().push(own.me(), 10).unwrap();
+        let others = [1, 2].map(|_| spawn(&queue, |queue, me| queue.try_pop(me)));
+        let mut answers = vec![queue.queue().try_pop(own.me())];
+        answers.extend(others.map(|other| other.join().unwrap()));
+        assert_eq!(answers.iter().filter(|&&answer| answer == Ok(10)).count(), 1, "{answers:?}");
+        for answer in answers {
+            assert!(matches!(answer, Ok(10) | Err(PopError::Empty | PopError::Busy)), "{answer:?}");
+        }
+        assert_usable(queue.queue(), own.me());
+    });
+}
+
 // Deaths.
 
 /// What a victim got done.
