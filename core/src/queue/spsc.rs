@@ -304,7 +304,7 @@ struct End<'r, T: Pod> {
 impl<T: Pod> End<'_, T> {
     #[inline]
     fn is_mine(&self) -> bool {
-        self.me.current_tag() == Some(self.tag)
+        self.me.is(self.tag)
     }
 
     fn leave(&self, role: &AtomicU32) {

@@ -150,6 +150,13 @@ impl<'r> Member<'r> {
         }
     }
 
+    /// Whether `tag` is that of this process: not so for a tag that a forked child has inherited. One load.
+    #[inline]
+    #[must_use]
+    pub fn is(self, tag: Tag) -> bool {
+        self.tag.load(Ordering::Relaxed) == tag.bits()
+    }
+
     /// My tag, if this process has one already.
     #[inline]
     #[must_use]
@@ -189,7 +196,7 @@ impl<'r> Member<'r> {
     /// Whether `owner` is dead. Its own process is not; others cost up to 4 µs of system calls.
     #[must_use]
     pub fn verdict(self, owner: Tag) -> Verdict {
-        if self.current_tag() == Some(owner) {
+        if self.is(owner) {
             return Verdict::Alive;
         }
         if self.seat.setting.scope == Scope::Private {

@@ -310,7 +310,7 @@ impl Drop for LockGuard<'_> {
         // Relaxed: nobody but the holder changes the word.
         let word = self.lock.word.load(Ordering::Relaxed);
         let free = if self.died { DIED } else { 0 };
-        if word & Tag::MASK == self.tag.bits() && self.me.current_tag() == Some(self.tag) {
+        if word & Tag::MASK == self.tag.bits() && self.me.is(self.tag) {
             // Release meets the Acquire of the next holder.
             self.lock.word.store(free, Ordering::Release);
             self.lock.event.notify_one(self.me);
@@ -324,7 +324,7 @@ impl LockGuard<'_> {
     /// The word is not as this guard wrote it, or this process is not the one that acquired.
     #[cold]
     fn drop_strange(&self) {
-        if self.me.current_tag() == Some(self.tag) {
+        if self.me.is(self.tag) {
             // The next call reports it.
             self.lock.word.store(DAMAGED, Ordering::Release);
         }
