@@ -874,27 +874,28 @@ fn children_of_a_forked_zygote_can_have_the_arena_grow() {
     assert_eq!(alone.join_timeout(LONG).unwrap(), 1 << 20);
 }
 
-/// Not a test: the body of the next one, in a program whose file it removes.
-#[test]
-#[ignore = "part of another test"]
-fn body_without_a_file() {
-    std::fs::remove_file(std::env::current_exe().unwrap()).unwrap();
-    for method in [StartMethod::Zygote, StartMethod::Spawn] {
-        let child = Bound(Process::new(add, (1, 2)).method(method).start().unwrap());
-        assert_eq!(child.join_timeout(LONG), Ok(3));
-    }
-}
-
+/// Runs itself in a copy of this program, which removes its own file before it starts anything.
 #[test]
 fn a_program_whose_file_was_removed_starts_processes() {
+    const COPY: &str = "PROCESSION_TEST_COPY";
+    if std::env::var_os(COPY).is_some() {
+        std::fs::remove_file(std::env::current_exe().unwrap()).unwrap();
+        for method in [StartMethod::Zygote, StartMethod::Spawn] {
+            let child = Bound(Process::new(add, (1, 2)).method(method).start().unwrap());
+            assert_eq!(child.join_timeout(LONG), Ok(3));
+        }
+        return;
+    }
     let copy = std::env::temp_dir().join(format!("procession-copy-{}", std::process::id()));
     std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
     let output = std::process::Command::new(&copy)
-        .args(["--exact", "body_without_a_file", "--ignored"])
+        .args(["--exact", "a_program_whose_file_was_removed_starts_processes"])
+        .env(COPY, "1")
         .output();
-    let _ = std::fs::remove_file(&copy);
+    let left = std::fs::remove_file(&copy);
     let output = output.unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(left.is_err(), "the copy did not remove its file");
 }
 
 #[test]
