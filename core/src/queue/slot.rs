@@ -58,6 +58,9 @@ pub const MOST: u64 = 1 << 30;
 /// How often an attempt starts over before it lets others go first: only a stream of rivals makes it do so.
 const FUEL: u32 = 1 << 12;
 
+/// How many places a producer that spins at a full queue waits for: few enough that they are free before its patience ends.
+const ROOM: u64 = 32;
+
 /// A ticket word, taken apart.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Turn(u64);
@@ -776,12 +779,12 @@ impl<'r, T: Pod> SlotQueue<'r, T> {
         }
         let mut watched = None;
         let found = self.parts.events.not_full.wait(me, deadline, Pace::Eager, |ask| {
-            // While spinning, wait until an eighth of the queue is free, by a look at the slot that will then be. Who takes
-            // each place as it becomes free meets the consumers at every one, and both wait for cache lines.
+            // While spinning, wait until an eighth of the queue is free, or ROOM places, by a look at the slot that will be
+            // free then. Who takes each place as it becomes free meets the consumers at every one, and both wait for cache lines.
             if !ask {
                 let far = *watched.get_or_insert_with(|| {
                     let tail = Turn(self.parts.tail.load(Ordering::Relaxed)).ticket();
-                    tail.wrapping_sub(self.capacity - self.capacity / 8) & TICKET_MASK
+                    tail.wrapping_sub(self.capacity - (self.capacity / 8).min(ROOM)) & TICKET_MASK
                 });
                 // Relaxed: only whether to look closer.
                 if !self.has_gone_by(self.slot(far).word.load(Ordering::Relaxed), far) {
