@@ -476,6 +476,52 @@ fn a_consumer_may_die_between_two_others() {
 const CLAIMED: u32 = 3;
 
 #[test]
+fn a_dead_claim_on_a_place_used_before_is_named() {
+    // Who helps must see the place as the claimer saw it, one lap on, or the claim goes unnamed.
+    explore_deaths(1, |fuel| {
+        let queue = queue(2);
+        let own = Process::new();
+        push_all(queue.queue(), own.me(), 1, 2);
+        let dying = victim(&queue, fuel, |queue, me, done| {
+            done.extend(queue.try_push(me, 30).map(|()| 30));
+        });
+        let living = spawn(&queue, |queue, me| queue.try_push(me, 20).map(|()| 20));
+        let mut taken = vec![queue.queue().pop(own.me()).unwrap()];
+        taken.push(queue.queue().pop(own.me()).unwrap());
+        assert_eq!(taken, [10, 11]);
+        let put = Vec::from_iter(living.join().unwrap());
+        let deeds = dying.join().unwrap();
+        // Stops with `Busy` at a claim that nobody can name.
+        let taken = drain(queue.queue(), own.me());
+        assert_delivered(&taken, &[&deeds.done[..], &put].concat(), &[30]);
+        assert_usable(queue.queue(), own.me());
+        !deeds.survived
+    });
+}
+
+#[test]
+fn a_dead_claim_on_an_item_just_put_is_named() {
+    explore_deaths(1, |fuel| {
+        let queue = queue(2);
+        let own = Process::new();
+        let dying = victim(&queue, fuel, |queue, me, done| done.extend(queue.try_pop(me)));
+        let living = spawn(&queue, |queue, me| queue.try_pop(me));
+        push_all(queue.queue(), own.me(), 1, 2);
+        let mut taken = Vec::from_iter(living.join().unwrap());
+        let deeds = dying.join().unwrap();
+        taken.extend(&deeds.done);
+        taken.extend(drain(queue.queue(), own.me()));
+        assert!(taken.len() >= 2 - usize::from(!deeds.survived), "lost: {taken:?}");
+        assert_delivered(&taken, &[], &[10, 11]);
+        // Full for ever, if a place is claimed and nobody can name the claimer.
+        for item in items(3, 2) {
+            assert_eq!(queue.queue().try_push(own.me(), item), Ok(()));
+        }
+        !deeds.survived
+    });
+}
+
+#[test]
 #[should_panic(expected = "Causality violation")]
 fn a_verdict_on_the_living_lets_two_into_one_place() {
     explore(Sleeps::Sliced, 2, || {
