@@ -37,9 +37,9 @@ const FENCED: u32 = 2;
 const EPOCH: u32 = 4;
 
 /// The sentry looks again after this, at first; then after about a quarter of what it has waited, up to
-/// [`SENTRY_SLICE`]: with a question about an owner each look costs up to 50 µs, which makes 0.1 % of a processor.
+/// [`SENTRY_SLICE`]: with a question about an owner each look costs 50 to 100 µs, which makes 0.1 % of a processor.
 const FIRST_SLICE: Duration = Duration::from_millis(1);
-const SENTRY_SLICE: Duration = Duration::from_millis(50);
+const SENTRY_SLICE: Duration = Duration::from_millis(100);
 /// All others look again after this: the longest that anybody sleeps beside something that died in its sentry's hands.
 const SLICE: Duration = Duration::from_millis(250);
 /// Where the kernel refuses the fence, a wake may be missed: look again after this.
