@@ -536,7 +536,7 @@ fn no_descriptors() {
 /// Gets numbers and puts them back, until the queue is closed.
 fn echo(there: Queue<u64>, back: Queue<u64>) {
     for number in &there {
-        back.put(&number).unwrap();
+        back.put(&number.unwrap()).unwrap();
     }
 }
 

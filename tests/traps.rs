@@ -698,8 +698,18 @@ fn other_birth() {
 }
 
 fn other_namespace() {
+    /// A process that has nothing of the arena, and is gone with this value.
+    struct Stranger(std::process::Child);
+    impl Drop for Stranger {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
     let lock = Lock::new().unwrap();
-    let (held, outcome) = (Word::new(), Word::new());
+    let (held, outcome, number) = (Word::new(), Word::new(), Word::new());
+    let stranger = Stranger(std::process::Command::new("sleep").arg("100").spawn().unwrap());
+    let pid = stranger.0.id();
     let holder = Child::start(|| {
         // SAFETY: concerns children only, and touches no memory.
         if unsafe { libc::unshare(libc::CLONE_NEWPID) } != 0 {
@@ -707,21 +717,28 @@ fn other_namespace() {
             held.set(1);
             return;
         }
-        let inner = Child::start(|| {
+        let first = Child::start(|| {
             assert_eq!(getpid().as_raw_nonzero().get(), 1, "the first of its namespace");
-            let guard = lock.acquire().unwrap();
-            held.set(1);
-            outcome.wait();
-            drop(guard);
+            // The next child gets the pid that outside is the stranger's.
+            std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
+            let inner = Child::start(|| {
+                number.set(getpid().as_raw_nonzero().get() as u64);
+                let guard = lock.acquire().unwrap();
+                held.set(1);
+                outcome.wait();
+                drop(guard);
+            });
+            inner.finish();
         });
-        inner.finish();
+        first.finish();
     });
     held.wait();
     if outcome.get() == 2 {
         println!("this process may not make a pid namespace: nothing to test");
         return;
     }
-    // Its pid is 1, which here is another process; and it cannot be asked for.
+    // By its pid the holder is the stranger here, who lives and maps no arena; and it cannot be asked for.
+    assert_eq!(number.get(), u64::from(pid));
     let wait = Duration::from_millis(1500);
     assert!(matches!(lock.acquire_timeout(wait), Err(AcquireError::TimedOut)));
     outcome.set(1);

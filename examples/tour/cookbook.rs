@@ -146,13 +146,15 @@ fn produce(queue: Queue<u32>) -> procession::Result<()> {
     Ok(())
 }
 
-fn consume(queue: Queue<u32>) {
+fn consume(queue: Queue<u32>) -> procession::Result<()> {
     let name = current_process().name;
     for item in &queue {
+        let item = item?;
         println!("Process Consumer : item {item} popped from by {name}");
         sleep(Duration::from_millis(3));
     }
     println!("the queue is empty");
+    Ok(())
 }
 
 fn producer_and_consumer() -> Outcome {
@@ -160,6 +162,6 @@ fn producer_and_consumer() -> Outcome {
     let producer = Process::new(produce, (queue.clone(),)).name("producer-1").start()?;
     let consumer = Process::new(consume, (queue,)).name("consumer-2").start()?;
     producer.join()??;
-    consumer.join()?;
+    consumer.join()??;
     Ok(())
 }

@@ -68,24 +68,31 @@ impl Progress {
 }
 
 /// Runs in each worker: counts one job after the other, until a queue is closed.
-fn work(jobs: Queue<Job>, answers: Queue<Answer>, progress: Progress, locale: Locale) {
+fn work(
+    jobs: Queue<Job>,
+    answers: Queue<Answer>,
+    progress: Progress,
+    locale: Locale,
+) -> procession::Result<()> {
     let mut buffer = Vec::new();
-    for Job { id, parts } in &jobs {
+    for job in &jobs {
+        let Job { id, parts } = job?;
         let mut counts = Counts::default();
         for part in &parts {
             progress.add(counts.add_part(part, locale, &mut buffer));
         }
         match answers.put(&Answer { id, counts: counts.pack() }) {
             Ok(()) => {}
-            Err(PutError::Closed) => return,
-            Err(error) => panic!("cannot answer: {error}"),
+            Err(PutError::Closed) => return Ok(()),
+            Err(error) => return Err(error.into()),
         }
     }
+    Ok(())
 }
 
 /// The workers, and what they are reached by.
 pub struct Crew {
-    pub workers: Vec<Child<()>>,
+    pub workers: Vec<Child<procession::Result<()>>>,
     jobs: Queue<Job>,
     answers: Queue<Answer>,
     progress: Progress,
@@ -177,7 +184,11 @@ impl Crew {
         self.workers = living;
         let mut deaths = Vec::new();
         for worker in dead {
-            let why = worker.join().err().map_or("it has left".into(), |error| error.to_string());
+            let why = match worker.join() {
+                Ok(Ok(())) => "it has left".into(),
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            };
             deaths.push(why);
             if self.lives > 0 {
                 self.lives -= 1;

@@ -115,7 +115,11 @@ fn run<const SIZE: usize>(input: &Input, item: [u8; SIZE]) {
                     let _ = consumer.as_ref().map(|end| end.pop_until(Deadline::after(soon)));
                 }
             }
-            Act::Close => ring.close(me),
+            Act::Close => {
+                if let Some(end) = &producer {
+                    end.close();
+                }
+            }
             Act::Ask => {
                 assert!(ring.len() <= ring.capacity());
                 let _ = (ring.is_empty(), ring.is_full(), ring.is_closed());

@@ -4,13 +4,15 @@
 //! - [`SpscRing`]: one of each; faster, and an item whose reader dies is seen again.
 
 mod error;
+mod shape;
 mod slot;
 mod spsc;
 
 #[cfg(not(loom))]
 pub use error::QueueError;
 pub use error::{PopError, PushError, RoleError};
-pub use slot::{Claim, MOST, SlotQueue};
+pub use shape::MOST;
+pub use slot::{Claim, SlotQueue};
 pub use spsc::{Consumer, Producer, SpscRing};
 
 /// Queues on the heap for the model checker.

@@ -24,6 +24,7 @@ use core::cell::Cell;
 use bytemuck::Pod;
 
 use super::error::{PopError, PushError, RoleError};
+use super::shape::Shape;
 use crate::region::{Member, Tag, Verdict};
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::cell::ItemCell;
@@ -31,9 +32,6 @@ use crate::sys::spin::Pace;
 use crate::sys::{Deadline, Padded};
 use crate::wait::Eventcount;
 
-/// The most items that a ring can hold.
-#[cfg(not(loom))]
-const MOST: u64 = 1 << 30;
 #[cfg(not(loom))]
 const KIND: u32 = 0x53_50_53_43;
 
@@ -44,6 +42,7 @@ pub struct Head {
     tail: Padded<AtomicU64>,
     head: Padded<AtomicU64>,
     events: Padded<Events>,
+    roles: Padded<Roles>,
     shape: Padded<Shape>,
 }
 
@@ -57,10 +56,7 @@ struct Events {
 
 #[derive(Debug)]
 #[repr(C)]
-struct Shape {
-    kind: AtomicU32,
-    item: AtomicU32,
-    capacity: AtomicU64,
+struct Roles {
     producer: AtomicU32,
     consumer: AtomicU32,
 }
@@ -104,10 +100,15 @@ impl<T: Pod> core::fmt::Debug for SpscRing<'_, T> {
 
 #[cfg(not(loom))]
 impl<'r, T: Pod> SpscRing<'r, T> {
-    /// How many bytes a ring of this capacity takes, at a multiple of 128.
+    /// How many bytes a ring of this capacity takes, at a multiple of 128; more than there can be if no ring can have it.
     #[must_use]
     pub const fn bytes_for(capacity: u64) -> u64 {
-        size_of::<Head>() as u64 + capacity.next_power_of_two() * size_of::<T>() as u64
+        match capacity.checked_next_power_of_two() {
+            Some(items) => {
+                items.saturating_mul(size_of::<T>() as u64).saturating_add(size_of::<Head>() as u64)
+            }
+            None => u64::MAX,
+        }
     }
 
     /// Makes a ring in zeroed memory of the region that nobody else uses.
@@ -132,17 +133,11 @@ impl<'r, T: Pod> SpscRing<'r, T> {
         capacity: u64,
         first: u64,
     ) -> Result<Self, super::QueueError> {
-        if capacity == 0 || capacity > MOST {
-            return Err(super::QueueError::Capacity { asked: capacity, most: MOST });
-        }
+        super::shape::check(capacity)?;
         let ring = Self::view(region, offset, capacity)?;
         ring.parts.tail.store(first, Ordering::Relaxed);
         ring.parts.head.store(first, Ordering::Relaxed);
-        let shape = &ring.parts.shape;
-        shape.item.store(size_of::<T>() as u32, Ordering::Relaxed);
-        shape.capacity.store(capacity, Ordering::Relaxed);
-        // Release meets the Acquire of `attach`.
-        shape.kind.store(KIND, Ordering::Release);
+        ring.parts.shape.write(KIND, size_of::<T>(), capacity);
         Ok(ring)
     }
 
@@ -155,20 +150,7 @@ impl<'r, T: Pod> SpscRing<'r, T> {
         offset: u64,
     ) -> Result<Self, super::QueueError> {
         let shape = &region.object::<Head>(offset)?.shape;
-        let kind = shape.kind.load(Ordering::Acquire);
-        let item = shape.item.load(Ordering::Relaxed);
-        if kind != KIND || item != size_of::<T>() as u32 {
-            return Err(super::QueueError::Other {
-                asked_kind: KIND,
-                found_kind: kind,
-                asked_size: size_of::<T>() as u32,
-                found_size: item,
-            });
-        }
-        let capacity = shape.capacity.load(Ordering::Relaxed);
-        if capacity == 0 || capacity > MOST {
-            return Err(super::QueueError::Damaged { capacity });
-        }
+        let capacity = shape.read(KIND, size_of::<T>())?;
         Self::view(region, offset, capacity)
     }
 
@@ -192,7 +174,7 @@ impl<'r, T: Pod> SpscRing<'r, T> {
     /// # Errors
     /// [`RoleError::Taken`] if a living process has it (this one included); `Corrupt`, `Join`.
     pub fn producer(&self, me: Member<'r>) -> Result<Producer<'r, T>, RoleError> {
-        let tag = take_role(&self.parts.shape.producer, me)?;
+        let tag = take_role(&self.parts.roles.producer, me)?;
         // Acquire: all that a predecessor had published.
         let tail = self.parts.tail.load(Ordering::Acquire);
         let end = End { ring: *self, me, tag, mine: Cell::new(tail), theirs: Cell::new(0) };
@@ -205,7 +187,7 @@ impl<'r, T: Pod> SpscRing<'r, T> {
     /// # Errors
     /// [`RoleError::Taken`] if a living process has it (this one included); `Corrupt`, `Join`.
     pub fn consumer(&self, me: Member<'r>) -> Result<Consumer<'r, T>, RoleError> {
-        let tag = take_role(&self.parts.shape.consumer, me)?;
+        let tag = take_role(&self.parts.roles.consumer, me)?;
         let head = self.parts.head.load(Ordering::Acquire);
         let end = End { ring: *self, me, tag, mine: Cell::new(head), theirs: Cell::new(head) };
         Ok(Consumer(end))
@@ -236,14 +218,6 @@ impl<'r, T: Pod> SpscRing<'r, T> {
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.capacity as usize
-    }
-
-    /// Closes the ring: nothing is put any more, what is there can still be taken.
-    pub fn close(&self, me: Member<'_>) {
-        // Release: what was pushed before stands before the mark.
-        self.parts.events.closed.store(1, Ordering::Release);
-        self.parts.events.not_empty.notify_all(me);
-        self.parts.events.not_full.notify_all(me);
     }
 
     /// Whether the ring was closed.
@@ -398,6 +372,18 @@ impl<'r, T: Pod> Producer<'r, T> {
         end.ring.parts.events.not_empty.notify_one(end.me);
     }
 
+    /// Closes the ring: nothing is put any more, what is there can still be taken. It is the producer's to close: by
+    /// anybody else's hand a push that is just under way could be acknowledged behind the consumer that saw the end.
+    pub fn close(&self) {
+        let end = &self.0;
+        if !end.is_mine() {
+            return;
+        }
+        // Release: what was pushed before stands before the mark.
+        end.ring.parts.events.closed.store(1, Ordering::Release);
+        end.ring.parts.events.not_empty.notify_all(end.me);
+    }
+
     /// Puts an item, waiting for room as long as it takes.
     ///
     /// # Errors
@@ -461,7 +447,7 @@ impl<'r, T: Pod> Producer<'r, T> {
 
 impl<T: Pod> Drop for Producer<'_, T> {
     fn drop(&mut self) {
-        self.0.leave(&self.0.ring.parts.shape.producer);
+        self.0.leave(&self.0.ring.parts.roles.producer);
     }
 }
 
@@ -608,7 +594,7 @@ impl<'r, T: Pod> Consumer<'r, T> {
 
 impl<T: Pod> Drop for Consumer<'_, T> {
     fn drop(&mut self) {
-        self.0.leave(&self.0.ring.parts.shape.consumer);
+        self.0.leave(&self.0.ring.parts.roles.consumer);
     }
 }
 
@@ -677,13 +663,8 @@ impl<T: Pod> Heap<T> {
                     not_full: Eventcount::new(),
                     closed: AtomicU32::new(0),
                 }),
-                shape: Padded(Shape {
-                    kind: AtomicU32::new(0),
-                    item: AtomicU32::new(0),
-                    capacity: AtomicU64::new(capacity),
-                    producer: AtomicU32::new(0),
-                    consumer: AtomicU32::new(0),
-                }),
+                roles: Padded(Roles { producer: AtomicU32::new(0), consumer: AtomicU32::new(0) }),
+                shape: Padded(Shape::default()),
             },
             items: (0..capacity.next_power_of_two()).map(|_| ItemCell::empty()).collect(),
             capacity,
@@ -698,103 +679,4 @@ impl<T: Pod> Heap<T> {
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-    use crate::region::testing::Bytes;
-    use core::time::Duration;
-    use std::vec::Vec;
-
-    const AT: u64 = 1 << 19;
-
-    fn soon() -> Deadline {
-        Deadline::after(Duration::from_secs(20))
-    }
-
-    #[test]
-    fn items_come_out_in_order_across_the_wrap() {
-        let bytes = Bytes::new(1 << 20);
-        let region = bytes.create().unwrap();
-        let ring = SpscRing::<u64>::create_at(&region, AT, 3, u64::MAX - 4).unwrap();
-        let (here, there) = (region.join().unwrap(), region.join().unwrap());
-        let (producer, consumer) =
-            (ring.producer(here.member()).unwrap(), ring.consumer(there.member()).unwrap());
-        for round in 0..20 {
-            assert_eq!(consumer.try_pop(), Err(PopError::Empty));
-            for item in 0..3 {
-                producer.try_push(round * 3 + item).unwrap();
-            }
-            assert_eq!(producer.try_push(99), Err(PushError::Full));
-            assert!(ring.is_full());
-            let mut room = [0; 2];
-            assert_eq!(consumer.pop_many(Deadline::NOW, &mut room), Ok(2));
-            assert_eq!(room, [round * 3, round * 3 + 1]);
-            assert_eq!(producer.push_many(Deadline::NOW, &[7, 8, 9]), Ok(2));
-            let mut room = [0; 9];
-            assert_eq!(consumer.pop_many(Deadline::NOW, &mut room), Ok(3));
-            assert_eq!(room[..3], [round * 3 + 2, 7, 8]);
-        }
-        ring.close(here.member());
-        assert_eq!(producer.try_push(1), Err(PushError::Closed));
-        assert_eq!(consumer.pop(), Err(PopError::Closed));
-    }
-
-    #[test]
-    fn a_role_is_had_once_and_passes_on_from_the_dead() {
-        let bytes = Bytes::new(1 << 20);
-        let region = bytes.create().unwrap();
-        let ring = SpscRing::<u64>::create(&region, AT, 4).unwrap();
-        let (dying, living) = (region.join().unwrap(), region.join().unwrap());
-        let producer = ring.producer(dying.member()).unwrap();
-        let consumer = ring.consumer(dying.member()).unwrap();
-        assert!(matches!(ring.producer(living.member()), Err(RoleError::Taken { .. })));
-        producer.push(1).unwrap();
-        producer.push(2).unwrap();
-        assert_eq!(consumer.pop(), Ok(1));
-        core::mem::forget((producer, consumer));
-        region.participants().declare_dead(dying.member().tag().unwrap());
-        let producer = ring.producer(living.member()).unwrap();
-        producer.push(3).unwrap();
-        let consumer = ring.consumer(living.member()).unwrap();
-        assert_eq!((consumer.pop(), consumer.pop()), (Ok(2), Ok(3)));
-        drop(producer);
-        assert!(ring.producer(living.member()).is_ok());
-    }
-
-    #[test]
-    fn a_damaged_index_is_an_error() {
-        let bytes = Bytes::new(1 << 20);
-        let region = bytes.create().unwrap();
-        let ring = SpscRing::<u64>::create(&region, AT, 4).unwrap();
-        let seat = region.join().unwrap();
-        let (producer, consumer) =
-            (ring.producer(seat.member()).unwrap(), ring.consumer(seat.member()).unwrap());
-        ring.parts.tail.store(1000, Ordering::Relaxed);
-        assert_eq!(consumer.pop(), Err(PopError::Corrupt));
-        for _ in 0..4 {
-            let _ = producer.try_push(1);
-        }
-        ring.parts.head.store(77, Ordering::Relaxed);
-        assert_eq!(producer.push(1), Err(PushError::Corrupt));
-    }
-
-    #[test]
-    fn two_threads_pass_all_items_on() {
-        let bytes = Bytes::new(1 << 20);
-        let region = bytes.create().unwrap();
-        let ring = SpscRing::<u64>::create(&region, AT, 64).unwrap();
-        let all = 200_000;
-        std::thread::scope(|scope| {
-            scope.spawn(move || {
-                let seat = region.join().unwrap();
-                let producer = ring.producer(seat.member()).unwrap();
-                for item in 0..all {
-                    producer.push_until(soon(), item).unwrap();
-                }
-            });
-            let seat = region.join().unwrap();
-            let consumer = ring.consumer(seat.member()).unwrap();
-            let seen: Vec<u64> = (0..all).map(|_| consumer.pop_until(soon()).unwrap()).collect();
-            assert!(seen.iter().copied().eq(0..all));
-        });
-    }
-}
+mod tests;

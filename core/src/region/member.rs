@@ -11,23 +11,25 @@
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::participants::{JoinError, Participants, Verdict};
-#[cfg(not(loom))]
-use super::tag::INDEX_BITS;
 use super::tag::{Short, Tag};
 use crate::sys::atomic::AtomicU64 as SharedU64;
 use crate::sys::spin::Patience;
 use crate::sys::{Fences, Scope};
 
-/// How often a failing `try_` asks the kernel about an owner, at most.
-const ASK_EVERY: u64 = 1_000_000;
+/// How often a failing `try_` asks the kernel about an owner, at most, in milliseconds.
+#[cfg(not(loom))]
+const ASK_EVERY: u64 = 1;
 /// The pid namespace of this process is not known yet.
 const NOT_ASKED: u64 = u64::MAX;
 /// How often the memory map of an owner is read, at most, in milliseconds: the witness of exec.
 #[cfg(not(loom))]
 const READ_MAPS_EVERY: u64 = 1000;
-/// For how many owners at a time a process remembers when it did.
+/// For how many owners, or objects, at a time a process remembers when it asked.
 #[cfg(not(loom))]
-const MAPS_REMEMBERED: usize = 64;
+const REMEMBERED: usize = 64;
+/// How many bits tell them apart.
+#[cfg(not(loom))]
+const KEY_BITS: u32 = 22;
 
 /// Erases what the dead have claimed in a region's objects.
 pub trait Sweep: Sync {
@@ -60,11 +62,12 @@ pub struct Membership<'r> {
     setting: Setting<'r>,
     namespace: AtomicU64,
     patience: Patience,
-    asked: AtomicU64,
-    /// `milliseconds 52 | row 12`: when whose memory map was read. One place for all owners would let a living one,
-    /// asked about again and again, keep the others from being looked at.
+    /// `milliseconds 42 | key 22`: when a try at which object asked, and when whose memory map was read. One place for all
+    /// would let one that is asked about again and again keep the others from being looked at.
     #[cfg(not(loom))]
-    maps_read: [AtomicU64; MAPS_REMEMBERED],
+    asked: [AtomicU64; REMEMBERED],
+    #[cfg(not(loom))]
+    maps_read: [AtomicU64; REMEMBERED],
     #[cfg(not(loom))]
     hints: super::block::Hints,
     #[cfg(all(feature = "std", not(loom)))]
@@ -104,9 +107,10 @@ impl<'r> Membership<'r> {
             setting,
             namespace: AtomicU64::new(NOT_ASKED),
             patience: Patience::new(),
-            asked: AtomicU64::new(0),
             #[cfg(not(loom))]
-            maps_read: [const { AtomicU64::new(0) }; MAPS_REMEMBERED],
+            asked: [const { AtomicU64::new(0) }; REMEMBERED],
+            #[cfg(not(loom))]
+            maps_read: [const { AtomicU64::new(0) }; REMEMBERED],
             #[cfg(not(loom))]
             hints: super::block::Hints::default(),
             #[cfg(all(feature = "std", not(loom)))]
@@ -203,8 +207,8 @@ impl<'r> Member<'r> {
             return Verdict::Dead;
         }
         let namespace = self.namespace();
-        let verdict = self.participants().verdict(owner, namespace);
-        if verdict == Verdict::Alive && self.has_lost_its_memory(owner) {
+        let (verdict, sure) = self.participants().verdict(owner, namespace);
+        if sure && self.has_lost_its_memory(owner) {
             self.participants().declare_dead(owner);
             return Verdict::Dead;
         }
@@ -221,8 +225,8 @@ impl<'r> Member<'r> {
             return Verdict::Dead;
         }
         let namespace = self.namespace();
-        let verdict = self.participants().verdict_short(owner, namespace);
-        if verdict == Verdict::Alive
+        let (verdict, sure) = self.participants().verdict_short(owner, namespace);
+        if sure
             && let Some(tag) = self.participants().lengthen(owner)
             && self.has_lost_its_memory(tag)
         {
@@ -244,7 +248,8 @@ impl<'r> Member<'r> {
         known
     }
 
-    /// Whether a living process no longer maps the region: it has called exec. Asked once a second at most for each.
+    /// Whether a living process no longer maps the region: it has called exec. Asked once a second at most for each, and
+    /// only if the kernel has just said that it lives, and under this pid: else the map would be somebody else's.
     fn has_lost_its_memory(self, owner: Tag) -> bool {
         #[cfg(not(loom))]
         if let Some((device, inode)) = self.seat.setting.backing
@@ -262,30 +267,21 @@ impl<'r> Member<'r> {
 
     #[cfg(not(loom))]
     fn may_read_maps(self, owner: Tag) -> bool {
-        let index = u64::from(owner.index());
-        let last = &self.seat.maps_read[owner.index() as usize % MAPS_REMEMBERED];
-        let now = crate::sys::coarse_nanos() / 1_000_000;
-        // Relaxed: estimates. A lost race means that another thread asks.
-        let before = last.load(Ordering::Relaxed);
-        let recent = now.saturating_sub(before >> INDEX_BITS) < READ_MAPS_EVERY;
-        let same = before & ((1 << INDEX_BITS) - 1) == index;
-        !(same && recent)
-            && last
-                .compare_exchange(
-                    before,
-                    now << INDEX_BITS | index,
-                    Ordering::Relaxed,
-                    Ordering::Relaxed,
-                )
-                .is_ok()
+        due(&self.seat.maps_read, owner.index() as usize, READ_MAPS_EVERY)
     }
 
-    /// Whether a failing `try_` may ask the kernel now: at most once a millisecond, so that a loop of tries
-    /// recovers and still costs no system calls.
+    /// Whether a failing `try_` may ask the kernel about who is in the way at `object` now: at most once a millisecond for
+    /// each object, so that a loop of tries recovers and still costs next to no system calls.
     #[must_use]
-    pub fn may_ask(self) -> bool {
-        // A model asks whenever it may: its clock stands still.
-        cfg!(loom) || due(&self.seat.asked, ASK_EVERY)
+    pub fn may_ask<T>(self, object: *const T) -> bool {
+        #[cfg(loom)]
+        {
+            // A model asks whenever it may: its clock stands still.
+            let _ = object;
+            true
+        }
+        #[cfg(not(loom))]
+        due(&self.seat.asked, object.addr() >> 2, ASK_EVERY)
     }
 
     /// The table of those who take part.
@@ -324,11 +320,19 @@ impl<'r> Member<'r> {
     }
 }
 
-/// Whether `every` nanoseconds have passed since this last said yes.
-fn due(last: &AtomicU64, every: u64) -> bool {
-    let now = crate::sys::coarse_nanos();
+/// Whether `every` milliseconds have passed since this last said yes for `key`. Keys share places, and one that has lost
+/// its place may ask: nobody is kept from asking by somebody else's questions.
+#[cfg(not(loom))]
+fn due(table: &[AtomicU64; REMEMBERED], key: usize, every: u64) -> bool {
+    let key = (key as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - KEY_BITS);
+    let last = &table[key as usize % REMEMBERED];
+    let now = crate::sys::coarse_nanos() / 1_000_000;
+    // Relaxed: estimates. A lost race means that another thread asks.
     let before = last.load(Ordering::Relaxed);
-    // The first question ever is always due. A lost race means that another thread asks.
-    (before == 0 || now.saturating_sub(before) >= every)
-        && last.compare_exchange(before, now.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    let recent = now.saturating_sub(before >> KEY_BITS) < every;
+    let same = before & ((1 << KEY_BITS) - 1) == key;
+    !(same && recent)
+        && last
+            .compare_exchange(before, now << KEY_BITS | key, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
 }

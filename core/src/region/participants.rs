@@ -146,7 +146,7 @@ impl<'r> Participants<'r> {
         #[cfg(not(loom))]
         let pid = me.pid;
         let most = self.rows.len().saturating_sub(1) as u32;
-        let mut swept = None;
+        let mut refused = false;
         // The second round asks the kernel about rows that look alive.
         for ask in [false, true] {
             for _ in 0..most {
@@ -167,10 +167,12 @@ impl<'r> Participants<'r> {
                 if generation >> GENERATION_BITS != 0 {
                     continue;
                 }
-                if generation.is_multiple_of(1 << SHORT_GENERATION_BITS)
-                    && !*swept.get_or_insert_with(&mut *sweep)
-                {
-                    continue;
+                if generation.is_multiple_of(1 << SHORT_GENERATION_BITS) {
+                    // Anew for each row: it may have died since the last one. A refusal holds for this call.
+                    refused = refused || !sweep();
+                    if refused {
+                        continue;
+                    }
                 }
                 let new = Claim { pid, state: State::Joining, generation };
                 // AcqRel: the row's last life is over before this one begins.
@@ -204,18 +206,20 @@ impl<'r> Participants<'r> {
     }
 
     /// Whether the process behind `tag` is dead; `namespace` is the asker's own pid namespace.
-    pub(crate) fn verdict(&self, tag: Tag, namespace: u64) -> Verdict {
+    ///
+    /// With it: whether the kernel was asked and said that this very process, of the same pid namespace, lives.
+    pub(crate) fn verdict(&self, tag: Tag, namespace: u64) -> (Verdict, bool) {
         self.judge(tag.index(), namespace, |generation| generation == tag.generation())
     }
 
     /// The same by the short form.
-    pub(crate) fn verdict_short(&self, tag: Short, namespace: u64) -> Verdict {
+    pub(crate) fn verdict_short(&self, tag: Short, namespace: u64) -> (Verdict, bool) {
         let mask = (1 << SHORT_GENERATION_BITS) - 1;
         self.judge(tag.index(), namespace, |generation| generation & mask == tag.generation())
     }
 
-    fn judge(&self, index: u32, namespace: u64, same: impl Fn(u32) -> bool) -> Verdict {
-        let Some(row) = self.rows.get(index as usize) else { return Verdict::Corrupt };
+    fn judge(&self, index: u32, namespace: u64, same: impl Fn(u32) -> bool) -> (Verdict, bool) {
+        let Some(row) = self.rows.get(index as usize) else { return (Verdict::Corrupt, false) };
         // Acquire meets the Release of `bury`, and of the next life's JOINING: who hears "dead" sees all that the
         // dead had stored.
         let mut word = row.claim.load(Ordering::Acquire);
@@ -226,20 +230,23 @@ impl<'r> Participants<'r> {
         }
         let claim = Claim::read(word);
         if !same(claim.generation) {
-            return Verdict::Dead;
+            return (Verdict::Dead, false);
         }
         match claim.state {
             // A tag of this generation exists only after JOINING.
-            State::Free => Verdict::Corrupt,
-            State::Dead => Verdict::Dead,
+            State::Free => (Verdict::Corrupt, false),
+            State::Dead => (Verdict::Dead, false),
+            #[cfg(not(loom))]
+            State::Joining | State::Live => match liveness_of(row, claim, namespace) {
+                Kernel::Dead if self.bury(row, word) => (Verdict::Dead, false),
+                Kernel::Alive => (Verdict::Alive, claim.state == State::Live),
+                // It cannot be asked, or its row has just moved on: the next look tells.
+                Kernel::Dead | Kernel::Unknown => (Verdict::Alive, false),
+            },
+            #[cfg(loom)]
             State::Joining | State::Live => {
                 let _ = namespace;
-                #[cfg(not(loom))]
-                if liveness_of(row, claim, namespace) == Kernel::Dead {
-                    self.bury(row, word);
-                    return Verdict::Dead;
-                }
-                Verdict::Alive
+                (Verdict::Alive, false)
             }
         }
     }
@@ -270,16 +277,17 @@ impl<'r> Participants<'r> {
         let _ = (row, word);
     }
 
-    /// Writes the kernel's verdict down, for all to see.
-    fn bury(&self, row: &Participant, word: u64) {
-        let dead = Claim { state: State::Dead, ..Claim::read(word) };
-        // Release: the kernel's answer came after the dead one's last store. Failure: somebody else wrote it.
-        if row
-            .claim
-            .compare_exchange(word, dead.word(), Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok()
-        {
-            self.deaths.fetch_add(1, Ordering::Release);
+    /// Writes the kernel's verdict down, for all to see; whether it stands there now.
+    fn bury(&self, row: &Participant, word: u64) -> bool {
+        let dead = Claim { state: State::Dead, ..Claim::read(word) }.word();
+        // Release: the kernel's answer came after the dead one's last store.
+        match row.claim.compare_exchange(word, dead, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => {
+                self.deaths.fetch_add(1, Ordering::Release);
+                true
+            }
+            // Somebody else wrote it; or it was joining, and is not what was asked about.
+            Err(now) => now == dead,
         }
     }
 
@@ -371,13 +379,13 @@ mod tests {
         assert_ne!(first, second);
         assert_eq!(table.view().join(me, &mut || true), Err(JoinError::TableFull { rows: 2 }));
         table.view().declare_dead(first);
-        assert_eq!(table.view().verdict(first, me.namespace), Verdict::Dead);
+        assert_eq!(table.view().verdict(first, me.namespace).0, Verdict::Dead);
         assert_eq!(table.view().deaths(), 1);
         let third = table.view().join(me, &mut || true).unwrap();
         assert_eq!(third.index(), first.index());
         assert_eq!(third.generation(), first.generation() + 1);
-        assert_eq!(table.view().verdict(first, me.namespace), Verdict::Dead);
-        assert_eq!(table.view().verdict(third, me.namespace), Verdict::Alive);
+        assert_eq!(table.view().verdict(first, me.namespace).0, Verdict::Dead);
+        assert_eq!(table.view().verdict(third, me.namespace).0, Verdict::Alive);
     }
 
     #[test]
@@ -422,8 +430,8 @@ mod tests {
     fn a_tag_that_was_never_given_out_is_corrupt() {
         let table = Table::new(2);
         let namespace = liveness::myself().namespace;
-        assert_eq!(table.view().verdict(Tag::new(9, 1).unwrap(), namespace), Verdict::Corrupt);
-        assert_eq!(table.view().verdict(Tag::new(1, 0).unwrap(), namespace), Verdict::Corrupt);
+        assert_eq!(table.view().verdict(Tag::new(9, 1).unwrap(), namespace).0, Verdict::Corrupt);
+        assert_eq!(table.view().verdict(Tag::new(1, 0).unwrap(), namespace).0, Verdict::Corrupt);
     }
 
     #[test]
@@ -432,6 +440,6 @@ mod tests {
         let me = liveness::myself();
         let before = table.view().join(me, &mut || true).unwrap();
         table.view().bury_earlier_lives(me);
-        assert_eq!(table.view().verdict(before, me.namespace), Verdict::Dead);
+        assert_eq!(table.view().verdict(before, me.namespace).0, Verdict::Dead);
     }
 }

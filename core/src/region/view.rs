@@ -213,7 +213,7 @@ impl<'m> Region<'m> {
     /// `TooSmall`, `Misaligned`; `Memory` if the first pages cannot be had.
     ///
     /// # Safety
-    /// The memory is mapped readable and writable for `'m`, at least up to what `memory` commits; it is changed
+    /// All `length` bytes are mapped readable and writable for `'m`, whether `memory` has committed them or not; they are changed
     /// by this library alone as far as this process goes; and nobody has attached to it yet.
     pub unsafe fn create(
         base: NonNull<u8>,
@@ -243,7 +243,7 @@ impl<'m> Region<'m> {
     /// `NoMembarrier` if this process cannot keep its rules. Nothing is changed in any of these cases.
     ///
     /// # Safety
-    /// The memory is mapped readable and writable for `'m`, `length` bytes or the committed part of them, and
+    /// All `length` bytes are mapped readable and writable for `'m`, committed or not, and
     /// as far as this process goes it is changed by this library alone.
     pub unsafe fn attach(
         base: NonNull<u8>,

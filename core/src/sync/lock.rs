@@ -194,8 +194,8 @@ impl Lock {
         Self { word: AtomicU32::new(0), event: Eventcount::new() }
     }
 
-    /// Waits for the lock as long as it takes. A holder that dies ends the wait within some milliseconds,
-    /// or, for who has waited long, some tens.
+    /// Waits for the lock as long as it takes. A holder that dies ends the wait within some
+    /// milliseconds; for who has waited long, or beside others, within a quarter of a second.
     ///
     /// # Errors
     /// [`AcquireError::OwnerDied`] with the guard; `Corrupt`; `Join`.
@@ -325,8 +325,9 @@ impl LockGuard<'_> {
     #[cold]
     fn drop_strange(&self) {
         if self.me.is(self.tag) {
-            // The next call reports it.
+            // The next call reports it, and so do those that wait.
             self.lock.word.store(DAMAGED, Ordering::Release);
+            self.lock.event.notify_all(self.me);
         }
         // Else: inherited over fork. The parent holds the lock and releases it.
     }

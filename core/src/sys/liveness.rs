@@ -73,7 +73,11 @@ pub fn probe(life: Life, namespace: u64) -> Verdict {
     match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => {
             let same = if life.birth & START_TIME == 0 {
-                inode(&pidfd) == Some(life.birth)
+                match inode(&pidfd) {
+                    Some(birth) => birth == life.birth,
+                    // A filter, or no memory: no verdict.
+                    None => return Verdict::Unknown,
+                }
             } else {
                 // An unknown start time says nothing: believe the pid.
                 life.birth == UNKNOWN_BIRTH
@@ -168,7 +172,18 @@ unsafe impl Ioctl for GetPidNamespace {
     }
 }
 
+/// Whether `/proc` counts processes as this one does: it may belong to another pid namespace.
+fn proc_is_ours() -> bool {
+    let mut name = [0u8; 16];
+    let me = rustix::process::getpid().as_raw_nonzero().get() as u64;
+    rustix::fs::readlinkat_raw(rustix::fs::CWD, c"/proc/self", &mut name[..])
+        .is_ok_and(|length| name.get(..length).and_then(number) == Some(me))
+}
+
 fn probe_by_proc(pid: Pid, birth: u64) -> Verdict {
+    if !proc_is_ours() {
+        return Verdict::Unknown;
+    }
     let mut buffer = [0; 512];
     match proc_stat(pid, &mut buffer) {
         Ok(stat) => {
@@ -189,6 +204,9 @@ fn proc_is_mounted() -> bool {
 }
 
 fn start_time(pid: Pid) -> Option<u64> {
+    if !proc_is_ours() {
+        return None;
+    }
     let mut buffer = [0; 512];
     proc_stat(pid, &mut buffer).ok()?.start_time.map(|ticks| ticks | START_TIME)
 }
@@ -222,7 +240,7 @@ fn proc_stat(pid: Pid, buffer: &mut [u8; 512]) -> Result<Stat, Errno> {
 /// its memory. Reads `/proc/PID/maps`: some tens of microseconds.
 #[must_use]
 pub fn still_maps(pid: u32, device: u64, inode: u64) -> Option<bool> {
-    let pid = pid_of(pid)?;
+    let pid = pid_of(pid).filter(|_| proc_is_ours())?;
     let mut path = [0; 32];
     let file = open(proc_path(&mut path, pid, "maps")).ok()?;
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));

@@ -143,7 +143,13 @@ impl Eventcount {
         mut look: impl FnMut(bool) -> Option<R>,
     ) -> Option<R> {
         if deadline == Deadline::NOW {
-            return look(me.may_ask());
+            return look(me.may_ask(self));
+        }
+        if let Some(found) = look(false) {
+            return Some(found);
+        }
+        if deadline.is_past() {
+            return look(me.may_ask(self));
         }
         if let Some(found) = me.patience().spin(pace, || look(false)) {
             return Some(found);

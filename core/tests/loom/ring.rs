@@ -117,25 +117,11 @@ fn what_was_put_before_closing_is_taken() {
             for item in 0..2 {
                 end.push(item).expect("closed by this process only");
             }
-            ring.close(me);
+            end.close();
         });
         let end = consumer(ring.ring(), own.me());
         assert_eq!((end.pop(), end.pop(), end.pop()), (Ok(0), Ok(1), Err(PopError::Closed)));
         putter.join().unwrap();
-    });
-}
-
-#[test]
-fn closing_wakes_the_producer() {
-    explore(Sleeps::Endless, 3, || {
-        let ring = ring(1);
-        let own = Process::new();
-        let putter = spawn(&ring, |ring, me| {
-            let end = producer(ring, me);
-            end.push(0).and_then(|()| end.push(1))
-        });
-        ring.ring().close(own.me());
-        assert_eq!(putter.join().unwrap(), Err(PushError::Closed));
     });
 }
 

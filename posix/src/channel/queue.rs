@@ -13,7 +13,7 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use procession_core::queue::{Claim, SlotQueue};
+use procession_core::queue::{Claim, QueueError, SlotQueue};
 use procession_core::region::{Block, Member, Region, Shareable};
 use procession_core::sys::Deadline;
 use procession_core::sys::atomic::{AtomicU64, Ordering};
@@ -156,7 +156,7 @@ impl<T> Queue<T> {
             )));
         }
         let largest = head.largest.load(Ordering::Relaxed).min(MOST_LARGEST);
-        let slots = SlotQueue::attach(region, slots_of(handle.offset()))
+        let slots = find(region, handle.offset(), handle.room()?.capacity)
             .map_err(|error| HandleError::Content(error.to_string()))?;
         let me = handle.arena().member();
         Ok(Self { slots, me, largest, handle, carries: PhantomData })
@@ -278,7 +278,11 @@ impl<T: Serialize> Queue<T> {
             return Err(PutError::TooLarge { bytes, largest: self.largest });
         }
         let region = self.arena().region();
-        let block = region.allocate_message(self.me, bytes).map_err(PutError::Memory)?;
+        // Once more without what the dead have left in queues.
+        let block = region.allocate_message(self.me, bytes).or_else(|_| {
+            self.arena().sweep();
+            region.allocate_message(self.me, bytes).map_err(PutError::Memory)
+        })?;
         let place = match region.bytes(block.offset, bytes, 1) {
             Ok(place) => place,
             Err(_) => return Err(PutError::Corrupt),
@@ -344,7 +348,14 @@ impl<T: DeserializeOwned> Queue<T> {
             let claim = self.slots.start_pop(self.me, deadline)?;
             let item = self.slots.item(&claim);
             // SAFETY: the claim makes the place this process's to read; any bytes are a message.
-            let (place, length, form) = unsafe { ((*item).place, (*item).length, (*item).form) };
+            // Volatile: what is checked here is what is used below, whoever writes there meanwhile.
+            let (place, length, form) = unsafe {
+                (
+                    (&raw const (*item).place).read_volatile(),
+                    (&raw const (*item).length).read_volatile(),
+                    (&raw const (*item).form).read_volatile(),
+                )
+            };
             match form {
                 0 if length as usize <= INLINE => {
                     let mut short = [0; INLINE];
@@ -380,12 +391,24 @@ impl<T: DeserializeOwned> Queue<T> {
         }
     }
 
-    /// Gets one object after the other, waiting for each, until the queue is closed and drained.
+    /// Gets one object after the other, waiting for each, until the queue is closed and drained. What cannot be got is an
+    /// error in its turn: an object that cannot be decoded is passed over, damage comes again and again.
     ///
-    /// An object that cannot be decoded, or damage, ends the iteration as well; [`Iter::error`] tells.
+    /// ```
+    /// use procession_posix::channel::Queue;
+    ///
+    /// let lines = Queue::bounded(10)?;
+    /// lines.put(&"one".to_string())?;
+    /// lines.put(&"two".to_string())?;
+    /// lines.close();
+    /// for line in &lines {
+    ///     println!("{}", line?.to_uppercase());
+    /// }
+    /// # Ok::<(), procession_posix::Error>(())
+    /// ```
     #[must_use]
     pub fn iter(&self) -> Iter<'_, T> {
-        Iter { queue: self, error: None }
+        Iter { queue: self }
     }
 }
 
@@ -431,35 +454,21 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, GetError> {
 #[derive(Debug)]
 pub struct Iter<'q, T> {
     queue: &'q Queue<T>,
-    error: Option<GetError>,
-}
-
-impl<T> Iter<'_, T> {
-    /// Why the iteration ended, if not because the queue was closed and drained.
-    #[must_use]
-    pub fn error(&self) -> Option<&GetError> {
-        self.error.as_ref()
-    }
 }
 
 impl<T: DeserializeOwned> Iterator for Iter<'_, T> {
-    type Item = T;
+    type Item = Result<T, GetError>;
 
-    fn next(&mut self) -> Option<T> {
-        self.error = None;
+    fn next(&mut self) -> Option<Self::Item> {
         match self.queue.get() {
-            Ok(object) => Some(object),
             Err(GetError::Closed) => None,
-            Err(error) => {
-                self.error = Some(error);
-                None
-            }
+            got => Some(got),
         }
     }
 }
 
 impl<'q, T: DeserializeOwned> IntoIterator for &'q Queue<T> {
-    type Item = T;
+    type Item = Result<T, GetError>;
     type IntoIter = Iter<'q, T>;
 
     fn into_iter(self) -> Iter<'q, T> {
@@ -493,20 +502,34 @@ fn type_hash<T>() -> u64 {
     })
 }
 
+/// The slots of the queue at `offset`, if they lie within the `room` of its object: a damaged capacity must not reach others.
+fn find(
+    region: &Region<'static>,
+    offset: u64,
+    room: u64,
+) -> Result<SlotQueue<'static, Message>, QueueError> {
+    let slots = SlotQueue::<Message>::attach(region, slots_of(offset))?;
+    let capacity = slots.capacity() as u64;
+    let bytes = SlotQueue::<Message>::bytes_for(capacity).saturating_add(size_of::<Head>() as u64);
+    if bytes > room { Err(QueueError::Damaged { capacity }) } else { Ok(slots) }
+}
+
 /// Frees what dead processes have left in the queues of a region, and the blocks that were theirs. `false` if a queue is
 /// damaged, and may still name them.
 pub(crate) fn sweep(region: &Region<'static>, me: Member<'_>) -> bool {
     let mut clean = true;
-    region.for_each_object(kind::QUEUE, &mut |object, _| {
-        if let Ok(queue) = SlotQueue::<Message>::attach(region, slots_of(object.offset)) {
-            clean &= queue.sweep(me).is_ok();
-        }
+    region.for_each_object(kind::QUEUE, &mut |object, room| {
+        clean &= find(region, object.offset, room).is_ok_and(|queue| queue.sweep(me).is_ok());
     });
-    region.sweep(me, &|queue, ticket| {
+    region.sweep(me, &|offset, ticket| {
         // A queue that is gone names nothing any more.
-        region.object_at(queue).is_none_or(|object| object.kind != kind::QUEUE)
-            || SlotQueue::<Message>::attach(region, slots_of(queue))
-                .is_ok_and(|queue| queue.has_passed(ticket))
+        let Some(object) = region.object_at(offset).filter(|object| object.kind == kind::QUEUE)
+        else {
+            return true;
+        };
+        region.resolve(offset, object.kind, object.generation, 0).is_ok_and(|room| {
+            find(region, offset, room.capacity).is_ok_and(|queue| queue.has_passed(ticket))
+        })
     });
     clean
 }

@@ -79,9 +79,7 @@ pub fn arena() -> Result<&'static Arena, MemoryError> {
 
 #[cold]
 fn make() -> Result<&'static Arena, MemoryError> {
-    static MAKING: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    // A thread that panicked here left nothing halfway.
-    let _turn = MAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _turn = turn();
     if let Some(arena) = ARENA.get() {
         return Ok(arena);
     }
@@ -89,21 +87,25 @@ fn make() -> Result<&'static Arena, MemoryError> {
     Ok(ARENA.get_or_init(|| arena))
 }
 
+/// One at a time makes or adopts the arena: attaching declares earlier lives of this process dead, and must not meet the
+/// life that another thread has just begun.
+fn turn() -> std::sync::MutexGuard<'static, ()> {
+    static MAKING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    // A thread that panicked here left nothing halfway.
+    MAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 /// Makes the memory behind this descriptor the arena of this process: what a child does before anything else.
 ///
 /// # Errors
 /// [`MemoryError::Exists`] if this process has one already; `Region` if it is none, or was made by another build.
 pub fn adopt(file: OwnedFd) -> Result<&'static Arena, MemoryError> {
+    let _turn = turn();
     if ARENA.get().is_some() {
         return Err(MemoryError::Exists);
     }
     let arena = Arena::attach(file)?;
-    let mut fresh = false;
-    let kept = ARENA.get_or_init(|| {
-        fresh = true;
-        arena
-    });
-    if fresh { Ok(kept) } else { Err(MemoryError::Exists) }
+    Ok(ARENA.get_or_init(|| arena))
 }
 
 /// The arena, if this process has one already; none is made.

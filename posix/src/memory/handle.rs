@@ -51,7 +51,12 @@ impl Handle {
     /// [`MemoryError::Full`] if there is no room, and whatever prevents an arena.
     pub fn allocate(kind: Kind, bytes: u64) -> Result<Self, MemoryError> {
         let arena = arena()?;
-        let object = arena.region().allocate_object(arena.member(), kind, bytes)?;
+        let allocate = || arena.region().allocate_object(arena.member(), kind, bytes);
+        // Once more without what the dead have left in queues.
+        let object = allocate().or_else(|_| {
+            arena.sweep();
+            allocate()
+        })?;
         Ok(Self { place: Arc::new(Place { arena, object }) })
     }
 

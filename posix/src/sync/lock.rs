@@ -20,7 +20,7 @@ pub type AcquireError<'a> = core::AcquireError<LockGuard<'a>>;
 /// Clone it, pass it to a process, send it through a queue: every copy is the same lock. In memory it is 8 bytes.
 ///
 /// Without contention a pair of acquire and release is one compare-and-swap and one store, no system call. A wait ends
-/// within some milliseconds after the holder's death, with [`AcquireError::OwnerDied`](core::AcquireError::OwnerDied) and the
+/// within some milliseconds after the holder's death (a quarter of a second, for who has waited long or beside others), with [`AcquireError::OwnerDied`](core::AcquireError::OwnerDied) and the
 /// guard inside. A holder that is stopped keeps the lock.
 ///
 /// ```

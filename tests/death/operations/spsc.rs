@@ -134,7 +134,8 @@ impl Scene for Ring {
 
     fn audit(&self) -> Result<Audit, String> {
         let mut stuck = 0;
-        self.ring.close(self.ground.me());
+        // The consumer stops at the end: a successor of the dead closes.
+        self.ring.producer(self.ground.me()).map_err(|e| e.to_string())?.close();
         let consumer = self.consumer().map_err(|e| e.to_string())?;
         loop {
             match consumer.pop_until(Deadline::after(SOON)) {

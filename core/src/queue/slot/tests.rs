@@ -1,8 +1,11 @@
 //! The slot queue in one process: its deaths are declared.
 
 use super::*;
+use crate::queue::{PopError, PushError};
+use crate::region::Member;
 use crate::region::testing::Bytes;
 use crate::region::{Membership, Region};
+use crate::sys::Deadline;
 use core::time::Duration;
 use std::vec;
 use std::vec::Vec;
