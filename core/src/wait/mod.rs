@@ -142,12 +142,6 @@ impl Eventcount {
         pace: Pace,
         mut look: impl FnMut(bool) -> Option<R>,
     ) -> Option<R> {
-        if deadline == Deadline::NOW {
-            return look(me.may_ask(self));
-        }
-        if let Some(found) = look(false) {
-            return Some(found);
-        }
         if deadline.is_past() {
             return look(me.may_ask(self));
         }
