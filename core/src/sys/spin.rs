@@ -25,9 +25,9 @@ const LEAST_ALONE: u32 = 4;
 #[cfg(not(loom))]
 const REFRESH: u32 = 256;
 
-/// The longest pause of a polite spinner, in hints to the processor: about a microsecond.
+/// The longest pause of a polite spinner, in hints to the processor: some two microseconds.
 #[cfg(not(loom))]
-const LONGEST_PAUSE: u32 = 64;
+const LONGEST_PAUSE: u32 = 128;
 
 /// How often a spinner looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
