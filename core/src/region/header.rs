@@ -50,8 +50,6 @@ pub(super) struct Header {
     pub(super) deaths: AtomicU32,
     /// How many chunks have their row in the chunk table backed by memory.
     pub(super) chunks_ready: AtomicU64,
-    /// How many chunks are in use; never read for a decision about one of them.
-    pub(super) chunks_used: AtomicU64,
     /// How many bytes of memory all who attach may use together.
     pub(super) limit: AtomicU64,
 }

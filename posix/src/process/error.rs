@@ -152,14 +152,4 @@ pub enum JoinError {
         /// Its process id.
         pid: u32,
     },
-    /// The system call that waits failed.
-    #[error("cannot wait for {name} (pid {pid}): {message}")]
-    Wait {
-        /// The name of the process.
-        name: String,
-        /// Its process id.
-        pid: u32,
-        /// What the system said.
-        message: String,
-    },
 }
