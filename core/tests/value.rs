@@ -5,7 +5,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::time::Duration;
 
-use procession_core::region::{CHUNK, Fixed, Membership, Options, Region};
+use procession_core::region::{CHUNK, Fixed, Membership, Options, PlaceError, Region};
 use procession_core::sync::AcquireError;
 use procession_core::sys::Deadline;
 use procession_core::value::*;
@@ -183,7 +183,7 @@ fn a_short_place_is_refused_and_stays_as_it_was() {
     let place = Place::in_memory(&mut memory);
     for bytes in 0..24 {
         let place = place.up_to(bytes);
-        let error = ValueError::TooSmall { needed: 24, given: bytes };
+        let error = ValueError::from(PlaceError::TooSmall { needed: 24, given: bytes });
         assert_eq!(Value::create(place, 1.5).unwrap_err(), error);
         assert_eq!(Array::create_from(place, &[1u16; 4]).unwrap_err(), error);
         assert_eq!(AnyArray::create(place, TypeCode::Int, 2).unwrap_err(), error);
@@ -194,7 +194,7 @@ fn a_short_place_is_refused_and_stays_as_it_was() {
     Array::create_from(place, &[1u16; 4]).unwrap();
     assert_eq!(
         Array::<u16>::attach(place.up_to(23)).unwrap_err(),
-        ValueError::TooSmall { needed: 24, given: 23 }
+        ValueError::from(PlaceError::TooSmall { needed: 24, given: 23 })
     );
     assert!(Array::<u16>::attach(place.up_to(24)).is_ok());
 }
@@ -211,7 +211,7 @@ fn no_length_overflows() {
     }
     assert_eq!(Array::<f64>::bytes_for(LONGEST), Ok(16 + 8 * LONGEST));
     let longest = Array::<f64>::create(place, LONGEST as usize);
-    assert!(matches!(longest, Err(ValueError::TooSmall { .. })));
+    assert!(matches!(longest, Err(ValueError::Place(_))));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! One error for programs that use several families.
 
-use procession_core::sync::AcquireError;
+use procession_core::sync::{AcquireError, ReleaseError, WaitError};
 use procession_core::value::ValueError;
 
 use crate::channel::{CreateError, GetError, PutError};
@@ -30,6 +30,12 @@ pub enum Error {
     /// Acquiring a lock.
     #[error(transparent)]
     Acquire(AcquireError<()>),
+    /// Waiting.
+    #[error(transparent)]
+    Wait(#[from] WaitError),
+    /// Releasing.
+    #[error(transparent)]
+    Release(#[from] ReleaseError),
     /// A value or an array.
     #[error(transparent)]
     Value(#[from] ValueError),

@@ -3,7 +3,7 @@
 //! ```text
 //! 0       header (magic, version, layout hash, sizes, fence mode, counters)
 //! 2048    the table of sentries: 256 words
-//! 4096    the participant table: 32 bytes a row
+//! 4096    the participant table: 64 bytes a row
 //! …       the chunk table: 16 bytes a chunk, from a page's start
 //! …       the chunks: 64 KiB each, from a multiple of 64 KiB
 //! ```
@@ -20,7 +20,7 @@ use super::{Options, RegionError};
 /// `process` and a byte that no text holds.
 const MAGIC: u64 = u64::from_le_bytes(*b"process\xB7");
 /// Counts up whenever the meaning of the memory changes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 const READY: u32 = 0x52_44_59_21;
 
 /// How much memory a chunk is.

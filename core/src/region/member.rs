@@ -55,6 +55,65 @@ pub struct Setting<'r> {
     pub sweeper: Option<&'r dyn Sweep>,
 }
 
+/// A process that takes part in a region, for people to read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Who {
+    /// Its process id, in its own pid namespace.
+    pub pid: u32,
+    #[cfg(not(loom))]
+    name: [u8; super::participants::NAME],
+}
+
+impl Who {
+    /// Its name, as far as it fits into 16 bytes; empty if it has none.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        #[cfg(loom)]
+        return "";
+        #[cfg(not(loom))]
+        {
+            let end = self.name.iter().position(|&byte| byte == 0).unwrap_or(self.name.len());
+            let name = &self.name[..end];
+            // A name that was cut within a character, or damaged: as much as is text.
+            core::str::from_utf8(name).unwrap_or_else(|error| {
+                core::str::from_utf8(&name[..error.valid_up_to()]).unwrap_or("")
+            })
+        }
+    }
+}
+
+impl core::fmt::Display for Who {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self.name() {
+            "" => write!(f, "process {}", self.pid),
+            name => write!(f, "{name} (process {})", self.pid),
+        }
+    }
+}
+
+impl core::fmt::Debug for Who {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        core::fmt::Display::fmt(self, f)
+    }
+}
+
+/// A process one of whose threads sleeps at an eventcount, for people to read.
+#[cfg(not(loom))]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Sleeper {
+    /// Which process.
+    pub who: Who,
+    /// For how long, to some milliseconds.
+    pub waited: core::time::Duration,
+}
+
+#[cfg(not(loom))]
+impl core::fmt::Debug for Sleeper {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{} for {:?}", self.who, self.waited)
+    }
+}
+
 /// A process's seat in a region: created once for a process and a region, shared by all threads.
 ///
 /// Dropping it does not free the row of the table: only death does, since guards may live on.
@@ -62,6 +121,9 @@ pub struct Membership<'r> {
     setting: Setting<'r>,
     namespace: AtomicU64,
     patience: Patience,
+    /// The name that others see, written into the row at each joining.
+    #[cfg(not(loom))]
+    name: [AtomicU64; 2],
     /// `milliseconds 42 | key 22`: when a try at which object asked, and when whose memory map was read. One place for all
     /// would let one that is asked about again and again keep the others from being looked at.
     #[cfg(not(loom))]
@@ -107,6 +169,8 @@ impl<'r> Membership<'r> {
             setting,
             namespace: AtomicU64::new(NOT_ASKED),
             patience: Patience::new(),
+            #[cfg(not(loom))]
+            name: [const { AtomicU64::new(0) }; 2],
             #[cfg(not(loom))]
             asked: [const { AtomicU64::new(0) }; REMEMBERED],
             #[cfg(not(loom))]
@@ -189,7 +253,11 @@ impl<'r> Member<'r> {
         let tag = setting.participants.join(1, &mut sweep)?;
         // Two threads may join at the same time: one tag is kept, the other claims nothing and is declared dead.
         match self.tag.compare_exchange(0, tag.bits(), Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => Ok(tag),
+            Ok(_) => {
+                #[cfg(not(loom))]
+                self.participants().name(tag, self.own_name());
+                Ok(tag)
+            }
             Err(kept) => {
                 setting.participants.declare_dead(tag);
                 Tag::from_bits(kept).ok_or(JoinError::TableFull { rows: 0 })
@@ -234,6 +302,72 @@ impl<'r> Member<'r> {
             return Verdict::Dead;
         }
         verdict
+    }
+
+    /// The process behind a tag, if its row still belongs to it. Some loads; nobody asks whether it lives.
+    #[must_use]
+    pub fn who(self, tag: Tag) -> Option<Who> {
+        #[cfg(loom)]
+        return self.participants().pid(tag).map(|pid| Who { pid });
+        #[cfg(not(loom))]
+        {
+            let (pid, words) = match self.seat.setting.scope {
+                Scope::Shared => (self.participants().pid(tag)?, self.participants().name_of(tag)),
+                // Memory of one process, whose tag is made of its pid.
+                Scope::Private => (tag.generation(), self.own_name()),
+            };
+            let mut name = [0; super::participants::NAME];
+            for (part, word) in name.chunks_exact_mut(8).zip(words) {
+                part.copy_from_slice(&word.to_le_bytes());
+            }
+            Some(Who { pid, name })
+        }
+    }
+
+    /// Names this process for others to read, in errors and in what `Debug` shows: at most 16 bytes of it. A forked child has
+    /// the name too, until it gives itself another.
+    ///
+    /// ```
+    /// use procession_core::region::Membership;
+    ///
+    /// let seat = Membership::private();
+    /// let me = seat.member();
+    /// me.set_name("teller-1");
+    /// assert_eq!(me.who(me.tag()?).unwrap().name(), "teller-1");
+    /// # Ok::<(), procession_core::region::JoinError>(())
+    /// ```
+    #[cfg(not(loom))]
+    pub fn set_name(self, name: &str) {
+        let bytes = name.as_bytes();
+        for (index, word) in self.seat.name.iter().enumerate() {
+            let mut part = [0; 8];
+            let rest = bytes.get(index * 8..).unwrap_or(&[]);
+            let length = rest.len().min(8);
+            part[..length].copy_from_slice(&rest[..length]);
+            word.store(u64::from_le_bytes(part), Ordering::Relaxed);
+        }
+        if let Some(tag) = self.current_tag() {
+            self.participants().name(tag, self.own_name());
+        }
+    }
+
+    #[cfg(not(loom))]
+    fn own_name(self) -> [u64; 2] {
+        core::array::from_fn(|part| self.seat.name[part].load(Ordering::Relaxed))
+    }
+
+    /// Says that this process is about to end in order: nobody who counts on it has to take its end for a failure. Call it
+    /// when nothing of it will use the region any more; nothing is released by it.
+    pub fn leave(self) {
+        if let Some(tag) = self.current_tag() {
+            self.participants().leave(tag);
+        }
+    }
+
+    /// Whether the process behind `tag` has said so.
+    #[must_use]
+    pub fn has_left(self, tag: Tag) -> bool {
+        self.participants().has_left(tag)
     }
 
     /// The pid namespace in which this process counts.

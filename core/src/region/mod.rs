@@ -12,6 +12,8 @@ mod block;
 mod header;
 mod member;
 mod participants;
+#[cfg(not(loom))]
+mod place;
 mod tag;
 #[cfg(all(test, not(loom)))]
 pub(crate) mod testing;
@@ -27,8 +29,12 @@ pub use block::{
 };
 #[cfg(not(loom))]
 pub use header::{CHUNK, LARGEST, VERSION};
-pub use member::{Member, Membership, Setting, Sweep};
+#[cfg(not(loom))]
+pub use member::Sleeper;
+pub use member::{Member, Membership, Setting, Sweep, Who};
 pub use participants::{JoinError, MOST_ROWS, Participant, Participants, Verdict};
+#[cfg(not(loom))]
+pub use place::{ALIGN, Place, PlaceError};
 pub use tag::{Short, Tag};
 
 #[cfg(not(loom))]
@@ -61,7 +67,7 @@ mod tests {
         assert!(matches!(bytes.attach(1 << 19), Err(RegionError::Cut { .. })));
         for (offset, value, expected) in [
             (8, 0, "format 0"),
-            (8, 2, "format 2"),
+            (8, 1, "format 1"),
             (12, 1, "another kind of build"),
             (32, 0, "rows is 0"),
             (32, 5000, "rows is 5000"),

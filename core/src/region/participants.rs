@@ -1,9 +1,11 @@
 //! The participant table: who is attached, under which tag, and whether the kernel says that it lives.
 //!
-//! One row a process:
+//! One row a process, 64 bytes:
 //!
 //! ```text
-//! claim: u64   pid 22 | state 2 | generation 18
+//! claim: u64   pid 22 | state 2 | generation 18; behind it birth and pid namespace
+//! left:  u64   LEFT | generation, once the process has said that it ends in order
+//! and for people to read: name, which eventcount one of its threads sleeps at, and since when
 //! FREE(g) → JOINING(g+1, pid) → LIVE(g+1, pid) → DEAD(g+1, pid) → JOINING(g+2, pid') → …
 //! ```
 //!
@@ -37,8 +39,25 @@ pub struct Participant {
     claim: AtomicU64,
     birth: AtomicU64,
     namespace: AtomicU64,
-    unused: AtomicU64,
+    left: AtomicU64,
+    #[cfg(not(loom))]
+    sleeps_at: AtomicU64,
+    #[cfg(not(loom))]
+    since: AtomicU64,
+    #[cfg(not(loom))]
+    name: [AtomicU64; NAME_WORDS],
 }
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Participant>() == 64);
+
+/// How many bytes of a process's name others can see.
+#[cfg(not(loom))]
+pub(crate) const NAME: usize = 16;
+#[cfg(not(loom))]
+const NAME_WORDS: usize = NAME / size_of::<u64>();
+/// Marks a row whose process has said that it ends in order.
+const LEFT: u64 = 1 << 63;
 
 impl Participant {
     /// A row that nobody has used. All zero, as fresh memory is.
@@ -48,7 +67,13 @@ impl Participant {
             claim: AtomicU64::new(0),
             birth: AtomicU64::new(0),
             namespace: AtomicU64::new(0),
-            unused: AtomicU64::new(0),
+            left: AtomicU64::new(0),
+            #[cfg(not(loom))]
+            sleeps_at: AtomicU64::new(0),
+            #[cfg(not(loom))]
+            since: AtomicU64::new(0),
+            #[cfg(not(loom))]
+            name: [const { AtomicU64::new(0) }; NAME_WORDS],
         }
     }
 }
@@ -249,6 +274,62 @@ impl<'r> Participants<'r> {
                 (Verdict::Alive, false)
             }
         }
+    }
+
+    /// Notes that the process behind `tag`, the caller's own, is about to end in order.
+    pub(crate) fn leave(&self, tag: Tag) {
+        if let Some(row) = self.rows.get(tag.index() as usize) {
+            // Release meets the Acquire in `has_left`.
+            row.left.store(LEFT | u64::from(tag.generation()), Ordering::Release);
+        }
+    }
+
+    /// Whether the process behind `tag` has said that it ends in order. `false` also if its row has seen another leave since.
+    pub(crate) fn has_left(&self, tag: Tag) -> bool {
+        self.rows.get(tag.index() as usize).is_some_and(|row| {
+            row.left.load(Ordering::Acquire) == LEFT | u64::from(tag.generation())
+        })
+    }
+
+    /// Writes the name that others see in the row of the caller.
+    #[cfg(not(loom))]
+    pub(crate) fn name(&self, tag: Tag, name: [u64; NAME_WORDS]) {
+        if let Some(row) = self.rows.get(tag.index() as usize) {
+            // Relaxed, here and below: for people to read.
+            for (word, part) in row.name.iter().zip(name) {
+                word.store(part, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The name in the row behind a tag.
+    #[cfg(not(loom))]
+    pub(crate) fn name_of(&self, tag: Tag) -> [u64; NAME_WORDS] {
+        let row = self.rows.get(tag.index() as usize);
+        row.map_or([0; NAME_WORDS], |row| {
+            core::array::from_fn(|part| row.name[part].load(Ordering::Relaxed))
+        })
+    }
+
+    /// Notes in the caller's row at which eventcount it sleeps, by its key and tag; 0: at none.
+    #[cfg(not(loom))]
+    pub(crate) fn sleeps(&self, tag: Tag, at: u64, since: u64) {
+        if let Some(row) = self.rows.get(tag.index() as usize) {
+            row.since.store(since, Ordering::Relaxed);
+            row.sleeps_at.store(at, Ordering::Relaxed);
+        }
+    }
+
+    /// Who sleeps at the eventcount with this key, as far as is noted, and since when.
+    #[cfg(not(loom))]
+    pub(crate) fn sleepers(self, key: u64) -> impl Iterator<Item = (Tag, u64)> + 'r {
+        self.rows.iter().enumerate().skip(1).filter_map(move |(index, row)| {
+            let at = row.sleeps_at.load(Ordering::Relaxed);
+            let claim = Claim::read(row.claim.load(Ordering::Relaxed));
+            let tag = Tag::new(index as u32, claim.generation)?;
+            let here = at == key << 30 | u64::from(tag.bits()) && claim.state == State::Live;
+            here.then(|| (tag, row.since.load(Ordering::Relaxed)))
+        })
     }
 
     /// The pid behind a tag, while the row still belongs to it.

@@ -156,7 +156,7 @@ impl Memory for Fixed {
 /// How to make a region.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// How many processes can be attached at a time: 1 to 4095. Each costs 32 bytes.
+    /// How many processes can be attached at a time: 1 to 4095. Each costs 64 bytes.
     pub participants: u32,
     /// How sleepers and wakers see each other.
     pub fences: Fences,

@@ -1,15 +1,17 @@
 //! A lock that survives its holder.
 //!
-//! Two words of 32 bits: `word = DIED 1 | 0 | owner's tag 30`, and an eventcount.
+//! Two words of 32 bits: `word = DIED 1 | LOOSE 1 | owner's tag 30`, and an eventcount.
 //!
 //! ```text
 //! free            (DIED or not, nobody) → (same, me)     acquire: one compare-and-swap
 //! held by me      (DIED or not, me) → (as the guard says, nobody)   release: one plain store, then notify one
+//! held by me      (any, me) → (as the guard says, LOOSE, me)        detach: one plain store, and the guard is gone
+//! held loosely    (any, LOOSE, o) → (same, nobody)       release by anybody: one compare-and-swap, then notify one
 //! held by a dead  (any, dead) → (DIED, me)               recovery: one compare-and-swap from exactly that value
 //! ```
 //!
-//! - Only the holder releases, so that its store needs no compare-and-swap: nobody else changes the word of a
-//!   living holder.
+//! - Only the guard releases what it holds, so that its store needs no compare-and-swap: nobody else changes the word of
+//!   a living holder. Who wants others to release gives up the guard first: LOOSE.
 //! - Whoever is dead, the kernel says ([`Member::verdict`]): a stopped holder keeps its lock.
 //! - DIED tells each next holder that data under the lock may be half written, until one of them declares the data
 //!   consistent. The guard remembers the bit and stores it back.
@@ -20,17 +22,19 @@
 //!
 //! Fairness: none promised. A lock that is free is taken by whoever comes first, which is fastest.
 
-use core::fmt;
-
-use crate::region::{JoinError, Member, Tag, Verdict};
+use super::error::{AcquireError, OwnerDied, ReleaseError};
+use crate::region::{Member, Tag, Verdict, Who};
 use crate::sys::Deadline;
 use crate::sys::atomic::{AtomicU32, Ordering};
 use crate::sys::spin::Pace;
+use crate::sys::trace;
 use crate::wait::Eventcount;
 
 const DIED: u32 = 1 << 31;
+/// With a tag: held, and no guard knows of it. Without: damaged.
+const LOOSE: u32 = 1 << 30;
 /// What a guard leaves behind when the word was not as it had written it.
-const DAMAGED: u32 = 1 << 30;
+const DAMAGED: u32 = LOOSE;
 
 /// A mutual exclusion lock in shared memory: 8 bytes, all zero when free.
 ///
@@ -73,106 +77,6 @@ unsafe impl crate::region::Shareable for Lock {}
 impl Default for Lock {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// Why a lock was not handed out as asked. `G` is the guard that comes with [`OwnerDied`](Self::OwnerDied).
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AcquireError<G> {
-    /// The lock is yours, but its last holder died with it: what it protects may be half written. Take the guard
-    /// out, mend the data, and call [`LockGuard::mark_consistent`]; until somebody does, every acquire says this.
-    #[error("{0}")]
-    OwnerDied(OwnerDied<G>),
-    /// Somebody else holds it, and the call was not to wait.
-    #[error("the lock is held; try again or wait with a deadline")]
-    WouldBlock,
-    /// Somebody else held it until the deadline.
-    #[error("the lock was held until the deadline passed")]
-    TimedOut,
-    /// The words of the lock hold what no lock ever holds: its memory was overwritten.
-    #[error(
-        "the lock's memory is damaged (word {word:#010x}); something wrote over it, create the object anew"
-    )]
-    Corrupt {
-        /// What stands there.
-        word: u32,
-    },
-    /// This process could not join the region.
-    #[error("this process cannot take part in the region: {0}")]
-    Join(#[from] JoinError),
-}
-
-/// A guard, together with the news that the lock's last holder died. The shape of std's `PoisonError`.
-pub struct OwnerDied<G> {
-    guard: G,
-}
-
-impl<G> OwnerDied<G> {
-    /// Wraps a guard in the news.
-    pub fn new(guard: G) -> Self {
-        Self { guard }
-    }
-
-    /// The guard: the lock is held.
-    pub fn into_guard(self) -> G {
-        self.guard
-    }
-
-    /// The guard, inside.
-    pub fn guard(&self) -> &G {
-        &self.guard
-    }
-
-    /// The guard, inside, to change.
-    pub fn guard_mut(&mut self) -> &mut G {
-        &mut self.guard
-    }
-
-    /// The same news with another guard, made of this one.
-    pub fn map<H>(self, make: impl FnOnce(G) -> H) -> OwnerDied<H> {
-        OwnerDied { guard: make(self.guard) }
-    }
-}
-
-impl<G> fmt::Debug for OwnerDied<G> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OwnerDied").finish_non_exhaustive()
-    }
-}
-
-impl<G> fmt::Display for OwnerDied<G> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(
-            "a process died while it held the lock: what it protects may be half written; \
-             mend it and mark the lock consistent",
-        )
-    }
-}
-
-impl<G> core::error::Error for OwnerDied<G> {}
-
-impl<G> AcquireError<G> {
-    /// The same error with another guard, made of this one.
-    pub fn map<H>(self, make: impl FnOnce(G) -> H) -> AcquireError<H> {
-        match self {
-            Self::OwnerDied(died) => AcquireError::OwnerDied(died.map(make)),
-            Self::WouldBlock => AcquireError::WouldBlock,
-            Self::TimedOut => AcquireError::TimedOut,
-            Self::Corrupt { word } => AcquireError::Corrupt { word },
-            Self::Join(error) => AcquireError::Join(error),
-        }
-    }
-
-    /// The guard if the lock was taken over from the dead, else the error.
-    ///
-    /// # Errors
-    /// The same error, if no lock came with it.
-    pub fn into_guard(self) -> Result<G, Self> {
-        match self {
-            Self::OwnerDied(died) => Ok(died.into_guard()),
-            other => Err(other),
-        }
     }
 }
 
@@ -237,7 +141,7 @@ impl Lock {
                         Ok(guard)
                     }
                 }
-                Some(Err(word)) => Err(AcquireError::Corrupt { word }),
+                Some(Err(word)) => Err(AcquireError::Corrupt { word: u64::from(word) }),
                 None => Err(AcquireError::TimedOut),
             },
         }
@@ -252,11 +156,9 @@ impl Lock {
     fn attempt(&self, me: Member<'_>, tag: Tag, ask: bool) -> Option<Result<bool, u32>> {
         // Relaxed: only what the compare-and-swap confirms counts.
         let word = self.word.load(Ordering::Relaxed);
-        if word & DAMAGED != 0 {
-            return Some(Err(word));
-        }
-        let died = match Tag::from_bits(word) {
-            None if word & Tag::MASK != 0 => return Some(Err(word)),
+        let owner = Tag::from_bits(word);
+        let died = match owner {
+            None if word & !DIED != 0 => return Some(Err(word)),
             None => word & DIED != 0,
             Some(owner) if ask => match me.verdict(owner) {
                 Verdict::Alive => return None,
@@ -267,16 +169,70 @@ impl Lock {
         };
         let mine = if died { DIED | tag.bits() } else { tag.bits() };
         // Acquire meets the Release of the last release; of a dead holder everything is visible with its verdict.
-        self.word
-            .compare_exchange(word, mine, Ordering::Acquire, Ordering::Relaxed)
-            .is_ok()
-            .then_some(Ok(died))
+        self.word.compare_exchange(word, mine, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        if let Some(dead) = owner {
+            trace::recovered("Lock", me, dead);
+        }
+        Some(Ok(died))
     }
 
     /// Whether somebody holds it now, the dead included. A load.
     #[must_use]
     pub fn locked(&self) -> bool {
         Tag::from_bits(self.word.load(Ordering::Relaxed)).is_some()
+    }
+
+    /// Who holds it now, the dead included; `None` if it is free, or its holder's seat has gone to another. Some loads.
+    #[must_use]
+    pub fn holder(&self, me: Member<'_>) -> Option<Who> {
+        // Relaxed: for people to read.
+        me.who(Tag::from_bits(self.word.load(Ordering::Relaxed))?)
+    }
+
+    /// Releases a lock that is held without a guard ([`LockGuard::detach`]); any thread of any process may, whoever
+    /// acquired it. One compare-and-swap, and a system call only if somebody sleeps.
+    ///
+    /// # Errors
+    /// [`ReleaseError::NotHeld`] if it is free; `Guarded` if a guard holds it; `Corrupt`.
+    ///
+    /// ```
+    /// use procession_core::region::Membership;
+    /// use procession_core::sync::{Lock, ReleaseError};
+    ///
+    /// let seat = Membership::private();
+    /// let me = seat.member();
+    /// let lock = Lock::new();
+    /// let guard = lock.acquire(me).unwrap();
+    /// assert_eq!(lock.release(me), Err(ReleaseError::Guarded));
+    /// guard.detach();
+    /// assert!(lock.locked());
+    /// lock.release(me).unwrap();
+    /// assert_eq!(lock.release(me), Err(ReleaseError::NotHeld));
+    /// ```
+    pub fn release(&self, me: Member<'_>) -> Result<(), ReleaseError> {
+        // Relaxed: only what the compare-and-swap confirms counts.
+        let word = self.word.load(Ordering::Relaxed);
+        match Tag::from_bits(word) {
+            None if word & !DIED != 0 => {
+                return Err(ReleaseError::Corrupt { word: u64::from(word) });
+            }
+            None => return Err(ReleaseError::NotHeld),
+            Some(_) if word & LOOSE == 0 => return Err(ReleaseError::Guarded),
+            Some(_) => {}
+        }
+        // Release meets the Acquire of the next holder; Acquire hands on what the one who acquired had stored. Failure:
+        // another was faster, and released it or took it back from the dead.
+        self.word
+            .compare_exchange(word, word & DIED, Ordering::AcqRel, Ordering::Relaxed)
+            .map_err(|_| ReleaseError::NotHeld)?;
+        self.event.notify_one(me);
+        Ok(())
+    }
+
+    /// Where those who wait for it sleep.
+    #[must_use]
+    pub fn event(&self) -> &Eventcount {
+        &self.event
     }
 }
 
@@ -302,6 +258,25 @@ impl LockGuard<'_> {
     pub fn mark_consistent(&mut self) {
         self.died = false;
     }
+
+    /// Gives up the guard and leaves the lock held, for anybody to [`release`](Lock::release). If this process dies before
+    /// somebody does, the lock is taken back as from any dead holder. One store.
+    pub fn detach(self) {
+        let word = self.lock.word.load(Ordering::Relaxed);
+        if word & !DIED != self.tag.bits() || !self.me.is(self.tag) {
+            // Not as this guard wrote it, or not this process's: as if it were dropped.
+            return;
+        }
+        // Release meets the Acquire in `Lock::release`.
+        self.lock.word.store(self.left() | LOOSE | self.tag.bits(), Ordering::Release);
+        core::mem::forget(self);
+    }
+
+    /// What the guard leaves of DIED.
+    #[inline]
+    fn left(&self) -> u32 {
+        if self.died { DIED } else { 0 }
+    }
 }
 
 impl Drop for LockGuard<'_> {
@@ -309,10 +284,9 @@ impl Drop for LockGuard<'_> {
     fn drop(&mut self) {
         // Relaxed: nobody but the holder changes the word.
         let word = self.lock.word.load(Ordering::Relaxed);
-        let free = if self.died { DIED } else { 0 };
-        if word & Tag::MASK == self.tag.bits() && self.me.is(self.tag) {
+        if word & !DIED == self.tag.bits() && self.me.is(self.tag) {
             // Release meets the Acquire of the next holder.
-            self.lock.word.store(free, Ordering::Release);
+            self.lock.word.store(self.left(), Ordering::Release);
             self.lock.event.notify_one(self.me);
         } else {
             self.drop_strange();

@@ -1,5 +1,7 @@
 //! Synchronisation in shared memory.
 
+mod error;
 mod lock;
 
-pub use lock::{AcquireError, Lock, LockGuard, OwnerDied};
+pub use error::{AcquireError, OwnerDied, ReleaseError, WaitError};
+pub use lock::{Lock, LockGuard};

@@ -51,6 +51,18 @@ impl Fences {
     }
 }
 
+/// A full fence right behind a successful read-modify-write: what follows is not read before that is written. Nothing
+/// on x86-64, where such an instruction is a full fence itself.
+///
+/// For two sides that each write a word of their own and then read the other's.
+#[inline]
+pub fn after_exchange() {
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    compiler_fence(Ordering::SeqCst);
+    #[cfg(not(all(target_arch = "x86_64", not(loom))))]
+    fence(Ordering::SeqCst);
+}
+
 /// Makes this process one of those that a sleeper's barrier reaches. Children inherit it over fork, exec drops it.
 /// `false`: the kernel has no such call or a filter denies it. One system call; 1 µs while the process has one
 /// thread, up to milliseconds with several, so it is done once, at attaching.

@@ -25,10 +25,13 @@ pub mod model;
 #[cfg(not(loom))]
 mod private;
 pub mod spin;
+mod thread;
+pub(crate) mod trace;
 
 pub use clock::{Deadline, coarse_nanos, nanos};
-pub use fence::{Fences, register_fences};
+pub use fence::{Fences, after_exchange, register_fences};
 pub use futex::Scope;
+pub use thread::Thread;
 
 /// Keeps its content off the cache lines of its neighbours, the adjacent line that processors fetch along with
 /// it included.

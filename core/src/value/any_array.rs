@@ -55,7 +55,7 @@ impl<'m> AnyArray<'m> {
     /// Makes one of `length` zeros, as [`Array::create`] does.
     ///
     /// # Errors
-    /// [`ValueError::TooLong`], [`ValueError::TooSmall`].
+    /// [`ValueError::TooLong`], [`ValueError::Place`] if the place is too short.
     pub fn create(place: Place<'m>, code: TypeCode, length: usize) -> Result<Self, ValueError> {
         let what = What { kind: Kind::Array, code, length: length as u64 };
         let (header, row) = header::create(place, what, || {
@@ -69,7 +69,7 @@ impl<'m> AnyArray<'m> {
     /// Attaches to one of whatever type and length.
     ///
     /// # Errors
-    /// [`ValueError::Nothing`], [`WrongKind`](ValueError::WrongKind), [`TooSmall`](ValueError::TooSmall).
+    /// [`ValueError::Nothing`], [`WrongKind`](ValueError::WrongKind), [`Place`](ValueError::Place) if it is too short.
     pub fn attach(place: Place<'m>) -> Result<Self, ValueError> {
         let (header, what) = header::attach(place, Kind::Array)?;
         Ok(Self { header, row: Row::at(place, what)? })

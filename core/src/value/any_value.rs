@@ -53,7 +53,7 @@ impl<'m> AnyValue<'m> {
     /// Makes one, as [`Value::create`] does. `initial` may be of another type if it stays the same number.
     ///
     /// # Errors
-    /// [`ValueError::TooSmall`], [`ValueError::DoesNotFit`], [`ValueError::OtherType`].
+    /// [`ValueError::Place`] if the place is too short, [`ValueError::DoesNotFit`], [`ValueError::OtherType`].
     pub fn create(
         place: Place<'m>,
         code: TypeCode,
@@ -72,7 +72,7 @@ impl<'m> AnyValue<'m> {
     /// Attaches to one of whatever type.
     ///
     /// # Errors
-    /// [`ValueError::Nothing`], [`WrongKind`](ValueError::WrongKind), [`TooSmall`](ValueError::TooSmall).
+    /// [`ValueError::Nothing`], [`WrongKind`](ValueError::WrongKind), [`Place`](ValueError::Place) if it is too short.
     pub fn attach(place: Place<'m>) -> Result<Self, ValueError> {
         let (header, what) = header::attach(place, Kind::Value)?;
         Ok(Self { header, row: Row::at(place, what)? })

@@ -76,7 +76,7 @@ impl<'m, T: CType> Array<'m, T> {
     /// A creator that dies leaves nothing to attach to.
     ///
     /// # Errors
-    /// [`ValueError::TooLong`], [`ValueError::TooSmall`].
+    /// [`ValueError::TooLong`], [`ValueError::Place`] if the place is too short.
     pub fn create(place: Place<'m>, length: usize) -> Result<Self, ValueError> {
         Self::create_with(place, length, |elements| {
             elements.fill(T::default());
@@ -87,7 +87,7 @@ impl<'m, T: CType> Array<'m, T> {
     /// Makes one of copies of `items`; else as [`create`](Self::create).
     ///
     /// # Errors
-    /// [`ValueError::TooLong`], [`ValueError::TooSmall`].
+    /// [`ValueError::TooLong`], [`ValueError::Place`] if the place is too short.
     ///
     /// ```
     /// use procession_core::value::{Array, Place};
@@ -118,7 +118,7 @@ impl<'m, T: CType> Array<'m, T> {
     ///
     /// # Errors
     /// [`ValueError::Nothing`], [`WrongKind`](ValueError::WrongKind), [`WrongCode`](ValueError::WrongCode): what lies
-    /// there, and what was asked for; [`TooSmall`](ValueError::TooSmall).
+    /// there, and what was asked for; [`Place`](ValueError::Place) if it is too short.
     pub fn attach(place: Place<'m>) -> Result<Self, ValueError> {
         Self::attach_if(place, None)
     }

@@ -1,7 +1,7 @@
 //! What can go wrong with values and arrays.
 
 use super::{Scalar, TypeCode};
-use crate::region::RegionError;
+use crate::region::PlaceError;
 
 /// Why a value or an array cannot be made, attached to, or used as asked. In each case nothing was changed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -57,25 +57,9 @@ pub enum ValueError {
         /// How many elements were asked for.
         length: u64,
     },
-    /// The memory is too short for it.
-    #[error(
-        "{needed} bytes are needed, the place has {given}: allocate more, or attach to all of it"
-    )]
-    TooSmall {
-        /// Bytes needed.
-        needed: u64,
-        /// Bytes given.
-        given: u64,
-    },
-    /// The memory starts at an odd address.
-    #[error("values and arrays start at a multiple of {align}, not at {address:#x}", align = super::ALIGN)]
-    Misaligned {
-        /// Where it starts.
-        address: usize,
-    },
-    /// The place does not lie in the region.
+    /// The memory is too short for it, or is no place at all.
     #[error(transparent)]
-    Region(#[from] RegionError),
+    Place(#[from] PlaceError),
     /// No such element.
     #[error("there is no element {index}: the array has {length}, counted from 0")]
     NoElement {

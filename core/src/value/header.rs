@@ -5,12 +5,9 @@
 //! reads it with Acquire finds the lock free and the elements in place.
 
 use super::{Place, TypeCode, ValueError};
-use crate::region::Shareable;
+use crate::region::{ALIGN, PlaceError, Shareable};
 use crate::sync::Lock;
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
-
-/// Values and arrays start at a multiple of this many bytes.
-pub const ALIGN: u64 = 8;
 
 /// The most elements that an array can have.
 pub const LONGEST: u64 = (1 << LENGTH_BITS) - 1;
@@ -116,7 +113,7 @@ pub fn create<'m, E>(
 ) -> Result<(&'m Header, E), ValueError> {
     let needed = bytes(what.code, what.length)?;
     if needed > place.bytes() {
-        return Err(ValueError::TooSmall { needed, given: place.bytes() });
+        return Err(PlaceError::TooSmall { needed, given: place.bytes() }.into());
     }
     // A free lock is all zero.
     let lock = place.objects::<AtomicU32>(0, 2)?;
@@ -149,7 +146,7 @@ fn header(place: Place<'_>) -> Result<&Header, ValueError> {
     place
         .objects::<Header>(0, 1)?
         .first()
-        .ok_or(ValueError::TooSmall { needed: ELEMENTS_AT, given: place.bytes() })
+        .ok_or(PlaceError::TooSmall { needed: ELEMENTS_AT, given: place.bytes() }.into())
 }
 
 #[cfg(test)]

@@ -27,7 +27,6 @@ mod elements;
 mod error;
 mod guard;
 mod header;
-mod place;
 mod row;
 mod scalar;
 #[allow(clippy::module_inception, reason = "the file is named as the type that users know")]
@@ -41,7 +40,8 @@ pub use ctype::{CType, Char};
 pub use elements::Elements;
 pub use error::ValueError;
 pub use guard::{AnyArrayGuard, AnyValueGuard, ArrayGuard, Locked, ValueGuard};
-pub use header::{ALIGN, LONGEST};
-pub use place::Place;
+pub use header::LONGEST;
+
+pub use crate::region::{ALIGN, Place};
 pub use scalar::Scalar;
 pub use value::Value;

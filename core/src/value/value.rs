@@ -6,6 +6,7 @@ use super::cell::Cell;
 use super::guard::locking;
 use super::header::{self, ELEMENTS_AT, Header, Kind, What};
 use super::{CType, Place, ValueError, ValueGuard};
+use crate::region::PlaceError;
 use crate::sys::atomic::Ordering;
 
 /// One element of type `T` that processes share, with a lock: the counterpart of `Value(code, initial)`.
@@ -81,7 +82,7 @@ impl<'m, T: CType> Value<'m, T> {
     /// A creator that dies leaves nothing to attach to.
     ///
     /// # Errors
-    /// [`ValueError::TooSmall`].
+    /// [`ValueError::Place`] if the place is too short.
     pub fn create(place: Place<'m>, initial: T) -> Result<Self, ValueError> {
         let what = What { kind: Kind::Value, code: T::CODE, length: 1 };
         let (header, cell) = header::create(place, what, || {
@@ -96,7 +97,7 @@ impl<'m, T: CType> Value<'m, T> {
     ///
     /// # Errors
     /// [`ValueError::Nothing`], [`WrongKind`](ValueError::WrongKind), [`WrongCode`](ValueError::WrongCode): what lies
-    /// there, and what was asked for; [`TooSmall`](ValueError::TooSmall).
+    /// there, and what was asked for; [`Place`](ValueError::Place) if it is too short.
     ///
     /// ```
     /// use procession_core::value::{Place, Value, ValueError};
@@ -158,5 +159,5 @@ fn cell<T: CType>(place: Place<'_>) -> Result<&T::Cell, ValueError> {
     place
         .objects::<T::Cell>(ELEMENTS_AT, 1)?
         .first()
-        .ok_or(ValueError::TooSmall { needed: Value::<T>::bytes(), given: place.bytes() })
+        .ok_or(PlaceError::TooSmall { needed: Value::<T>::bytes(), given: place.bytes() }.into())
 }

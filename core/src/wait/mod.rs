@@ -8,11 +8,15 @@
 //! 1 set WAITING, remember the word          1 publish
 //! 2 heavy fence (then set FENCED)           2 light fence
 //! 3 look again: there? done                 3 WAITING clear? done, without a write
-//! 4 sleep while the word is as remembered   4 wake one; if that woke somebody, done
-//! 5 look again, from the start              5 nobody: move to the next epoch, bits clear; then wake all
+//! 4 sleep while the word is as remembered   4 one: wake one. All: move to the next epoch, bits as they are; wake all
+//! 5 look again, from the start              5 woke nobody: move to the next epoch, bits clear; then wake all
 //! ```
 //!
 //! - The fences make one see the other: a sleeper that missed the publication has its bit seen.
+//! - To wake all, the epoch moves first: who is between 3 and 4 has its sleep refused. (For one it need not: who sleeps on
+//!   beside what another was woken for would have had to be woken for something else.)
+//! - The bits stay as long as each notification finds somebody: who sleeps again and again, woken each time, needs its
+//!   fence once.
 //! - Step 5 in this order only. Clearing the bit without a new epoch would let a sleeper between 3 and 4 go to sleep
 //!   with nobody to know of it; with the new epoch its sleep is refused.
 //! - FENCED saves the fence of those who come to sleep later in the same epoch.
@@ -28,7 +32,7 @@
 use core::time::Duration;
 
 use crate::region::{Member, Tag};
-use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use crate::sys::spin::Pace;
 use crate::sys::{Deadline, Fences, Scope, futex};
 
@@ -83,7 +87,7 @@ impl Eventcount {
     #[inline]
     pub fn notify_all(&self, me: Member<'_>) {
         if self.somebody_waits(me) {
-            self.wake_all(me.scope());
+            self.wake_many(me.scope());
         }
     }
 
@@ -105,26 +109,55 @@ impl Eventcount {
     #[cold]
     fn wake_one(&self, scope: Scope) {
         if futex::wake(scope, &self.0, 1) == 0 {
-            self.wake_all(scope);
+            self.move_on(scope, WAITING | FENCED);
         }
     }
 
     #[cold]
-    fn wake_all(&self, scope: Scope) {
+    fn wake_many(&self, scope: Scope) {
+        if self.move_on(scope, 0) == 0 {
+            self.move_on(scope, WAITING | FENCED);
+        }
+    }
+
+    /// Moves to the next epoch, clearing these bits, and wakes all who slept in the last one. How many they were; not 0 if
+    /// others were faster, or nobody waits any more.
+    fn move_on(&self, scope: Scope, clear: u32) -> usize {
         let mut word = self.0.load(Ordering::Relaxed);
+        let mut overtaken = false;
         while word & WAITING != 0 {
-            let next = (word & !(WAITING | FENCED)).wrapping_add(EPOCH);
+            let next = (word & !clear).wrapping_add(EPOCH);
             // Release and Acquire: a sleeper that finds the new epoch finds what was published before it. Failure:
             // FENCED was set meanwhile, or somebody else moved the epoch and wakes.
             match self.0.compare_exchange(word, next, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => {
-                    futex::wake(scope, &self.0, u32::MAX);
-                    return;
-                }
+                Ok(_) => return futex::wake(scope, &self.0, u32::MAX),
                 Err(now) if (now ^ word) & !(WAITING | FENCED) == 0 => word = now,
-                Err(_) => return,
+                // Who sleeps in the new epoch may have looked before this notifier's publication was to be seen, and relies
+                // on a fence of an earlier epoch.
+                Err(now) if !overtaken => {
+                    overtaken = true;
+                    fence(Ordering::SeqCst);
+                    word = now;
+                }
+                // The epoch moved again, after that fence: who sleeps in the newest has seen the publication.
+                Err(_) => return 1,
             }
         }
+        1
+    }
+
+    /// Which processes sleep here, and for how long: for people to read, and as of about now. Of a process whose threads sleep
+    /// at several places, one place is known.
+    #[cfg(not(loom))]
+    pub fn sleepers<'r>(
+        &self,
+        me: Member<'r>,
+    ) -> impl Iterator<Item = crate::region::Sleeper> + 'r {
+        let now = crate::sys::coarse_nanos();
+        me.participants().sleepers(key(self, me)).filter_map(move |(tag, since)| {
+            let waited = Duration::from_nanos(now.saturating_sub(since));
+            Some(crate::region::Sleeper { who: me.who(tag)?, waited })
+        })
     }
 
     /// Waits until `look` finds something; `None` when the deadline has passed and a last look found nothing.
@@ -188,7 +221,7 @@ impl Eventcount {
         if before & FENCED != 0 {
             // Somebody has executed the barrier for all in this epoch after WAITING was set. What it made visible
             // this thread must see too: Acquire meets the Release below.
-            crate::sys::atomic::fence(Ordering::SeqCst);
+            fence(Ordering::SeqCst);
             return (word, true);
         }
         if !fences.heavy() {
@@ -213,11 +246,13 @@ struct Watch<'r> {
 impl<'r> Watch<'r> {
     fn new(event: &Eventcount, me: Member<'r>) -> Self {
         let tag = me.current_tag().map_or(0, |tag| u64::from(tag.bits()));
-        // Processes map a region at different addresses, but its pages stay in order: the offset from the table is
-        // the same for all.
         let table = me.sentries();
-        let offset = (core::ptr::from_ref(event) as usize).wrapping_sub(table.as_ptr() as usize);
-        let key = (offset as u64 >> 2) & ((1 << 34) - 1);
+        let key = key(event, me);
+        #[cfg(not(loom))]
+        if let Some(tag) = me.current_tag() {
+            let (at, since) = (key << 30 | u64::from(tag.bits()), crate::sys::coarse_nanos());
+            me.participants().sleeps(tag, at, since);
+        }
         let place = (!table.is_empty() && tag != 0).then(|| {
             &table[(key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize % table.len()]
         });
@@ -256,8 +291,20 @@ impl<'r> Watch<'r> {
     }
 }
 
+/// The same number for the same eventcount in all processes, which map a region at different addresses: its pages stay in
+/// order, so the offset from the table of sentries is the same for all. 34 bits.
+fn key(event: &Eventcount, me: Member<'_>) -> u64 {
+    let table = me.sentries().as_ptr() as usize;
+    let offset = (core::ptr::from_ref(event) as usize).wrapping_sub(table);
+    (offset as u64 >> 2) & ((1 << 34) - 1)
+}
+
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
+        #[cfg(not(loom))]
+        if let Some(tag) = self.me.current_tag() {
+            self.me.participants().sleeps(tag, 0, 0);
+        }
         if let Some(place) = self.place {
             let _ = place.compare_exchange(self.mine, 0, Ordering::Relaxed, Ordering::Relaxed);
         }

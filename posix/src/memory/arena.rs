@@ -83,8 +83,7 @@ fn make() -> Result<&'static Arena, MemoryError> {
     if let Some(arena) = ARENA.get() {
         return Ok(arena);
     }
-    let arena = Arena::create(CONFIG.get().copied().unwrap_or_default())?;
-    Ok(ARENA.get_or_init(|| arena))
+    Ok(settle(Arena::create(CONFIG.get().copied().unwrap_or_default())?))
 }
 
 /// One at a time makes or adopts the arena: attaching declares earlier lives of this process dead, and must not meet the
@@ -104,8 +103,28 @@ pub fn adopt(file: OwnedFd) -> Result<&'static Arena, MemoryError> {
     if ARENA.get().is_some() {
         return Err(MemoryError::Exists);
     }
-    let arena = Arena::attach(file)?;
-    Ok(ARENA.get_or_init(|| arena))
+    Ok(settle(Arena::attach(file)?))
+}
+
+/// Under which name the others of the tree see this process; in an arena that it has, and in one that it will have.
+pub(crate) fn name_process(name: &str) {
+    *own_name() = Some(name.to_owned());
+    if let Some(arena) = existing() {
+        arena.member().set_name(name);
+    }
+}
+
+fn own_name() -> std::sync::MutexGuard<'static, Option<String>> {
+    static NAME: std::sync::Mutex<Option<String>> = std::sync::Mutex::new(None);
+    // A thread that panicked here left nothing halfway.
+    NAME.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Makes it the arena of this process.
+fn settle(arena: Arena) -> &'static Arena {
+    let arena = ARENA.get_or_init(|| arena);
+    arena.member().set_name(own_name().as_deref().unwrap_or("MainProcess"));
+    arena
 }
 
 /// The arena, if this process has one already; none is made.

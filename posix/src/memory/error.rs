@@ -1,6 +1,6 @@
 //! What can go wrong with shared memory.
 
-use procession_core::region::{AllocError, JoinError, RegionError};
+use procession_core::region::{AllocError, JoinError, PlaceError, RegionError};
 
 /// Why the arena cannot be had, or has no room.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +44,9 @@ pub enum MemoryError {
     /// The memory that was handed over is no arena of this library, or is damaged.
     #[error("the shared memory that was handed over cannot be used: {0}")]
     Region(#[from] RegionError),
+    /// The object does not lie where it should.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     /// There is no room.
     #[error("{0}")]
     Full(#[from] AllocError),
@@ -69,8 +72,9 @@ pub enum HandleError {
     },
     /// It is a handle of another type.
     #[error(
-        "the handle names an object of kind {found}, not of kind {asked} (1 lock, 2 value, 3 array, 4 queue): \
-         decode it as what was encoded"
+        "the handle names {}, not {}: decode it as what was encoded",
+        super::kind::name(*.found),
+        super::kind::name(*.asked)
     )]
     OtherKind {
         /// The kind in the handle.

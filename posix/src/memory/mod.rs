@@ -9,8 +9,8 @@ mod error;
 mod handle;
 mod limits;
 
-pub(crate) use arena::existing;
 pub use arena::{Arena, Config, adopt, arena, configure};
+pub(crate) use arena::{existing, name_process};
 pub use decode::DecodeError;
 pub(crate) use decode::{decode, refuse};
 pub use error::{HandleError, MemoryError};
@@ -28,6 +28,59 @@ pub mod kind {
     pub const ARRAY: Kind = kind(3);
     /// A [`Queue`](crate::channel::Queue).
     pub const QUEUE: Kind = kind(4);
+
+    /// A `Mutex`.
+    pub const MUTEX: Kind = kind(5);
+    /// An `RLock`.
+    pub const RLOCK: Kind = kind(6);
+    /// A `Semaphore` or `BoundedSemaphore`.
+    pub const SEMAPHORE: Kind = kind(7);
+    /// An `Event`.
+    pub const EVENT: Kind = kind(8);
+    /// A `Condition`.
+    pub const CONDITION: Kind = kind(9);
+    /// A `Barrier`.
+    pub const BARRIER: Kind = kind(10);
+    /// An `RwLock`.
+    pub const RWLOCK: Kind = kind(11);
+    /// An `RwData`.
+    pub const RWDATA: Kind = kind(12);
+    /// A `Once`.
+    pub const ONCE: Kind = kind(13);
+    /// A `OnceCell`.
+    pub const ONCE_CELL: Kind = kind(14);
+    /// A `Latch`.
+    pub const LATCH: Kind = kind(15);
+    /// A `SeqLock`.
+    pub const SEQLOCK: Kind = kind(16);
+    /// An `Atomic`.
+    pub const ATOMIC: Kind = kind(17);
+
+    /// What an object of the kind with this number is called.
+    #[must_use]
+    pub fn name(number: u8) -> &'static str {
+        const NAMES: [&str; 18] = [
+            "nothing",
+            "a Lock",
+            "a Value",
+            "an Array",
+            "a Queue",
+            "a Mutex",
+            "an RLock",
+            "a Semaphore",
+            "an Event",
+            "a Condition",
+            "a Barrier",
+            "an RwLock",
+            "an RwData",
+            "a Once",
+            "a OnceCell",
+            "a Latch",
+            "a SeqLock",
+            "an Atomic",
+        ];
+        NAMES.get(usize::from(number)).copied().unwrap_or("an object of an unknown kind")
+    }
 
     const fn kind(number: u8) -> Kind {
         match Kind::new(number) {

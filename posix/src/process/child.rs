@@ -95,6 +95,11 @@ impl Child {
         *guard = None;
         // SAFETY: this is the process of the slot; other threads leave words only under the lock.
         unsafe { self.slot.leave(outcome, &bytes) };
+        if code == 0
+            && let Some(arena) = crate::memory::existing()
+        {
+            arena.member().leave();
+        }
         code
     }
 

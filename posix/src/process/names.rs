@@ -90,6 +90,7 @@ pub(super) fn next_birth(name: Option<String>, daemon: Option<bool>) -> Birth {
 
 /// Takes on the identity that the parent drew.
 pub(super) fn take_on(birth: Birth) {
+    crate::memory::name_process(&birth.name);
     *identity() = Some(Identity {
         name: birth.name,
         path: birth.path,

@@ -1,15 +1,15 @@
 //! A lock that travels.
 
+use std::fmt;
 use std::time::Duration;
 
-use procession_core::region::Member;
+use procession_core::region::Who;
 use procession_core::sync as core;
 use procession_core::sys::Deadline;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::memory::{Handle, MemoryError, kind, refuse};
-
-pub use procession_core::sync::LockGuard;
+use super::shared::{Shared, travels, waiters};
+use super::{LockGuard, ReleaseError};
+use crate::memory::{MemoryError, kind};
 
 /// Why a lock was not handed out as asked.
 pub type AcquireError<'a> = core::AcquireError<LockGuard<'a>>;
@@ -20,8 +20,11 @@ pub type AcquireError<'a> = core::AcquireError<LockGuard<'a>>;
 /// Clone it, pass it to a process, send it through a queue: every copy is the same lock. In memory it is 8 bytes.
 ///
 /// Without contention a pair of acquire and release is one compare-and-swap and one store, no system call. A wait ends
-/// within some milliseconds after the holder's death (a quarter of a second, for who has waited long or beside others), with [`AcquireError::OwnerDied`](core::AcquireError::OwnerDied) and the
-/// guard inside. A holder that is stopped keeps the lock.
+/// within some milliseconds after the holder's death (a quarter of a second, for who has waited long or beside others),
+/// with [`AcquireError::OwnerDied`](core::AcquireError::OwnerDied) and the guard inside. A holder that is stopped keeps
+/// the lock.
+///
+/// What the lock protects lies elsewhere; [`Mutex`](super::Mutex) is a lock with its data.
 ///
 /// ```
 /// use procession_posix::sync::Lock;
@@ -36,12 +39,12 @@ pub type AcquireError<'a> = core::AcquireError<LockGuard<'a>>;
 /// assert!(!lock.locked());
 /// # Ok::<(), procession_posix::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Lock {
-    lock: &'static core::Lock,
-    me: Member<'static>,
-    handle: Handle,
+    pub(super) shared: Shared<&'static core::Lock>,
 }
+
+travels!(Lock, LOCK);
 
 impl Lock {
     /// A free lock.
@@ -49,13 +52,7 @@ impl Lock {
     /// # Errors
     /// [`MemoryError`] if there is no shared memory to be had.
     pub fn new() -> Result<Self, MemoryError> {
-        Self::over(Handle::allocate(kind::LOCK, size_of::<core::Lock>() as u64)?)
-    }
-
-    fn over(handle: Handle) -> Result<Self, MemoryError> {
-        let arena = handle.arena();
-        let lock = arena.region().object(handle.offset())?;
-        Ok(Self { lock, me: arena.member(), handle })
+        Ok(Self { shared: Shared::new(kind::LOCK)? })
     }
 
     /// Waits for the lock as long as it takes.
@@ -64,7 +61,7 @@ impl Lock {
     /// `OwnerDied` with the guard, if its last holder died with it; `Corrupt`; `Join`.
     #[inline]
     pub fn acquire(&self) -> Result<LockGuard<'_>, AcquireError<'_>> {
-        self.lock.acquire(self.me)
+        self.shared.object.acquire(self.shared.me)
     }
 
     /// Takes the lock if it is free.
@@ -73,7 +70,7 @@ impl Lock {
     /// `WouldBlock` if it is held; otherwise as [`acquire`](Self::acquire).
     #[inline]
     pub fn try_acquire(&self) -> Result<LockGuard<'_>, AcquireError<'_>> {
-        self.lock.try_acquire(self.me)
+        self.shared.object.try_acquire(self.shared.me)
     }
 
     /// Waits for the lock for at most `timeout`; zero tries once.
@@ -82,7 +79,7 @@ impl Lock {
     /// `TimedOut`; otherwise as [`acquire`](Self::acquire).
     #[inline]
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<LockGuard<'_>, AcquireError<'_>> {
-        self.lock.acquire_until(self.me, Deadline::after(timeout))
+        self.acquire_until(Deadline::after(timeout))
     }
 
     /// Waits for the lock until `deadline`.
@@ -91,25 +88,58 @@ impl Lock {
     /// `TimedOut`; otherwise as [`acquire`](Self::acquire).
     #[inline]
     pub fn acquire_until(&self, deadline: Deadline) -> Result<LockGuard<'_>, AcquireError<'_>> {
-        self.lock.acquire_until(self.me, deadline)
+        self.shared.object.acquire_until(self.shared.me, deadline)
+    }
+
+    /// Releases a lock that is held without a guard; any thread of any process may, whoever acquired it. A guard is given
+    /// up by [`LockGuard::detach`].
+    ///
+    /// # Errors
+    /// [`ReleaseError::NotHeld`] if it is free; `Guarded` if a guard holds it; `Corrupt`.
+    ///
+    /// ```
+    /// use procession_posix::sync::{Lock, ReleaseError};
+    ///
+    /// let lock = Lock::new()?;
+    /// lock.acquire()?.detach();
+    /// assert!(lock.locked());
+    /// std::thread::scope(|threads| threads.spawn(|| lock.release()).join().unwrap())?;
+    /// assert_eq!(lock.release(), Err(ReleaseError::NotHeld));
+    /// # Ok::<(), procession_posix::Error>(())
+    /// ```
+    pub fn release(&self) -> Result<(), ReleaseError> {
+        self.shared.object.release(self.shared.me)
     }
 
     /// Whether somebody holds it now.
     #[must_use]
     pub fn locked(&self) -> bool {
-        self.lock.locked()
+        self.shared.object.locked()
+    }
+
+    /// Which process holds it now, or died with it; `None` if it is free. Some loads.
+    ///
+    /// ```
+    /// use procession_posix::sync::Lock;
+    ///
+    /// let lock = Lock::new()?;
+    /// assert!(lock.holder().is_none());
+    /// let _guard = lock.acquire()?;
+    /// assert_eq!(lock.holder().unwrap().pid, std::process::id());
+    /// # Ok::<(), procession_posix::Error>(())
+    /// ```
+    #[must_use]
+    pub fn holder(&self) -> Option<Who> {
+        self.shared.object.holder(self.shared.me)
     }
 }
 
-impl Serialize for Lock {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.handle.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Lock {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let handle = Handle::deserialize(deserializer, kind::LOCK, size_of::<core::Lock>() as u64)?;
-        Self::over(handle).map_err(refuse)
+/// Who holds it, and who sleeps for it since when: as of about now.
+impl fmt::Debug for Lock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lock")
+            .field("holder", &self.holder())
+            .field("waiters", &waiters(self.shared.object.event(), self.shared.me))
+            .finish()
     }
 }

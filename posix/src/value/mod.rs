@@ -45,7 +45,7 @@ fn fresh(handle: &Handle, bytes: u64) -> Result<Place<'static>, ValueError> {
     Ok(Place::in_region(handle.arena().region(), handle.offset())?.up_to(bytes))
 }
 
-fn content(error: ValueError) -> HandleError {
+fn content(error: impl std::fmt::Display) -> HandleError {
     HandleError::Content(error.to_string())
 }
 

@@ -1,16 +1,44 @@
-//! Where a value or an array lies.
+//! Where an object of variable size lies.
 
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 
-use super::ValueError;
-use super::header::ALIGN;
-use crate::region::{Region, Shareable};
+use super::{Region, RegionError, Shareable};
 
-/// Some bytes of shared memory, for a value or an array to be created in or attached to.
+/// Objects that are made in a place start at a multiple of this many bytes.
+pub const ALIGN: u64 = 8;
+
+/// Why a place cannot hold what it should.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlaceError {
+    /// The memory is too short.
+    #[error(
+        "{needed} bytes are needed, the place has {given}: allocate more, or attach to all of it"
+    )]
+    TooSmall {
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes given.
+        given: u64,
+    },
+    /// The memory starts at an odd address.
+    #[error("objects start at a multiple of {ALIGN}, not at {address:#x}")]
+    Misaligned {
+        /// Where it starts.
+        address: usize,
+    },
+    /// The place does not lie in the region.
+    #[error(transparent)]
+    Region(#[from] RegionError),
+}
+
+/// Some bytes of shared memory, for an object of variable size (a value, an array, a semaphore) to be created in or
+/// attached to.
 ///
 /// ```
-/// use procession_core::value::{Place, Value};
+/// use procession_core::region::Place;
+/// use procession_core::value::Value;
 ///
 /// // Memory of one process, for its threads; most places lie in a region.
 /// let mut memory = [0u64; 3];
@@ -30,12 +58,12 @@ impl<'m> Place<'m> {
     /// From `offset` to the end of the region; see [`up_to`](Self::up_to).
     ///
     /// # Errors
-    /// [`ValueError::Region`] if the offset lies outside of it, or is no multiple of [`ALIGN`].
+    /// [`PlaceError::Region`] if the offset lies outside of it, or is no multiple of [`ALIGN`].
     ///
     /// ```
     /// use core::ptr::NonNull;
-    /// use procession_core::region::{CHUNK, Fixed, Options, Region};
-    /// use procession_core::value::{Place, Value, ValueError};
+    /// use procession_core::region::{CHUNK, Fixed, Options, Place, Region};
+    /// use procession_core::value::{Value, ValueError};
     ///
     /// #[repr(align(4096))]
     /// struct Memory([u8; 1 << 18]);
@@ -51,7 +79,7 @@ impl<'m> Place<'m> {
     /// assert!(Place::in_region(&region, 1 << 18).is_err());
     /// # Ok::<(), ValueError>(())
     /// ```
-    pub fn in_region(region: &Region<'m>, offset: u64) -> Result<Self, ValueError> {
+    pub fn in_region(region: &Region<'m>, offset: u64) -> Result<Self, PlaceError> {
         let bytes = region.size().saturating_sub(offset);
         let start = region.bytes(offset, bytes.max(1), ALIGN)?;
         Ok(Self { start, bytes, memory: PhantomData })
@@ -67,7 +95,7 @@ impl<'m> Place<'m> {
     /// The `bytes` from `start` on.
     ///
     /// # Errors
-    /// [`ValueError::Misaligned`] if `start` is no multiple of [`ALIGN`].
+    /// [`PlaceError::Misaligned`] if `start` is no multiple of [`ALIGN`].
     ///
     /// # Safety
     /// These bytes are mapped readable and writable for `'m`, and as long as anything made of this place is in
@@ -75,7 +103,7 @@ impl<'m> Place<'m> {
     ///
     /// ```
     /// use core::ptr::NonNull;
-    /// use procession_core::value::{Place, ValueError};
+    /// use procession_core::region::{Place, PlaceError};
     ///
     /// let mut memory = [0u64; 4];
     /// let start = NonNull::from(&mut memory).cast::<u8>();
@@ -84,27 +112,28 @@ impl<'m> Place<'m> {
     /// assert_eq!(place.unwrap().bytes(), 32);
     /// // SAFETY: as above.
     /// let place = unsafe { Place::from_raw(start.add(4), 28) };
-    /// assert!(matches!(place, Err(ValueError::Misaligned { .. })));
+    /// assert!(matches!(place, Err(PlaceError::Misaligned { .. })));
     /// ```
-    pub unsafe fn from_raw(start: NonNull<u8>, bytes: u64) -> Result<Self, ValueError> {
+    pub unsafe fn from_raw(start: NonNull<u8>, bytes: u64) -> Result<Self, PlaceError> {
         let address = start.addr().get();
         if (address as u64).is_multiple_of(ALIGN) {
             Ok(Self { start, bytes, memory: PhantomData })
         } else {
-            Err(ValueError::Misaligned { address })
+            Err(PlaceError::Misaligned { address })
         }
     }
 
     /// The first `bytes` of it, for a block that ends there; all of it, if it has no more.
     ///
     /// ```
-    /// use procession_core::value::{Array, Place, ValueError};
+    /// use procession_core::region::{Place, PlaceError};
+    /// use procession_core::value::Array;
     ///
     /// let mut memory = [0u64; 100];
     /// let block = Place::in_memory(&mut memory).up_to(32);
     /// assert!(Array::<f64>::create(block, 2).is_ok());
     /// let error = Array::<f64>::create(block, 3).unwrap_err();
-    /// assert_eq!(error, ValueError::TooSmall { needed: 40, given: 32 });
+    /// assert_eq!(error, PlaceError::TooSmall { needed: 40, given: 32 }.into());
     /// ```
     #[must_use]
     pub fn up_to(self, bytes: u64) -> Self {
@@ -118,16 +147,19 @@ impl<'m> Place<'m> {
     }
 
     /// The object that `offset` bytes into it begins a row of `count`, after checking that the row fits.
-    pub(super) fn objects<T: Shareable>(
+    ///
+    /// # Errors
+    /// [`PlaceError::TooSmall`].
+    pub(crate) fn objects<T: Shareable>(
         self,
         offset: u64,
         count: u64,
-    ) -> Result<&'m [T], ValueError> {
+    ) -> Result<&'m [T], PlaceError> {
         const { assert!(align_of::<T>() as u64 <= ALIGN) };
         debug_assert!(offset.is_multiple_of(ALIGN));
         let needed = count.saturating_mul(size_of::<T>() as u64).saturating_add(offset);
         if needed > self.bytes {
-            return Err(ValueError::TooSmall { needed, given: self.bytes });
+            return Err(PlaceError::TooSmall { needed, given: self.bytes });
         }
         // SAFETY: the row lies within the place, which is mapped for 'm, and so fits the address space. The place
         // and the offset are multiples of ALIGN. Any bytes are a `Shareable` that others may change meanwhile.
@@ -137,5 +169,15 @@ impl<'m> Place<'m> {
                 count as usize,
             )
         })
+    }
+
+    /// The object at `offset`, after checking that it fits.
+    ///
+    /// # Errors
+    /// [`PlaceError::TooSmall`].
+    pub(crate) fn object<T: Shareable>(self, offset: u64) -> Result<&'m T, PlaceError> {
+        let row = self.objects(offset, 1)?;
+        let needed = offset.saturating_add(size_of::<T>() as u64);
+        row.first().ok_or(PlaceError::TooSmall { needed, given: self.bytes })
     }
 }
