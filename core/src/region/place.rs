@@ -63,7 +63,7 @@ impl<'m> Place<'m> {
     /// ```
     /// use core::ptr::NonNull;
     /// use procession_core::region::{CHUNK, Fixed, Options, Place, Region};
-    /// use procession_core::value::{Value, ValueError};
+    /// use procession_core::value::Value;
     ///
     /// #[repr(align(4096))]
     /// struct Memory([u8; 1 << 18]);
@@ -77,7 +77,7 @@ impl<'m> Place<'m> {
     /// value.set_raw(2.5);
     /// assert_eq!(seen.get_raw(), 2.5);
     /// assert!(Place::in_region(&region, 1 << 18).is_err());
-    /// # Ok::<(), ValueError>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn in_region(region: &Region<'m>, offset: u64) -> Result<Self, PlaceError> {
         let bytes = region.size().saturating_sub(offset);
@@ -179,5 +179,18 @@ impl<'m> Place<'m> {
         let row = self.objects(offset, 1)?;
         let needed = offset.saturating_add(size_of::<T>() as u64);
         row.first().ok_or(PlaceError::TooSmall { needed, given: self.bytes })
+    }
+
+    /// Where the `bytes` from `offset` on begin, after checking that they fit.
+    ///
+    /// # Errors
+    /// [`PlaceError::TooSmall`].
+    pub(crate) fn at(self, offset: u64, bytes: u64) -> Result<NonNull<u8>, PlaceError> {
+        let needed = offset.saturating_add(bytes);
+        if needed > self.bytes {
+            return Err(PlaceError::TooSmall { needed, given: self.bytes });
+        }
+        // SAFETY: the offset lies within the place, or at its end, and so in the address space.
+        Ok(unsafe { self.start.add(offset as usize) })
     }
 }

@@ -1,7 +1,17 @@
 //! Synchronisation in shared memory.
 
+#[cfg(not(loom))]
+mod data;
 mod error;
+mod event;
 mod lock;
+#[cfg(not(loom))]
+mod mutex;
 
+#[cfg(not(loom))]
+pub use data::DataError;
 pub use error::{AcquireError, OwnerDied, ReleaseError, WaitError};
+pub use event::Event;
 pub use lock::{Lock, LockGuard};
+#[cfg(not(loom))]
+pub use mutex::{Mutex, MutexGuard};

@@ -22,6 +22,7 @@
 #![cfg(loom)]
 
 mod backend;
+mod event;
 mod eventcount;
 mod lock;
 mod ring;

@@ -1,9 +1,13 @@
 //! Synchronisation between the processes of a tree, as handles that travel.
 
+mod event;
 mod lock;
+mod mutex;
 mod shared;
 
+pub use event::Event;
 pub use lock::{AcquireError, Lock};
+pub use mutex::Mutex;
 pub use procession_core::region::{Sleeper, Who};
-pub use procession_core::sync::{LockGuard, OwnerDied, ReleaseError, WaitError};
+pub use procession_core::sync::{LockGuard, MutexGuard, OwnerDied, ReleaseError, WaitError};
 pub use procession_core::sys::Deadline;

@@ -1,0 +1,97 @@
+//! An event that travels.
+
+use std::fmt;
+use std::time::Duration;
+
+use procession_core::sync as core;
+use procession_core::sys::Deadline;
+
+use super::shared::{Shared, travels, waiters};
+use crate::memory::{MemoryError, kind};
+
+/// A flag that one process sets and others wait for, as `multiprocessing.Event`.
+///
+/// Clone it, pass it to a process, send it through a queue: every copy is the same event. In memory it is 8 bytes.
+///
+/// - [`set`](Self::set) is one atomic step, and a system call only if somebody sleeps. It takes no lock and waits for nobody: a
+///   signal handler may call it (with an event that the program has made before), and dead waiters are in nobody's way.
+/// - A pulse, set and cleared at once, is seen by all who waited.
+///
+/// ```
+/// use procession_posix::process::Process;
+/// use procession_posix::sync::Event;
+/// use std::time::Duration;
+///
+/// fn pilot(ready: Event) {
+///     ready.set();
+/// }
+///
+/// let ready = Event::new()?;
+/// let pilot = Process::new(pilot, (ready.clone(),)).start()?;
+/// assert!(ready.wait_timeout(Duration::from_secs(10)));
+/// pilot.join()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Event {
+    pub(super) shared: Shared<&'static core::Event>,
+}
+
+travels!(Event, EVENT);
+
+impl Event {
+    /// A clear event.
+    ///
+    /// # Errors
+    /// [`MemoryError`] if there is no shared memory to be had.
+    pub fn new() -> Result<Self, MemoryError> {
+        Ok(Self { shared: Shared::new(kind::EVENT)? })
+    }
+
+    /// Whether it is set. One load; who sees it set sees what was done before.
+    #[inline]
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.shared.object.is_set()
+    }
+
+    /// Sets it and wakes all who wait. Safe in a signal handler.
+    #[inline]
+    pub fn set(&self) {
+        self.shared.object.set(self.shared.me);
+    }
+
+    /// Clears it.
+    #[inline]
+    pub fn clear(&self) {
+        self.shared.object.clear();
+    }
+
+    /// Waits until it is set, as long as it takes.
+    #[inline]
+    pub fn wait(&self) {
+        self.shared.object.wait(self.shared.me);
+    }
+
+    /// Waits for at most `timeout`; zero looks once. Whether it was set meanwhile, be it only for a moment.
+    #[inline]
+    pub fn wait_timeout(&self, timeout: Duration) -> bool {
+        self.wait_until(Deadline::after(timeout))
+    }
+
+    /// Waits until `deadline`. Whether it was set meanwhile, be it only for a moment.
+    #[inline]
+    pub fn wait_until(&self, deadline: Deadline) -> bool {
+        self.shared.object.wait_until(self.shared.me, deadline)
+    }
+}
+
+/// Whether it is set, and who sleeps for it since when: as of about now.
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event")
+            .field("is_set", &self.is_set())
+            .field("waiters", &waiters(self.shared.object.event(), self.shared.me))
+            .finish()
+    }
+}
