@@ -20,7 +20,7 @@ use crate::region::Member;
 use crate::sys::Deadline;
 use crate::sys::atomic::{AtomicU32, Ordering};
 use crate::sys::spin::Pace;
-use crate::wait::Eventcount;
+use crate::wait::{Eventcount, Waitable};
 
 const SET: u32 = 1;
 
@@ -138,10 +138,15 @@ impl Event {
             })
             .is_some()
     }
+}
 
-    /// Where those who wait for it sleep.
-    #[must_use]
-    pub fn event(&self) -> &Eventcount {
+/// Ready while it is set: a pulse may go unnoticed here.
+impl Waitable for Event {
+    fn is_ready(&self, _: Member<'_>, _: bool) -> bool {
+        self.is_set()
+    }
+
+    fn sleepers(&self) -> &Eventcount {
         &self.event
     }
 }

@@ -28,7 +28,7 @@ use crate::sys::Deadline;
 use crate::sys::atomic::{AtomicU32, Ordering};
 use crate::sys::spin::Pace;
 use crate::sys::trace;
-use crate::wait::Eventcount;
+use crate::wait::{Eventcount, Waitable};
 
 const DIED: u32 = 1 << 31;
 /// With a tag: held, and no guard knows of it. Without: damaged.
@@ -228,10 +228,20 @@ impl Lock {
         self.event.notify_one(me);
         Ok(())
     }
+}
 
-    /// Where those who wait for it sleep.
-    #[must_use]
-    pub fn event(&self) -> &Eventcount {
+/// Ready when it is free, or its holder is dead.
+impl Waitable for Lock {
+    fn is_ready(&self, me: Member<'_>, ask: bool) -> bool {
+        // Relaxed: only a hint, the taking is confirmed by a compare-and-swap.
+        match Tag::from_bits(self.word.load(Ordering::Relaxed)) {
+            // Damage included: taking it says so.
+            None => true,
+            Some(owner) => ask && me.verdict(owner) != Verdict::Alive,
+        }
+    }
+
+    fn sleepers(&self) -> &Eventcount {
         &self.event
     }
 }

@@ -53,6 +53,30 @@ pub(super) fn sleep(word: &AtomicU32, expected: u32, deadline: Deadline, flags: 
     }
 }
 
+/// How many words one call can sleep on.
+const MOST_WORDS: usize = 128;
+
+pub(super) fn futex_wait_any(
+    words: &[(&AtomicU32, u32)],
+    deadline: Deadline,
+    private: bool,
+) -> bool {
+    let flags = if private { futex::WaitFlags::PRIVATE } else { futex::WaitFlags::empty() };
+    let mut waits = [const { futex::Wait::new() }; MOST_WORDS];
+    let words = &words[..words.len().min(MOST_WORDS)];
+    for (wait, (word, expected)) in waits.iter_mut().zip(words) {
+        wait.val = u64::from(*expected);
+        wait.uaddr = futex::WaitPtr::new(word.as_ptr().cast());
+        wait.flags = futex::WaitFlags::SIZE_U32 | flags;
+    }
+    let until = timespec(deadline);
+    let none = futex::WaitvFlags::empty();
+    match futex::waitv(&waits[..words.len()], none, until.as_ref(), ClockId::Monotonic) {
+        Ok(_) | Err(Errno::AGAIN | Errno::INTR | Errno::TIMEDOUT) => true,
+        Err(_) => false,
+    }
+}
+
 pub(super) fn membarrier() -> bool {
     rustix::thread::membarrier(MembarrierCommand::GlobalExpedited).is_ok()
 }

@@ -30,7 +30,7 @@
 
 use core::cell::{Cell, RefCell};
 use core::panic::Location;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU8, Ordering};
 use std::boxed::Box;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -50,11 +50,63 @@ pub enum Sleeps {
     Sliced,
 }
 
+/// One sleep of a thread, on one word or on several.
+struct Sleep {
+    thread: Thread,
+    state: AtomicU8,
+}
+
+/// Not asleep yet; asleep; woken. The states are no access of the model: nothing comes between a look at them and what
+/// follows from it. loom does not take it well if a thread is unparked that waits for a mutex: only who is asleep is.
+const AWAKE: u8 = 0;
+const ASLEEP: u8 = 1;
+const WOKEN: u8 = 2;
+
+impl Sleep {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { thread: loom::thread::current(), state: AtomicU8::new(AWAKE) })
+    }
+
+    /// Sleeps, unless it was woken before.
+    fn sleep(&self) {
+        match SLEEPS.get() {
+            Sleeps::Sliced => loom::thread::yield_now(),
+            Sleeps::Endless if self.state.swap(ASLEEP, Ordering::SeqCst) == AWAKE => {
+                loom::thread::park();
+            }
+            Sleeps::Endless => {}
+        }
+    }
+
+    fn wake(&self) {
+        if self.state.swap(WOKEN, Ordering::SeqCst) == ASLEEP {
+            self.thread.unpark();
+        }
+    }
+}
+
 /// Who sleeps on one word, longest first.
-struct Queue(Mutex<VecDeque<Thread>>);
+struct Queue(Mutex<VecDeque<Arc<Sleep>>>);
 
 impl Queue {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Thread>> {
+    /// Puts a sleeper at the end, if the word holds what it expects.
+    fn enter(&self, word: &AtomicU32, expected: u32, sleep: &Arc<Sleep>) -> bool {
+        word.1.before_read();
+        let mut sleepers = self.lock();
+        // Relaxed: the kernel orders it by its own lock only.
+        let as_expected = word.0.load(Ordering::Relaxed) == expected;
+        if as_expected {
+            sleepers.push_back(Arc::clone(sleep));
+        }
+        as_expected
+    }
+
+    /// Takes it out, woken or not: in the first case somebody has counted it.
+    fn leave(&self, sleep: &Arc<Sleep>) {
+        self.lock().retain(|sleeper| !Arc::ptr_eq(sleeper, sleep));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<Sleep>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -371,29 +423,29 @@ fn queue(word: &AtomicU32) -> Arc<Queue> {
 }
 
 pub(super) fn futex_wait(word: &AtomicU32, expected: u32) {
+    futex_wait_any(&[(word, expected)]);
+}
+
+pub(super) fn futex_wait_any(words: &[(&AtomicU32, u32)]) -> bool {
     if !step() {
-        return;
+        return true;
     }
-    traced(word, "sleeps on", expected);
-    let queue = queue(word);
-    let me = loom::thread::current();
-    word.1.before_read();
-    let mut sleepers = queue.lock();
-    // Relaxed: the kernel orders it by its own lock only.
-    if word.0.load(Ordering::Relaxed) != expected {
-        return;
+    let sleep = Sleep::new();
+    let entered = words.iter().take_while(|(word, expected)| {
+        traced(*word, "sleeps on", *expected);
+        queue(word).enter(word, *expected, &sleep)
+    });
+    let entered = entered.count();
+    if entered == words.len() {
+        sleep.sleep();
     }
-    sleepers.push_back(me.clone());
-    // Nothing comes between the unlock and the sleep: neither is a point where loom switches.
-    drop(sleepers);
-    match SLEEPS.get() {
-        Sleeps::Endless => loom::thread::park(),
-        Sleeps::Sliced => {
-            loom::thread::yield_now();
-            // Woken meanwhile or not: in the first case somebody has counted this thread.
-            queue.lock().retain(|sleeper| sleeper.id() != me.id());
+    // Who was woken on the only word has been taken out.
+    if words.len() > 1 || SLEEPS.get() == Sleeps::Sliced {
+        for (word, _) in &words[..entered] {
+            queue(word).leave(&sleep);
         }
     }
+    true
 }
 
 pub(super) fn futex_wake(word: &AtomicU32, most: u32) -> usize {
@@ -404,9 +456,7 @@ pub(super) fn futex_wake(word: &AtomicU32, most: u32) -> usize {
     let mut sleepers = queue.lock();
     let count = sleepers.len().min(most as usize);
     for sleeper in sleepers.drain(..count) {
-        if SLEEPS.get() == Sleeps::Endless {
-            sleeper.unpark();
-        }
+        sleeper.wake();
     }
     traced(word, "wakes", count)
 }

@@ -29,12 +29,16 @@
 //!
 //! The eventcount is Dmitry Vyukov's idea; waking with an epoch and the bits is this crate's.
 
+mod any;
+
 use core::time::Duration;
 
 use crate::region::{Member, Tag};
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use crate::sys::spin::Pace;
 use crate::sys::{Deadline, Fences, Scope, futex};
+
+pub use any::{MOST, Waitable, wait_any};
 
 const WAITING: u32 = 1;
 const FENCED: u32 = 2;

@@ -237,5 +237,57 @@ fn a_death_during_recovery_is_told_too() {
     });
 }
 
+#[test]
+fn what_is_held_loosely_is_released_once() {
+    explore(Sleeps::Endless, 2, || {
+        let account = Arc::new(Account::new());
+        let (own, releaser, waiter) = (Process::new(), Process::new(), Process::new());
+        let guard = account.lock.acquire(own.me()).expect("nobody dies here");
+        // SAFETY: under the lock.
+        unsafe { account.balance.write(1) };
+        guard.detach();
+        let releaser = thread::spawn({
+            let account = Arc::clone(&account);
+            move || account.lock.release(releaser.me()).is_ok()
+        });
+        let waiter = thread::spawn({
+            let account = Arc::clone(&account);
+            move || account.deposit(waiter.me())
+        });
+        let own_turn = account.lock.release(own.me()).is_ok();
+        let other_turn = releaser.join().unwrap();
+        waiter.join().unwrap();
+        // A release may meet the waiter's guard, which is none of its business.
+        assert!(own_turn != other_turn, "released by both, or by nobody");
+        account.deposit(own.me());
+        // SAFETY: all others have ended.
+        assert_eq!(unsafe { account.balance.read() }, 3);
+    });
+}
+
+#[test]
+fn who_holds_loosely_or_releases_may_die() {
+    explore_deaths(2, |fuel| {
+        let pair = Arc::new(Pair::default());
+        let (own, mortal) = (Process::new(), Process::new());
+        let other = thread::spawn({
+            let pair = Arc::clone(&pair);
+            move || {
+                let life = mortal.live(fuel, |me| {
+                    let (guard, _) = pair.take(me);
+                    pair.work();
+                    guard.detach();
+                    pair.lock.release(me).expect("nobody else releases")
+                });
+                life.is_none()
+            }
+        });
+        pair.turn(own.me());
+        let died = other.join().unwrap();
+        pair.turn(own.me());
+        died
+    });
+}
+
 /// With so much fuel a victim that finds the lock free dies between its two stores.
 const INSIDE: u32 = 1 + 3 + 1;

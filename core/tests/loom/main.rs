@@ -21,6 +21,7 @@
 //! must be caught: `#[should_panic]`.
 #![cfg(loom)]
 
+mod any;
 mod backend;
 mod event;
 mod eventcount;

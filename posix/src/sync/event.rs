@@ -37,7 +37,7 @@ pub struct Event {
     pub(super) shared: Shared<&'static core::Event>,
 }
 
-travels!(Event, EVENT);
+travels!(Event, EVENT, waits);
 
 impl Event {
     /// A clear event.
@@ -91,7 +91,7 @@ impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Event")
             .field("is_set", &self.is_set())
-            .field("waiters", &waiters(self.shared.object.event(), self.shared.me))
+            .field("waiters", &waiters(self.shared.object, self.shared.me))
             .finish()
     }
 }

@@ -44,7 +44,7 @@ pub struct Lock {
     pub(super) shared: Shared<&'static core::Lock>,
 }
 
-travels!(Lock, LOCK);
+travels!(Lock, LOCK, waits);
 
 impl Lock {
     /// A free lock.
@@ -139,7 +139,7 @@ impl fmt::Debug for Lock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lock")
             .field("holder", &self.holder())
-            .field("waiters", &waiters(self.shared.object.event(), self.shared.me))
+            .field("waiters", &waiters(self.shared.object, self.shared.me))
             .finish()
     }
 }

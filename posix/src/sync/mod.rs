@@ -4,6 +4,7 @@ mod event;
 mod lock;
 mod mutex;
 mod shared;
+mod wait;
 
 pub use event::Event;
 pub use lock::{AcquireError, Lock};
@@ -11,3 +12,4 @@ pub use mutex::Mutex;
 pub use procession_core::region::{Sleeper, Who};
 pub use procession_core::sync::{LockGuard, MutexGuard, OwnerDied, ReleaseError, WaitError};
 pub use procession_core::sys::Deadline;
+pub use wait::{Waitable, wait_any, wait_any_timeout, wait_any_until};

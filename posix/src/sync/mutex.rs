@@ -4,8 +4,10 @@ use std::fmt;
 use std::time::Duration;
 
 use bytemuck::AnyBitPattern;
+use procession_core::region::Member;
 use procession_core::sync as core;
 use procession_core::sys::Deadline;
+use procession_core::wait::Waitable;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::shared::{Shared, waiters};
@@ -141,8 +143,18 @@ impl<T> fmt::Debug for Mutex<T> {
         let lock = self.shared.object.as_lock();
         f.debug_struct("Mutex")
             .field("holder", &self.holder())
-            .field("waiters", &waiters(lock.event(), self.shared.me))
+            .field("waiters", &waiters(lock, self.shared.me))
             .finish_non_exhaustive()
+    }
+}
+
+impl<T> super::wait::sealed::Source for Mutex<T> {
+    fn source(&self) -> &dyn Waitable {
+        self.shared.object.as_lock()
+    }
+
+    fn me(&self) -> Member<'static> {
+        self.shared.me
     }
 }
 

@@ -1,7 +1,7 @@
 //! What all handles of this room have in common: an object in the arena, this process's seat there, and how it travels.
 
 use procession_core::region::{Kind, Member, Place, Shareable, Sleeper};
-use procession_core::wait::Eventcount;
+use procession_core::wait::Waitable;
 use serde::{Deserializer, Serializer};
 
 use crate::memory::{Handle, HandleError, MemoryError, refuse};
@@ -74,13 +74,27 @@ impl<T> Shared<T> {
     }
 }
 
-/// Who sleeps at an eventcount, for people to read.
-pub(super) fn waiters(event: &'static Eventcount, me: Member<'static>) -> Vec<Sleeper> {
-    event.sleepers(me).collect()
+/// Who sleeps for an object, for people to read.
+pub(super) fn waiters(object: &dyn Waitable, me: Member<'static>) -> Vec<Sleeper> {
+    object.sleepers().sleepers(me).collect()
 }
 
 /// Makes a handle that is `struct X { shared: Shared<&'static core::X> }` travel.
+/// And makes it one that can be waited for together with others, if it says `waits`.
 macro_rules! travels {
+    ($type:ident, $kind:ident, waits) => {
+        travels!($type, $kind);
+
+        impl super::wait::sealed::Source for $type {
+            fn source(&self) -> &dyn procession_core::wait::Waitable {
+                self.shared.object
+            }
+
+            fn me(&self) -> procession_core::region::Member<'static> {
+                self.shared.me
+            }
+        }
+    };
     ($type:ident, $kind:ident) => {
         impl serde::Serialize for $type {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,0 +1,82 @@
+//! Waiting for any of several: whichever becomes ready, it is noticed.
+
+use std::sync::Arc;
+
+use loom::thread;
+use procession_core::sync::{Event, Lock};
+use procession_core::sys::Deadline;
+use procession_core::sys::model::{self, Mutation, Sleeps};
+use procession_core::wait::{Waitable, wait_any};
+
+use crate::world::{Process, explore, explore_deaths};
+
+/// One waits for both, another sets one of them.
+fn either(which: usize) {
+    let events = Arc::new([Event::new(), Event::new()]);
+    let (own, other) = (Process::new(), Process::new());
+    let setter = thread::spawn({
+        let events = Arc::clone(&events);
+        move || events[which].set(other.me())
+    });
+    let objects = [&events[0] as &dyn Waitable, &events[1]];
+    assert_eq!(wait_any(own.me(), Deadline::NEVER, &objects), Some(which));
+    setter.join().unwrap();
+}
+
+#[test]
+fn either_wakes() {
+    explore(Sleeps::Endless, 3, || either(0));
+    explore(Sleeps::Endless, 3, || either(1));
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn without_fences_it_sleeps_on() {
+    explore(Sleeps::Endless, 3, || {
+        model::mutate(Mutation::NoFences);
+        either(1);
+    });
+}
+
+#[test]
+fn a_wake_that_is_not_used_is_passed_on() {
+    // The lock's release wakes one: the one who also waits for the event, and may go away with that.
+    explore(Sleeps::Endless, 2, || {
+        let (lock, event) = (Arc::new(Lock::new()), Arc::new(Event::new()));
+        let (own, choosy, plain) = (Process::new(), Process::new(), Process::new());
+        let guard = lock.acquire(own.me()).expect("a free lock");
+        let choosy = thread::spawn({
+            let (lock, event) = (Arc::clone(&lock), Arc::clone(&event));
+            move || {
+                let objects = [&*event as &dyn Waitable, &*lock];
+                let found = wait_any(choosy.me(), Deadline::NEVER, &objects);
+                if found == Some(1) {
+                    drop(lock.acquire(choosy.me()).expect("nobody dies"));
+                }
+            }
+        });
+        let plain = thread::spawn({
+            let lock = Arc::clone(&lock);
+            move || drop(lock.acquire(plain.me()).expect("nobody dies"))
+        });
+        event.set(own.me());
+        drop(guard);
+        choosy.join().unwrap();
+        plain.join().unwrap();
+    });
+}
+
+#[test]
+fn the_holder_may_die() {
+    explore_deaths(2, |fuel| {
+        let (lock, event) = (Arc::new(Lock::new()), Arc::new(Event::new()));
+        let (own, mortal) = (Process::new(), Process::new());
+        let holder = thread::spawn({
+            let lock = Arc::clone(&lock);
+            move || mortal.live(fuel, |me| drop(lock.acquire(me))).is_none()
+        });
+        let objects = [&*event as &dyn Waitable, &*lock];
+        assert_eq!(wait_any(own.me(), Deadline::NEVER, &objects), Some(1));
+        holder.join().unwrap()
+    });
+}
