@@ -62,7 +62,7 @@ impl<'m> Place<'m> {
     ///
     /// ```
     /// use core::ptr::NonNull;
-    /// use procession_core::region::{CHUNK, Fixed, Options, Place, Region};
+    /// use procession_core::region::{Fixed, Options, Place, Region};
     /// use procession_core::value::Value;
     ///
     /// #[repr(align(4096))]
@@ -72,8 +72,8 @@ impl<'m> Place<'m> {
     /// // SAFETY: the memory is zero, outlives the region, and nobody else uses it.
     /// let region = unsafe { Region::create(base, 1 << 18, Options::default(), &Fixed) }?;
     ///
-    /// let value = Value::create(Place::in_region(&region, CHUNK)?, 1.5f64)?;
-    /// let seen = Value::<f64>::attach(Place::in_region(&region, CHUNK)?)?;
+    /// let value = Value::create(Place::in_region(&region, 1 << 17)?, 1.5f64)?;
+    /// let seen = Value::<f64>::attach(Place::in_region(&region, 1 << 17)?)?;
     /// value.set_raw(2.5);
     /// assert_eq!(seen.get_raw(), 2.5);
     /// assert!(Place::in_region(&region, 1 << 18).is_err());

@@ -44,7 +44,7 @@ type Locked<'a, T> = Result<MutexGuard<'a, T>, core::AcquireError<MutexGuard<'a,
 /// deposit(account.clone(), 50)?;
 /// teller.join()??;
 /// assert_eq!(*account.lock()?, 100);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), procession_posix::Error>(())
 /// ```
 ///
 /// ```
