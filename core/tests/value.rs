@@ -502,7 +502,7 @@ fn a_process_that_dies_with_the_lock_leaves_whole_elements_and_the_news() {
     let region = shared.region();
     let seat = region.join().unwrap();
     let me = seat.member();
-    let place = Place::in_region(&region, CHUNK).unwrap();
+    let place = Place::in_region(&region, 2 * CHUNK).unwrap();
     let array = Array::create_from(place, &[-1i32; 4]).unwrap();
 
     // SAFETY: the child calls nothing that needs another thread of the parent, and leaves by _exit.
