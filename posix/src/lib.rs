@@ -5,6 +5,7 @@
 //! sync      Lock, as a handle that travels
 //! value     Value and Array, as handles that travel
 //! channel   Queue
+//! ready     readiness as a descriptor, and for async programs
 //! process   starting processes, and what becomes of them
 //! ```
 
@@ -12,6 +13,7 @@ pub mod channel;
 mod error;
 pub mod memory;
 pub mod process;
+pub mod ready;
 pub mod sync;
 pub mod value;
 

@@ -73,6 +73,29 @@ impl Event {
         self.shared.object.wait(self.shared.me);
     }
 
+    /// [`wait`](Self::wait) for programs over tokio: waits without holding up the thread. Dropping the future stops waiting. A
+    /// pulse may go unnoticed here: the event has to stay set. With the feature `async`.
+    ///
+    /// # Errors
+    /// The system's, if there is no descriptor to wait with.
+    ///
+    /// ```
+    /// use procession_posix::sync::Event;
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let event = Event::new()?;
+    /// let setter = event.clone();
+    /// let thread = std::thread::spawn(move || setter.set());
+    /// event.wait_async().await?;
+    /// thread.join().unwrap();
+    /// # Ok::<(), procession_posix::Error>(())
+    /// # }).unwrap();
+    /// ```
+    #[cfg(feature = "async")]
+    pub async fn wait_async(&self) -> std::io::Result<()> {
+        if self.is_set() { Ok(()) } else { crate::ready::ready(self).await }
+    }
+
     /// Waits for at most `timeout`; zero looks once. Whether it was set meanwhile, be it only for a moment.
     #[inline]
     pub fn wait_timeout(&self, timeout: Duration) -> bool {

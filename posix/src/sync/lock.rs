@@ -91,6 +91,34 @@ impl Lock {
         self.shared.object.acquire_until(self.shared.me, deadline)
     }
 
+    /// [`acquire`](Self::acquire) for programs over tokio: waits without holding up the thread. Dropping the future stops
+    /// waiting. With the feature `async`.
+    ///
+    /// No system call if the lock is free. A wait costs a descriptor, as long as it lasts.
+    ///
+    /// # Errors
+    /// Outside, the system's, if there is no descriptor to wait with; inside, as [`acquire`](Self::acquire).
+    ///
+    /// ```
+    /// use procession_posix::sync::Lock;
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let lock = Lock::new()?;
+    /// let guard = lock.acquire()?;
+    /// let other = lock.clone();
+    /// let turn = tokio::spawn(async move { other.acquire_async().await.map(|turn| turn.is_ok()) });
+    /// tokio::task::yield_now().await;
+    /// drop(guard);
+    /// assert!(turn.await.unwrap()?);
+    /// # Ok::<(), procession_posix::Error>(())
+    /// # }).unwrap();
+    /// ```
+    #[cfg(feature = "async")]
+    pub async fn acquire_async(&self) -> std::io::Result<Result<LockGuard<'_>, AcquireError<'_>>> {
+        let would_block = |error: &AcquireError<'_>| matches!(error, AcquireError::WouldBlock);
+        crate::ready::retry(self, || self.try_acquire(), would_block).await
+    }
+
     /// Releases a lock that is held without a guard; any thread of any process may, whoever acquired it. A guard is given
     /// up by [`LockGuard::detach`].
     ///

@@ -4,7 +4,7 @@ mod event;
 mod lock;
 mod mutex;
 mod shared;
-mod wait;
+pub(crate) mod wait;
 
 pub use event::Event;
 pub use lock::{AcquireError, Lock};

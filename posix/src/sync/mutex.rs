@@ -124,6 +124,21 @@ impl<T> Mutex<T> {
         self.shared.object.lock_until(self.shared.me, deadline)
     }
 
+    /// [`lock`](Self::lock) for programs over tokio: waits without holding up the thread. Dropping the future stops waiting.
+    /// With the feature `async`.
+    ///
+    /// # Errors
+    /// Outside, the system's, if there is no descriptor to wait with; inside, as [`lock`](Self::lock).
+    #[cfg(feature = "async")]
+    pub async fn lock_async(&self) -> std::io::Result<Locked<'_, T>>
+    where
+        T: Send,
+    {
+        let would_block =
+            |error: &core::AcquireError<_>| matches!(error, core::AcquireError::WouldBlock);
+        crate::ready::retry(self, || self.try_lock(), would_block).await
+    }
+
     /// Whether somebody holds the lock now.
     #[must_use]
     pub fn locked(&self) -> bool {

@@ -16,7 +16,7 @@ pub trait Waitable: sealed::Source {}
 
 impl<T: sealed::Source> Waitable for T {}
 
-pub(super) mod sealed {
+pub(crate) mod sealed {
     use super::{Member, core};
 
     /// Where a handle's object is, and who looks at it.
