@@ -29,6 +29,12 @@ impl Plan {
             true => Self { rounds: 9, batch: Duration::from_millis(3) },
         }
     }
+
+    /// A third of the rounds, each ten times as long: for rows whose runners the scheduler lets take turns, some
+    /// milliseconds each.
+    pub fn longer(self) -> Self {
+        Self { rounds: self.rounds / 3, batch: self.batch * 10 }
+    }
 }
 
 /// What one run of a side says: a side may round the number of operations that it was asked for.

@@ -3,6 +3,7 @@
 use crate::Result;
 use crate::harness::Row;
 
+pub mod counter;
 pub mod lock;
 pub mod mpmc;
 pub mod queue;
@@ -18,8 +19,15 @@ pub const BATCH: usize = 256;
 
 /// All rows, in the order of the table.
 pub fn all() -> Vec<Row> {
-    let families =
-        [lock::rows(), spsc::rows(), mpmc::rows(), rtt::rows(), queue::rows(), start::rows()];
+    let families = [
+        lock::rows(),
+        counter::rows(),
+        spsc::rows(),
+        mpmc::rows(),
+        rtt::rows(),
+        queue::rows(),
+        start::rows(),
+    ];
     families.into_iter().flatten().collect()
 }
 
@@ -72,6 +80,11 @@ pub fn compare(values: &[u64]) -> Result<()> {
     } else {
         Err("what arrived is not what was sent".into())
     }
+}
+
+/// That nothing that was counted is missing.
+pub fn counted(count: u64, ops: u64) -> Result<()> {
+    if count == ops { Ok(()) } else { Err(format!("counted {count} instead of {ops}").into()) }
 }
 
 /// What a number adds to a sum over numbers whose order is nobody's promise.
