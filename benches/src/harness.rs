@@ -30,6 +30,11 @@ impl Plan {
         }
     }
 
+    /// A fifth of the rounds: for sides that say how long one run takes.
+    pub fn rare(self) -> Self {
+        Self { rounds: self.rounds / 5, ..self }
+    }
+
     /// A third of the rounds, each ten times as long: for rows whose runners the scheduler lets take turns, some
     /// milliseconds each.
     pub fn longer(self) -> Self {
@@ -155,15 +160,24 @@ pub fn duel(
     let ours_ops = size(plan, &mut ours).map_err(|error| format!("ours: {error}"))?;
     // A missing peer must still be known as one, so the error is passed on as it is.
     let peer_ops = size(plan, &mut peer)?;
+    compare_values(plan, || Ok(ours(ours_ops)?.ns_per_op()), || Ok(peer(peer_ops)?.ns_per_op()))
+}
+
+/// Runs both sides in turns and compares what they return.
+pub fn compare_values(
+    plan: Plan,
+    mut ours: impl FnMut() -> Result<f64>,
+    mut peer: impl FnMut() -> Result<f64>,
+) -> Result<Duel> {
     let (mut ours_ns, mut peer_ns, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..plan.rounds {
         let (a, b);
         if round % 2 == 0 {
-            a = ours(ours_ops)?.ns_per_op();
-            b = peer(peer_ops)?.ns_per_op();
+            a = ours()?;
+            b = peer()?;
         } else {
-            b = peer(peer_ops)?.ns_per_op();
-            a = ours(ours_ops)?.ns_per_op();
+            b = peer()?;
+            a = ours()?;
         }
         ours_ns.push(a);
         peer_ns.push(b);

@@ -10,6 +10,7 @@ pub mod queue;
 pub mod rtt;
 pub mod spsc;
 pub mod start;
+pub mod wait;
 
 /// How many items each ring and queue of numbers holds, ours and the peer's.
 pub const CAPACITY: usize = 1024;
@@ -21,6 +22,7 @@ pub const BATCH: usize = 256;
 pub fn all() -> Vec<Row> {
     let families = [
         lock::rows(),
+        wait::rows(),
         counter::rows(),
         spsc::rows(),
         mpmc::rows(),
