@@ -9,7 +9,7 @@ use procession_core::sync::Lock;
 
 use crate::Result;
 use crate::harness::{Duel, Plan, Row, Timing, duel};
-use crate::ours::{Ground, settle};
+use crate::ours::{Ground, Number, settle};
 use crate::peers::pthread::mutex::{self, Kind};
 use crate::peers::python::Python;
 use crate::rows::counted;
@@ -76,68 +76,46 @@ fn python(plan: Plan) -> Result<Duel> {
     duel(plan, handle, |ops| python.run(ops))
 }
 
-/// Our lock and what it protects, on one cache line of shared memory.
-struct Ours<'r> {
-    lock: &'r Lock,
-    count: *mut u64,
-}
-
-impl<'r> Ours<'r> {
-    fn new(ground: &'r Ground) -> Result<Self> {
-        let place = ground.place(size_of::<Lock>() + size_of::<u64>())?;
-        // SAFETY: the place is zeroed, aligned, large enough for both, and lives as long as the ground. Zeroes are
-        // a free lock.
-        unsafe {
-            Ok(Self {
-                lock: place.cast::<Lock>().as_ref(),
-                count: place.add(size_of::<Lock>()).cast().as_ptr(),
-            })
-        }
+/// Takes the lock, adds 1, and gives it back, `times` times.
+fn add(lock: &Lock, number: &Number<'_>, me: Member<'_>, times: u64) -> Result<()> {
+    for _ in 0..times {
+        let (lock, number) = black_box((lock, number));
+        let _guard = lock.acquire(me).map_err(|error| error.to_string())?;
+        // SAFETY: the number is only touched while the lock is held.
+        unsafe { number.raise() };
     }
-
-    fn add(&self, me: Member<'_>, times: u64) -> Result<()> {
-        for _ in 0..times {
-            let ours = black_box(self);
-            let _guard = ours.lock.acquire(me).map_err(|error| error.to_string())?;
-            // SAFETY: the place is mapped, and only touched while the lock is held.
-            unsafe { *ours.count += 1 };
-        }
-        Ok(())
-    }
-
-    fn get(&self) -> u64 {
-        // SAFETY: a read that no write overlaps, as those who count are done.
-        unsafe { *self.count }
-    }
+    Ok(())
 }
 
 fn ours(ops: u64) -> Result<Timing> {
     let ground = Ground::new()?;
     let seat = ground.join()?;
-    let counter = Ours::new(&ground)?;
+    let (lock, number) = ground.object_and_number()?;
     let start = Instant::now();
-    counter.add(seat.member(), ops)?;
+    add(lock, &number, seat.member(), ops)?;
     let took = start.elapsed();
-    counted(counter.get(), ops)?;
+    // SAFETY: who counted is done.
+    counted(unsafe { number.get() }, ops)?;
     Ok(Timing { ops, took })
 }
 
 fn ours_contended(processes: u64, ops: u64) -> Result<Timing> {
     let ground = Ground::new()?;
     let seat = ground.join()?;
-    let counter = Ours::new(&ground)?;
+    let (lock, number) = ground.object_and_number()?;
     let each = ops.div_ceil(processes);
     let runner = |_| -> two::Runner<'_> {
         Box::new(|gate| {
             settle(seat.member())?;
             gate.start();
-            counter.add(seat.member(), each)?;
+            add(lock, &number, seat.member(), each)?;
             gate.stop();
             Ok(0)
         })
     };
     let finish = two::processes((0..processes).map(runner).collect())?;
-    counted(counter.get(), each * processes)?;
+    // SAFETY: those who counted are done.
+    counted(unsafe { number.get() }, each * processes)?;
     Ok(Timing { ops: each * processes, took: finish.took })
 }
 

@@ -78,9 +78,7 @@ fn contend(
 fn ours() -> Result<f64> {
     let ground = Ground::new()?;
     let seat = ground.join()?;
-    let place = ground.place(size_of::<Lock>())?;
-    // SAFETY: the place is zeroed, aligned, large enough, and lives as long as the ground. Zeroes are a free lock.
-    let lock = unsafe { place.cast::<Lock>().as_ref() };
+    let lock = ground.object::<Lock>()?;
     contend(
         || settle(seat.member()),
         |work| {
