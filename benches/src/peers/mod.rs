@@ -5,6 +5,7 @@ pub mod cacheline;
 pub mod futex;
 pub mod iceoryx;
 pub mod ipc;
+pub mod load;
 pub mod parking;
 pub mod pthread;
 pub mod python;

@@ -4,6 +4,7 @@ use crate::Result;
 use crate::harness::Row;
 
 pub mod counter;
+pub mod event;
 pub mod lock;
 pub mod mpmc;
 pub mod queue;
@@ -24,6 +25,7 @@ pub fn all() -> Vec<Row> {
         lock::rows(),
         wait::rows(),
         counter::rows(),
+        event::rows(),
         spsc::rows(),
         mpmc::rows(),
         rtt::rows(),
