@@ -109,8 +109,12 @@ impl Patience {
                     pause = (pause + pause / 2).min(LONGEST_PAUSE);
                 }
             }
-            let least = if self.cpus.load(Ordering::Relaxed) > 1 { LEAST } else { LEAST_ALONE };
-            self.looks.store((looks - looks.div_ceil(8)).max(least), Ordering::Relaxed);
+            // Where only one processor is allowed, starting over would else cost more than sleeping does.
+            let (least, less) = match self.cpus.load(Ordering::Relaxed) {
+                0 | 1 => (LEAST_ALONE, looks.div_ceil(2)),
+                _ => (LEAST, looks.div_ceil(8)),
+            };
+            self.looks.store((looks - less).max(least), Ordering::Relaxed);
             // One look at least, whatever the patience.
             look()
         }
