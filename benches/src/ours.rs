@@ -1,9 +1,10 @@
 //! A region in memory that forked children share, for the rows that measure core by itself.
 
 use std::cell::Cell;
+use std::marker::PhantomData;
 use std::ptr::NonNull;
 
-use procession_core::region::{Fixed, Member, Membership, Options, Region};
+use procession_core::region::{Fixed, Member, Membership, Options, Place, Region, Shareable};
 
 use crate::Result;
 use crate::shm::Mapping;
@@ -51,9 +52,64 @@ impl Ground {
     }
 
     /// The place of that many zeroed bytes, reserved.
-    pub fn place(&self, bytes: usize) -> Result<NonNull<u8>> {
-        let at = self.reserve(bytes as u64)?;
-        Ok(self.region.bytes(at, bytes as u64, 128)?)
+    pub fn place(&self, bytes: u64) -> Result<Place<'_>> {
+        let at = self.reserve(bytes)?;
+        Ok(Place::in_region(&self.region, at)?.up_to(bytes))
+    }
+
+    /// A new object, all zero.
+    pub fn object<T: Shareable>(&self) -> Result<&T> {
+        let at = self.reserve(size_of::<T>() as u64)?;
+        Ok(self.region.object(at)?)
+    }
+
+    /// A new object, all zero, and a number that it protects, on its cache line if it is small enough.
+    pub fn object_and_number<T: Shareable>(&self) -> Result<(&T, Number<'_>)> {
+        let at = self.reserve(size_of::<T>() as u64 + 8)?;
+        Ok((self.region.object(at)?, self.number(at + size_of::<T>() as u64)?))
+    }
+
+    /// The number at an offset that was reserved.
+    pub fn number(&self, at: u64) -> Result<Number<'_>> {
+        let word = self.region.bytes(at, 8, 8)?.cast();
+        Ok(Number { word, region: PhantomData })
+    }
+}
+
+/// A number in the region that is nobody's while nobody has what protects it.
+pub struct Number<'r> {
+    word: NonNull<u64>,
+    region: PhantomData<&'r Region<'r>>,
+}
+
+impl Number<'_> {
+    /// Adds 1.
+    ///
+    /// # Safety
+    /// Nobody else touches it meanwhile.
+    #[inline]
+    pub unsafe fn raise(&self) {
+        // SAFETY: the word is mapped and aligned, and the caller alone touches it.
+        unsafe { *self.word.as_ptr() += 1 };
+    }
+
+    /// What it is.
+    ///
+    /// # Safety
+    /// Nobody writes it meanwhile.
+    #[inline]
+    pub unsafe fn get(&self) -> u64 {
+        // SAFETY: the word is mapped and aligned, and nobody writes it.
+        unsafe { *self.word.as_ptr() }
+    }
+
+    /// Sets it.
+    ///
+    /// # Safety
+    /// Nobody else touches it meanwhile.
+    pub unsafe fn set(&self, number: u64) {
+        // SAFETY: the word is mapped and aligned, and the caller alone touches it.
+        unsafe { *self.word.as_ptr() = number };
     }
 }
 

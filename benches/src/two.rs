@@ -1,4 +1,4 @@
-//! Two (or four) that run at once: processes or threads, each on its CPU, from one starting shot.
+//! Two (or four, or eight) that run at once: processes or threads, each on its CPU, from one starting shot.
 //!
 //! Each runner prepares itself and waits at the gate. When all have arrived the gate opens. Each notes when it left
 //! the gate and when it was done; the race lasted from the first of the former to the last of the latter. Whoever
@@ -19,7 +19,7 @@ use crate::Result;
 use crate::shm::{Shared, Zeroed};
 
 /// The most runners that one race has.
-const LANES: usize = 4;
+const LANES: usize = 8;
 
 /// After this many seconds a runner is ended by SIGALRM: more than any batch lasts on the poorest machine.
 const RUNNER_SECONDS: u32 = 20;
@@ -31,6 +31,15 @@ const FAILED: i32 = 1;
 pub type Runner<'a> = Box<dyn FnOnce(&Gate<'_>) -> Result<u64> + 'a>;
 /// A runner that is a thread.
 pub type ThreadRunner<'a> = Box<dyn FnOnce(&Gate<'_>) -> Result<u64> + Send + 'a>;
+
+/// Where runners run.
+#[derive(Clone, Copy)]
+pub enum Place {
+    /// The i-th on the i-th CPU, and round again.
+    Apart,
+    /// All on the first CPU: whoever waits cannot but give way to the others.
+    Together,
+}
 
 /// How a race ended.
 pub struct Finish {
@@ -115,9 +124,17 @@ impl Track {
 ///
 /// The caller must be single-threaded: a child gets only the calling thread, with whatever locks the others held.
 pub fn processes(runners: Vec<Runner<'_>>) -> Result<Finish> {
+    processes_at(Place::Apart, runners)
+}
+
+/// Runs each runner in a forked child, at its place. The caller must be single-threaded, as above.
+pub fn processes_at(place: Place, runners: Vec<Runner<'_>>) -> Result<Finish> {
     let count = runners.len();
     assert!(count <= LANES);
-    let cpus = cpus()?;
+    let mut cpus = cpus()?;
+    if let Place::Together = place {
+        cpus.truncate(1);
+    }
     let track = Shared::<Track>::new()?;
     let mut group = Children { leader: None, alive: 0 };
     for (i, runner) in runners.into_iter().enumerate() {

@@ -2,8 +2,11 @@
 
 pub mod array_queue;
 pub mod cacheline;
+pub mod futex;
 pub mod iceoryx;
 pub mod ipc;
-pub mod pthread_mutex;
+pub mod load;
+pub mod parking;
+pub mod pthread;
 pub mod python;
 pub mod ring;

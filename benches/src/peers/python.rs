@@ -25,6 +25,16 @@ impl Python {
         Self::start(include_str!("queue.py"))
     }
 
+    /// `multiprocessing.Lock`, taken by one process.
+    pub fn lock() -> Result<Self> {
+        Self::start(include_str!("lock.py"))
+    }
+
+    /// `multiprocessing.Value`, incremented under its lock by two processes.
+    pub fn counter() -> Result<Self> {
+        Self::start(include_str!("counter.py"))
+    }
+
     fn start(script: &str) -> Result<Self> {
         let cpus = two::cpus()?;
         let mut command = Command::new("python3");
@@ -59,5 +69,22 @@ impl Drop for Python {
         if self.child.wait().is_err() {
             self.child.kill().ok();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_script_answers() -> Result<()> {
+        for start in [Python::queue, Python::lock, Python::counter] {
+            match start() {
+                Ok(mut python) => assert!(python.run(1)?.took > Duration::ZERO),
+                Err(error) if error.is::<Missing>() => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }

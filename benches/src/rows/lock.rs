@@ -9,8 +9,10 @@ use procession_core::sync::Lock;
 
 use crate::Result;
 use crate::harness::{Duel, Plan, Row, Timing, duel};
-use crate::ours::{Ground, settle};
-use crate::peers::pthread_mutex::{Counter, Kind};
+use crate::ours::{Ground, Number, settle};
+use crate::peers::pthread::mutex::{self, Kind};
+use crate::peers::python::Python;
+use crate::rows::counted;
 use crate::two;
 
 pub fn rows() -> Vec<Row> {
@@ -32,9 +34,23 @@ pub fn rows() -> Vec<Row> {
         Row {
             name: "lock.contended2",
             peer: "pthread mutex, process-shared",
-            target: 0.7,
+            target: 0.6,
             note: "two processes; the peer is not robust: who waits for its dead holder waits forever",
-            run: contended2,
+            run: |plan| contended(plan, 2),
+        },
+        Row {
+            name: "lock.contended8",
+            peer: "pthread mutex, process-shared",
+            target: 0.8,
+            note: "eight processes on all CPUs, in batches ten times as long, as they have to take turns on a CPU",
+            run: |plan| contended(plan.longer(), 8),
+        },
+        Row {
+            name: "lock.python",
+            peer: "multiprocessing.Lock",
+            target: 0.15,
+            note: "one process; the peer's time is mostly its interpreter's",
+            run: python,
         },
     ]
 }
@@ -46,76 +62,74 @@ fn uncontended(plan: Plan) -> Result<Duel> {
 
 fn uncontended_robust(plan: Plan) -> Result<Duel> {
     two::pin_to_first()?;
-    duel(plan, ours, |ops| pthread(Kind::Robust, ops))
+    duel(plan, ours, |ops| mutex::uncontended(Kind::Robust, ops))
 }
 
-fn contended2(plan: Plan) -> Result<Duel> {
-    duel(plan, ours_contended, pthread_contended)
+fn contended(plan: Plan, processes: u64) -> Result<Duel> {
+    duel(plan, |ops| ours_contended(processes, ops), |ops| mutex::contended(processes, ops))
 }
 
-/// Our lock and what it protects, on one cache line of shared memory.
-struct Ours<'r> {
-    lock: &'r Lock,
-    count: *mut u64,
+/// Through the handle that a program has, as the peer is a program's.
+fn python(plan: Plan) -> Result<Duel> {
+    let mut python = Python::lock()?;
+    two::pin_to_first()?;
+    duel(plan, handle, |ops| python.run(ops))
 }
 
-impl<'r> Ours<'r> {
-    fn new(ground: &'r Ground) -> Result<Self> {
-        let place = ground.place(size_of::<Lock>() + size_of::<u64>())?;
-        // SAFETY: the place is zeroed, aligned, large enough for both, and lives as long as the ground. Zeroes are
-        // a free lock.
-        unsafe {
-            Ok(Self {
-                lock: place.cast::<Lock>().as_ref(),
-                count: place.add(size_of::<Lock>()).cast().as_ptr(),
-            })
-        }
+/// Takes the lock, adds 1, and gives it back, `times` times.
+fn add(lock: &Lock, number: &Number<'_>, me: Member<'_>, times: u64) -> Result<()> {
+    for _ in 0..times {
+        let (lock, number) = black_box((lock, number));
+        let _guard = lock.acquire(me).map_err(|error| error.to_string())?;
+        // SAFETY: the number is only touched while the lock is held.
+        unsafe { number.raise() };
     }
-
-    fn add(&self, me: Member<'_>, times: u64) -> Result<()> {
-        for _ in 0..times {
-            let ours = black_box(self);
-            let _guard = ours.lock.acquire(me).map_err(|error| error.to_string())?;
-            // SAFETY: the place is mapped, and only touched while the lock is held.
-            unsafe { *ours.count += 1 };
-        }
-        Ok(())
-    }
-
-    fn get(&self) -> u64 {
-        // SAFETY: a read that no write overlaps, as those who count are done.
-        unsafe { *self.count }
-    }
+    Ok(())
 }
 
 fn ours(ops: u64) -> Result<Timing> {
     let ground = Ground::new()?;
     let seat = ground.join()?;
-    let counter = Ours::new(&ground)?;
+    let (lock, number) = ground.object_and_number()?;
     let start = Instant::now();
-    counter.add(seat.member(), ops)?;
+    add(lock, &number, seat.member(), ops)?;
     let took = start.elapsed();
-    counted(counter.get(), ops)?;
+    // SAFETY: who counted is done.
+    counted(unsafe { number.get() }, ops)?;
     Ok(Timing { ops, took })
 }
 
-fn ours_contended(ops: u64) -> Result<Timing> {
+fn ours_contended(processes: u64, ops: u64) -> Result<Timing> {
     let ground = Ground::new()?;
     let seat = ground.join()?;
-    let counter = Ours::new(&ground)?;
-    let each = ops.div_ceil(2);
-    let runner = || -> two::Runner<'_> {
+    let (lock, number) = ground.object_and_number()?;
+    let each = ops.div_ceil(processes);
+    let runner = |_| -> two::Runner<'_> {
         Box::new(|gate| {
             settle(seat.member())?;
             gate.start();
-            counter.add(seat.member(), each)?;
+            add(lock, &number, seat.member(), each)?;
             gate.stop();
             Ok(0)
         })
     };
-    let finish = two::processes(vec![runner(), runner()])?;
-    counted(counter.get(), each * 2)?;
-    Ok(Timing { ops: each * 2, took: finish.took })
+    let finish = two::processes((0..processes).map(runner).collect())?;
+    // SAFETY: those who counted are done.
+    counted(unsafe { number.get() }, each * processes)?;
+    Ok(Timing { ops: each * processes, took: finish.took })
+}
+
+fn handle(ops: u64) -> Result<Timing> {
+    let lock = procession::Lock::new()?;
+    let mut count = 0;
+    let start = Instant::now();
+    for _ in 0..ops {
+        let _guard = black_box(&lock).acquire().map_err(|error| error.to_string())?;
+        count = black_box(count + 1);
+    }
+    let took = start.elapsed();
+    counted(count, ops)?;
+    Ok(Timing { ops, took })
 }
 
 fn std_mutex(ops: u64) -> Result<Timing> {
@@ -128,34 +142,4 @@ fn std_mutex(ops: u64) -> Result<Timing> {
     let took = start.elapsed();
     counted(mutex.into_inner()?, ops)?;
     Ok(Timing { ops, took })
-}
-
-fn pthread(kind: Kind, ops: u64) -> Result<Timing> {
-    let counter = Counter::new(kind)?;
-    let start = Instant::now();
-    counter.add(ops)?;
-    let took = start.elapsed();
-    counted(counter.get(), ops)?;
-    Ok(Timing { ops, took })
-}
-
-fn pthread_contended(ops: u64) -> Result<Timing> {
-    let counter = Counter::new(Kind::Plain)?;
-    let each = ops.div_ceil(2);
-    let runner = || -> two::Runner<'_> {
-        Box::new(|gate| {
-            gate.start();
-            counter.add(each)?;
-            gate.stop();
-            Ok(0)
-        })
-    };
-    let finish = two::processes(vec![runner(), runner()])?;
-    counted(counter.get(), each * 2)?;
-    Ok(Timing { ops: each * 2, took: finish.took })
-}
-
-/// That no increment was lost.
-fn counted(count: u64, ops: u64) -> Result<()> {
-    if count == ops { Ok(()) } else { Err(format!("counted {count} instead of {ops}").into()) }
 }

@@ -3,12 +3,15 @@
 use crate::Result;
 use crate::harness::Row;
 
+pub mod counter;
+pub mod event;
 pub mod lock;
 pub mod mpmc;
 pub mod queue;
 pub mod rtt;
 pub mod spsc;
 pub mod start;
+pub mod wait;
 
 /// How many items each ring and queue of numbers holds, ours and the peer's.
 pub const CAPACITY: usize = 1024;
@@ -18,8 +21,17 @@ pub const BATCH: usize = 256;
 
 /// All rows, in the order of the table.
 pub fn all() -> Vec<Row> {
-    let families =
-        [lock::rows(), spsc::rows(), mpmc::rows(), rtt::rows(), queue::rows(), start::rows()];
+    let families = [
+        lock::rows(),
+        wait::rows(),
+        counter::rows(),
+        event::rows(),
+        spsc::rows(),
+        mpmc::rows(),
+        rtt::rows(),
+        queue::rows(),
+        start::rows(),
+    ];
     families.into_iter().flatten().collect()
 }
 
@@ -72,6 +84,11 @@ pub fn compare(values: &[u64]) -> Result<()> {
     } else {
         Err("what arrived is not what was sent".into())
     }
+}
+
+/// That nothing that was counted is missing.
+pub fn counted(count: u64, ops: u64) -> Result<()> {
+    if count == ops { Ok(()) } else { Err(format!("counted {count} instead of {ops}").into()) }
 }
 
 /// What a number adds to a sum over numbers whose order is nobody's promise.

@@ -25,7 +25,12 @@ const LEAST_ALONE: u32 = 4;
 #[cfg(not(loom))]
 const REFRESH: u32 = 256;
 
-/// The longest pause of a polite spinner, in hints to the processor: some two microseconds.
+/// The first pause of a polite spinner, in hints to the processor: some 130 ns, about what it takes a cache line to
+/// move to another processor and back. Who looks sooner gets the line from a holder that is about to ask again, and
+/// both wait for the line more than they work.
+#[cfg(not(loom))]
+const FIRST_PAUSE: u32 = 8;
+/// The longest one: some two microseconds.
 #[cfg(not(loom))]
 const LONGEST_PAUSE: u32 = 128;
 
@@ -82,7 +87,11 @@ impl Patience {
                 self.looks.fetch_max(FIRST, Ordering::Relaxed);
             }
             let looks = self.looks.load(Ordering::Relaxed);
-            let (mut turn, mut pause) = (0, 1);
+            let mut turn = 0;
+            let mut pause = match pace {
+                Pace::Eager => 1,
+                Pace::Polite => FIRST_PAUSE,
+            };
             while turn < looks {
                 if let Some(found) = look() {
                     if turn > looks / 2 {
@@ -96,11 +105,16 @@ impl Patience {
                 }
                 turn += pause;
                 if pace == Pace::Polite {
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    // By half: whoever holds it for long is not waited for much longer than that.
+                    pause = (pause + pause / 2).min(LONGEST_PAUSE);
                 }
             }
-            let least = if self.cpus.load(Ordering::Relaxed) > 1 { LEAST } else { LEAST_ALONE };
-            self.looks.store((looks - looks.div_ceil(8)).max(least), Ordering::Relaxed);
+            // Where only one processor is allowed, starting over would else cost more than sleeping does.
+            let (least, less) = match self.cpus.load(Ordering::Relaxed) {
+                0 | 1 => (LEAST_ALONE, looks.div_ceil(2)),
+                _ => (LEAST, looks.div_ceil(8)),
+            };
+            self.looks.store((looks - less).max(least), Ordering::Relaxed);
             // One look at least, whatever the patience.
             look()
         }
