@@ -199,6 +199,35 @@ pub fn operations() -> Vec<Operation> {
             Account::hold_before_sleeper,
             |_, guard| drop(guard),
         ),
+        Operation::new(
+            "lock.detach",
+            Account::new,
+            |account| {
+                let guard = account.lock.acquire(account.ground.me());
+                account.add_one();
+                guard
+            },
+            |_, guard| {
+                if let Ok(guard) = guard {
+                    guard.detach();
+                }
+            },
+        )
+        .twice(0),
+        Operation::new(
+            "lock.release.loose",
+            Account::new,
+            |account| {
+                if let Ok(guard) = account.lock.acquire(account.ground.me()) {
+                    account.add_one();
+                    guard.detach();
+                }
+            },
+            |account, ()| {
+                let _ = account.lock.release(account.ground.me());
+            },
+        )
+        .twice(0),
         Operation::new("lock.deposit", Account::new, Account::enter, |account, ()| {
             let _ = account.deposit(account.ground.me(), Duration::from_secs(1));
         })

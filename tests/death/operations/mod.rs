@@ -2,6 +2,7 @@
 
 mod attach;
 mod block;
+mod event;
 mod ground;
 mod items;
 mod lock;
@@ -18,6 +19,7 @@ pub use toys::toys;
 pub fn operations() -> Vec<Operation> {
     let families = [
         lock::operations(),
+        event::operations(),
         attach::operations(),
         slot::operations(),
         spsc::operations(),
