@@ -1,6 +1,6 @@
 //! One error for programs that use several families.
 
-use procession_core::sync::{AcquireError, ReleaseError, WaitError};
+use procession_core::sync::{AcquireError, NotUpgraded, ReleaseError, UpgradeError, WaitError};
 use procession_core::value::ValueError;
 
 use crate::channel::{CreateError, GetError, PutError};
@@ -33,6 +33,9 @@ pub enum Error {
     /// Waiting.
     #[error(transparent)]
     Wait(#[from] WaitError),
+    /// Becoming a writer.
+    #[error(transparent)]
+    Upgrade(#[from] UpgradeError),
     /// Releasing.
     #[error(transparent)]
     Release(#[from] ReleaseError),
@@ -72,6 +75,12 @@ impl<'de> serde::Deserialize<'de> for Error {
 impl<G> From<AcquireError<G>> for Error {
     fn from(error: AcquireError<G>) -> Self {
         Self::Acquire(error.map(drop))
+    }
+}
+
+impl<G> From<NotUpgraded<G>> for Error {
+    fn from(not: NotUpgraded<G>) -> Self {
+        Self::Upgrade(not.error())
     }
 }
 

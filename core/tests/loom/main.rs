@@ -22,10 +22,13 @@
 #![cfg(loom)]
 
 mod any;
+mod atomic;
 mod backend;
 mod event;
 mod eventcount;
 mod lock;
 mod ring;
+mod rwlock;
+mod seqlock;
 mod slots;
 mod world;

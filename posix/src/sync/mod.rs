@@ -1,15 +1,27 @@
 //! Synchronisation between the processes of a tree, as handles that travel.
 
+mod atomic;
 mod event;
 mod lock;
 mod mutex;
+mod rwdata;
+mod rwlock;
+mod seqlock;
 mod shared;
 pub(crate) mod wait;
 
+pub use atomic::Atomic;
 pub use event::Event;
 pub use lock::{AcquireError, Lock};
 pub use mutex::Mutex;
 pub use procession_core::region::{Sleeper, Who};
-pub use procession_core::sync::{LockGuard, MutexGuard, OwnerDied, ReleaseError, WaitError};
+pub use procession_core::sync::{
+    AtomicNumber, AtomicType, LockGuard, MutexGuard, NotUpgraded, OwnerDied, ReleaseError,
+    RwDataReadGuard, RwDataUpgradableReadGuard, RwDataWriteGuard, RwLockReadGuard,
+    RwLockUpgradableReadGuard, RwLockWriteGuard, UpgradeError, WaitError,
+};
 pub use procession_core::sys::Deadline;
+pub use rwdata::RwData;
+pub use rwlock::RwLock;
+pub use seqlock::SeqLock;
 pub use wait::{Waitable, wait_any, wait_any_timeout, wait_any_until};

@@ -1,5 +1,6 @@
 //! What is put to the test: a file for each family, and the toys on which the matrix is tried.
 
+mod atomic;
 mod attach;
 mod block;
 mod event;
@@ -7,6 +8,8 @@ mod ground;
 mod items;
 mod lock;
 mod queue;
+mod rwlock;
+mod seqlock;
 mod slot;
 mod spsc;
 mod toys;
@@ -20,6 +23,9 @@ pub fn operations() -> Vec<Operation> {
     let families = [
         lock::operations(),
         event::operations(),
+        rwlock::operations(),
+        seqlock::operations(),
+        atomic::operations(),
         attach::operations(),
         slot::operations(),
         spsc::operations(),
