@@ -415,6 +415,40 @@ fn a_reader_puts_a_dead_writer_out() {
     });
 }
 
+/// Whoever hears of a death sees what the dead one had stored, though another has found it dead.
+fn news_come_with_the_data(other: fn(&Pair, Member<'_>)) {
+    explore(Sleeps::Sliced, 2, move || {
+        let pair = Arc::new(Pair::default());
+        let (own, mortal, finder) = (Process::new(), Process::new(), Process::new());
+        let dying = thread::spawn({
+            let pair = Arc::clone(&pair);
+            move || victim(&pair, &mortal, INSIDE, Way::Write)
+        });
+        let finding = thread::spawn({
+            let pair = Arc::clone(&pair);
+            move || other(&pair, finder.me())
+        });
+        let (guard, died) = told(pair.lock.read(own.me()));
+        let seen = pair.left.load(Ordering::Relaxed);
+        drop(guard);
+        dying.join().unwrap();
+        finding.join().unwrap();
+        if died {
+            assert_eq!(seen, pair.left.load(Ordering::Relaxed), "older than the death");
+        }
+    });
+}
+
+#[test]
+fn a_reader_hands_on_what_the_dead_had_stored() {
+    news_come_with_the_data(|pair, me| drop(told(pair.lock.read(me))));
+}
+
+#[test]
+fn an_upgradable_reader_hands_on_what_the_dead_had_stored() {
+    news_come_with_the_data(|pair, me| drop(told(pair.lock.upgradable_read(me))));
+}
+
 /// More readers than cells, and all of them dead.
 #[test]
 fn dead_readers_give_back_their_cells() {
