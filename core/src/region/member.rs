@@ -212,7 +212,7 @@ impl<'r> Member<'r> {
     #[inline]
     pub fn tag(self) -> Result<Tag, JoinError> {
         // Relaxed: the word is this process's own, and says nothing about other memory.
-        match Tag::from_bits(self.tag.load(Ordering::Relaxed)) {
+        match Tag::from_own(self.tag.load(Ordering::Relaxed)) {
             Some(tag) => Ok(tag),
             None => self.rejoin(),
         }
@@ -229,7 +229,7 @@ impl<'r> Member<'r> {
     #[inline]
     #[must_use]
     pub fn current_tag(self) -> Option<Tag> {
-        Tag::from_bits(self.tag.load(Ordering::Relaxed))
+        Tag::from_own(self.tag.load(Ordering::Relaxed))
     }
 
     #[cold]

@@ -42,6 +42,12 @@ impl Tag {
         if bits & INDEX_MASK == 0 { None } else { NonZeroU32::new(bits).map(Self) }
     }
 
+    /// Reads a tag from a word of this process alone, which holds one or nothing: not from shared memory.
+    #[inline]
+    pub(crate) fn from_own(bits: u32) -> Option<Self> {
+        NonZeroU32::new(bits).map(Self)
+    }
+
     /// The tag as it stands in a word: 30 bits, never zero.
     #[inline]
     #[must_use]

@@ -23,7 +23,7 @@
 //! Fairness: none promised. A lock that is free is taken by whoever comes first, which is fastest.
 
 use super::error::{AcquireError, OwnerDied, ReleaseError};
-use crate::region::{Member, Tag, Verdict, Who};
+use crate::region::{JoinError, Member, Tag, Verdict, Who};
 use crate::sys::Deadline;
 use crate::sys::atomic::{AtomicU32, Ordering};
 use crate::sys::spin::Pace;
@@ -80,6 +80,23 @@ impl Default for Lock {
     }
 }
 
+/// Why a lock was not taken.
+pub(super) enum Refusal {
+    TimedOut,
+    Corrupt(u32),
+    Join(JoinError),
+}
+
+impl<G> From<Refusal> for AcquireError<G> {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::TimedOut => Self::TimedOut,
+            Refusal::Corrupt(word) => Self::Corrupt { word: u64::from(word) },
+            Refusal::Join(error) => Self::Join(error),
+        }
+    }
+}
+
 /// What acquiring gives.
 pub type Acquired<'a> = Result<LockGuard<'a>, AcquireError<LockGuard<'a>>>;
 
@@ -126,23 +143,29 @@ impl Lock {
     /// [`AcquireError::TimedOut`]; `OwnerDied` with the guard; `Corrupt`; `Join`.
     #[inline]
     pub fn acquire_until<'a>(&'a self, me: Member<'a>, deadline: Deadline) -> Acquired<'a> {
-        let tag = me.tag()?;
+        match self.take(me, deadline) {
+            Ok((tag, died)) => {
+                let guard = LockGuard { lock: self, me, tag, died };
+                if died { Err(AcquireError::OwnerDied(OwnerDied::new(guard))) } else { Ok(guard) }
+            }
+            Err(refusal) => Err(refusal.into()),
+        }
+    }
+
+    /// Takes the lock, without a guard: under which tag, and whether its last holder died.
+    ///
+    /// The answer comes back in registers: a guard that came through memory from one of two ways would be copied through
+    /// memory on both, which costs more than the lock.
+    #[inline(always)]
+    pub(super) fn take(&self, me: Member<'_>, deadline: Deadline) -> Result<(Tag, bool), Refusal> {
+        let tag = me.tag().map_err(Refusal::Join)?;
         // Acquire meets the Release of `LockGuard::drop`: the data of the last holder are visible.
         match self.word.compare_exchange(0, tag.bits(), Ordering::Acquire, Ordering::Relaxed) {
-            Ok(_) => Ok(LockGuard { lock: self, me, tag, died: false }),
-            // The answer comes back in registers: a guard that came through memory from one of two ways would be
-            // copied through memory on both, which costs more than the lock.
+            Ok(_) => Ok((tag, false)),
             Err(_) => match self.contend(me, tag, deadline) {
-                Some(Ok(died)) => {
-                    let guard = LockGuard { lock: self, me, tag, died };
-                    if died {
-                        Err(AcquireError::OwnerDied(OwnerDied::new(guard)))
-                    } else {
-                        Ok(guard)
-                    }
-                }
-                Some(Err(word)) => Err(AcquireError::Corrupt { word: u64::from(word) }),
-                None => Err(AcquireError::TimedOut),
+                Some(Ok(died)) => Ok((tag, died)),
+                Some(Err(word)) => Err(Refusal::Corrupt(word)),
+                None => Err(Refusal::TimedOut),
             },
         }
     }
@@ -257,7 +280,14 @@ pub struct LockGuard<'a> {
     died: bool,
 }
 
-impl LockGuard<'_> {
+impl<'a> LockGuard<'a> {
+    /// The guard of a lock that was taken.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub(super) fn of(lock: &'a Lock, me: Member<'a>, tag: Tag, died: bool) -> Self {
+        Self { lock, me, tag, died }
+    }
+
     /// Whether a holder died with this lock and nobody has marked it consistent since.
     #[must_use]
     pub fn owner_died(&self) -> bool {
@@ -299,19 +329,20 @@ impl Drop for LockGuard<'_> {
             self.lock.word.store(self.left(), Ordering::Release);
             self.lock.event.notify_one(self.me);
         } else {
-            self.drop_strange();
+            self.lock.released_strangely(self.me, self.tag);
         }
     }
 }
 
-impl LockGuard<'_> {
-    /// The word is not as this guard wrote it, or this process is not the one that acquired.
+impl Lock {
+    /// The word is not as the guard wrote it, or this process is not the one that acquired. Takes the guard's parts by value: a
+    /// guard whose address is taken lies in memory, also on the short way.
     #[cold]
-    fn drop_strange(&self) {
-        if self.me.is(self.tag) {
+    fn released_strangely(&self, me: Member<'_>, tag: Tag) {
+        if me.is(tag) {
             // The next call reports it, and so do those that wait.
-            self.lock.word.store(DAMAGED, Ordering::Release);
-            self.lock.event.notify_all(self.me);
+            self.word.store(DAMAGED, Ordering::Release);
+            self.event.notify_all(me);
         }
         // Else: inherited over fork. The parent holds the lock and releases it.
     }

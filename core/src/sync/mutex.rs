@@ -8,7 +8,7 @@ use core::ptr::NonNull;
 use bytemuck::AnyBitPattern;
 
 use super::data::{self, DataError};
-use super::error::AcquireError;
+use super::error::{AcquireError, OwnerDied};
 use super::lock::{Lock, LockGuard};
 use crate::region::{Member, Place, PlaceError};
 use crate::sys::Deadline;
@@ -109,7 +109,7 @@ impl<'m, T> Mutex<'m, T> {
     /// As [`Lock::acquire`].
     #[inline]
     pub fn lock(&self, me: Member<'m>) -> Locked<'m, T> {
-        self.guarded(self.lock.acquire(me))
+        self.lock_until(me, Deadline::NEVER)
     }
 
     /// Takes the lock if it is free, or if its holder is dead.
@@ -118,7 +118,10 @@ impl<'m, T> Mutex<'m, T> {
     /// As [`Lock::try_acquire`].
     #[inline]
     pub fn try_lock(&self, me: Member<'m>) -> Locked<'m, T> {
-        self.guarded(self.lock.try_acquire(me))
+        match self.lock_until(me, Deadline::NOW) {
+            Err(AcquireError::TimedOut) => Err(AcquireError::WouldBlock),
+            answer => answer,
+        }
     }
 
     /// Waits for the lock until `deadline`.
@@ -127,22 +130,20 @@ impl<'m, T> Mutex<'m, T> {
     /// As [`Lock::acquire_until`].
     #[inline]
     pub fn lock_until(&self, me: Member<'m>, deadline: Deadline) -> Locked<'m, T> {
-        self.guarded(self.lock.acquire_until(me, deadline))
+        match self.lock.take(me, deadline) {
+            Ok((tag, died)) => {
+                let guard = LockGuard::of(self.lock, me, tag, died);
+                let guard = MutexGuard { guard, data: self.data, owned: PhantomData };
+                if died { Err(AcquireError::OwnerDied(OwnerDied::new(guard))) } else { Ok(guard) }
+            }
+            Err(refusal) => Err(refusal.into()),
+        }
     }
 
     /// The lock, by itself.
     #[must_use]
     pub fn as_lock(&self) -> &'m Lock {
         self.lock
-    }
-
-    #[inline]
-    fn guarded(&self, answer: Result<LockGuard<'m>, AcquireError<LockGuard<'m>>>) -> Locked<'m, T> {
-        let guard = |guard| MutexGuard { guard, data: self.data, owned: PhantomData };
-        match answer {
-            Ok(lock) => Ok(guard(lock)),
-            Err(error) => Err(error.map(guard)),
-        }
     }
 }
 

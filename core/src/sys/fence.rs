@@ -30,8 +30,7 @@ impl Fences {
         #[cfg(not(loom))]
         match self {
             Self::Asymmetric => compiler_fence(Ordering::SeqCst),
-            // Meets the fence of `heavy`: of a publication and an announcement one is seen by the other side.
-            Self::Full => fence(Ordering::SeqCst),
+            Self::Full => full(),
         }
         // loom knows no membarrier: both sides fence there.
         #[cfg(loom)]
@@ -49,6 +48,14 @@ impl Fences {
         #[cfg(loom)]
         return true;
     }
+}
+
+/// Meets the fence of `heavy`: of a publication and an announcement one is seen by the other side. A call of its own, so that
+/// the common way runs straight on.
+#[cfg(not(loom))]
+#[cold]
+fn full() {
+    fence(Ordering::SeqCst);
 }
 
 /// A full fence right behind a successful read-modify-write: what follows is not read before that is written. Nothing
