@@ -77,6 +77,7 @@ impl Ground {
 }
 
 /// A number in the region that is nobody's while nobody has what protects it.
+#[derive(Clone, Copy)]
 pub struct Number<'r> {
     word: NonNull<u64>,
     region: PhantomData<&'r Region<'r>>,
@@ -88,7 +89,7 @@ impl Number<'_> {
     /// # Safety
     /// Nobody else touches it meanwhile.
     #[inline]
-    pub unsafe fn raise(&self) {
+    pub unsafe fn raise(self) {
         // SAFETY: the word is mapped and aligned, and the caller alone touches it.
         unsafe { *self.word.as_ptr() += 1 };
     }
@@ -98,7 +99,7 @@ impl Number<'_> {
     /// # Safety
     /// Nobody writes it meanwhile.
     #[inline]
-    pub unsafe fn get(&self) -> u64 {
+    pub unsafe fn get(self) -> u64 {
         // SAFETY: the word is mapped and aligned, and nobody writes it.
         unsafe { *self.word.as_ptr() }
     }
@@ -107,7 +108,7 @@ impl Number<'_> {
     ///
     /// # Safety
     /// Nobody else touches it meanwhile.
-    pub unsafe fn set(&self, number: u64) {
+    pub unsafe fn set(self, number: u64) {
         // SAFETY: the word is mapped and aligned, and the caller alone touches it.
         unsafe { *self.word.as_ptr() = number };
     }

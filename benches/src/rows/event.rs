@@ -1,14 +1,20 @@
 //! An event: looked at, and set for one who sleeps.
 
-use std::hint::black_box;
+use std::hint::{black_box, spin_loop};
+use std::time::{Duration, Instant};
 
 use procession_core::sync::Event;
 
 use crate::Result;
-use crate::harness::{Row, Timing, duel};
+use crate::harness::{Duel, Plan, Row, Timing, duel};
 use crate::ours::{Ground, settle};
-use crate::peers::{futex, load};
+use crate::peers::futex::Flag;
+use crate::peers::load;
+use crate::shm::{Shared, Zeroed};
 use crate::two::{self, Place};
+
+/// After so long who waits is asleep: longer than anybody spins.
+const ASLEEP: Duration = Duration::from_micros(100);
 
 pub fn rows() -> Vec<Row> {
     vec![
@@ -26,15 +32,15 @@ pub fn rows() -> Vec<Row> {
             name: "event.wake",
             peer: "a bare futex",
             target: 1.1,
-            note: "there and back between two processes on one CPU, so that who waits has to sleep on both sides",
-            run: |plan| wake(plan, Place::Together),
+            note: "a latency, there and back: from setting it until the other, which sleeps on its CPU, goes on",
+            run: |plan| wake(plan, Place::Apart),
         },
         Row {
-            name: "event.wake.apart",
+            name: "event.wake.one_cpu",
             peer: "a bare futex",
-            target: 1.1,
-            note: "two processes on their own CPUs; ours looks for a while before it sleeps, and mostly need not",
-            run: |plan| wake(plan, Place::Apart),
+            target: 1.5,
+            note: "there and back between two processes on one CPU: all that sleeping and waking costs, the way into it included",
+            run: |plan| wake(plan, Place::Together),
         },
     ]
 }
@@ -47,43 +53,82 @@ fn is_set(ops: u64) -> Result<Timing> {
     load::each(ops, || u64::from(black_box(event).is_set()))
 }
 
-fn wake(plan: crate::harness::Plan, place: Place) -> Result<crate::harness::Duel> {
-    duel(plan, |ops| pingpong(place, ops), |ops| futex::pingpong(place, ops))
+fn wake(plan: Plan, place: Place) -> Result<Duel> {
+    duel(plan, |ops| ours(place, ops), |ops| bare(place, ops))
 }
 
-/// Two events, one for each direction.
-fn pingpong(place: Place, ops: u64) -> Result<Timing> {
+fn ours(place: Place, ops: u64) -> Result<Timing> {
     let ground = Ground::new()?;
     let seat = ground.join()?;
-    let (there, back) = (ground.object::<Event>()?, ground.object::<Event>()?);
+    let events = [ground.object::<Event>()?, ground.object::<Event>()?];
+    let wait = |i: usize| {
+        events[i].wait(seat.member());
+        events[i].clear();
+    };
+    there_and_back(place, ops, || settle(seat.member()), |i| events[i].set(seat.member()), wait)
+}
+
+fn bare(place: Place, ops: u64) -> Result<Timing> {
+    let flags = Shared::<[Flag; 2]>::new()?;
+    there_and_back(place, ops, || Ok(()), |i| flags[i].set(), |i| flags[i].wait())
+}
+
+// SAFETY: they are atomics.
+unsafe impl Zeroed for [Flag; 2] {}
+
+/// Two processes: the first sets flag 0 and waits for flag 1, the second the other way round.
+///
+/// On one CPU, what is measured is all of it. Apart, each gives the other the time to fall asleep, and what is measured is
+/// from setting to going on.
+fn there_and_back(
+    place: Place,
+    ops: u64,
+    settle: impl Fn() -> Result<()>,
+    set: impl Fn(usize),
+    wait: impl Fn(usize),
+) -> Result<Timing> {
+    let pause = || {
+        let begin = Instant::now();
+        while matches!(place, Place::Apart) && begin.elapsed() < ASLEEP {
+            spin_loop();
+        }
+    };
     let finish = two::processes_at(
         place,
         vec![
             Box::new(|gate| {
-                let me = seat.member();
-                settle(me)?;
+                settle()?;
+                let mut asked = Duration::ZERO;
                 gate.start();
                 for _ in 0..ops {
-                    there.set(me);
-                    back.wait(me);
-                    back.clear();
+                    pause();
+                    let begin = Instant::now();
+                    set(0);
+                    wait(1);
+                    asked += begin.elapsed();
                 }
                 gate.stop();
-                Ok(0)
+                Ok(asked.as_nanos() as u64)
             }),
             Box::new(|gate| {
-                let me = seat.member();
-                settle(me)?;
+                settle()?;
+                let mut paused = Duration::ZERO;
                 gate.start();
                 for _ in 0..ops {
-                    there.wait(me);
-                    there.clear();
-                    back.set(me);
+                    wait(0);
+                    let begin = Instant::now();
+                    pause();
+                    paused += begin.elapsed();
+                    set(1);
                 }
                 gate.stop();
-                Ok(0)
+                Ok(paused.as_nanos() as u64)
             }),
         ],
     )?;
-    Ok(Timing { ops, took: finish.took })
+    let took = match place {
+        Place::Together => finish.took,
+        Place::Apart => Duration::from_nanos(finish.values[0].saturating_sub(finish.values[1])),
+    };
+    Ok(Timing { ops, took })
 }

@@ -77,7 +77,7 @@ fn python(plan: Plan) -> Result<Duel> {
 }
 
 /// Takes the lock, adds 1, and gives it back, `times` times.
-fn add(lock: &Lock, number: &Number<'_>, me: Member<'_>, times: u64) -> Result<()> {
+fn add(lock: &Lock, number: Number<'_>, me: Member<'_>, times: u64) -> Result<()> {
     for _ in 0..times {
         let (lock, number) = black_box((lock, number));
         let _guard = lock.acquire(me).map_err(|error| error.to_string())?;
@@ -92,7 +92,7 @@ fn ours(ops: u64) -> Result<Timing> {
     let seat = ground.join()?;
     let (lock, number) = ground.object_and_number()?;
     let start = Instant::now();
-    add(lock, &number, seat.member(), ops)?;
+    add(lock, number, seat.member(), ops)?;
     let took = start.elapsed();
     // SAFETY: who counted is done.
     counted(unsafe { number.get() }, ops)?;
@@ -108,7 +108,7 @@ fn ours_contended(processes: u64, ops: u64) -> Result<Timing> {
         Box::new(|gate| {
             settle(seat.member())?;
             gate.start();
-            add(lock, &number, seat.member(), each)?;
+            add(lock, number, seat.member(), each)?;
             gate.stop();
             Ok(0)
         })

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use procession_core::sync::Lock;
 
 use crate::Result;
-use crate::harness::{Duel, Plan, Row, compare_values};
+use crate::harness::{Row, compare_values};
 use crate::ours::{Ground, settle};
 use crate::peers::pthread::mutex::{Counter, Kind};
 use crate::shm::{Shared, Zeroed};
