@@ -1,0 +1,957 @@
+//! A meeting point that does not wait for the dead.
+//!
+//! Generations follow each other; in each so many parties arrive, and all pass together. One word decides, and a row of
+//! cells says who has arrived:
+//!
+//! ```text
+//! word    generation 31 | phase 3 | tag 30
+//! cells   two rows, a cell for each party: generation 31 | 0 3 | tag 30; generation g arrives in row g % 2
+//! notes   16 words: generation 31 | 1, a generation that was broken and then reset
+//! ```
+//!
+//! ```text
+//! arrival: the first cell of the row that is not of this generation → (g, me), one compare-and-swap
+//! NEW(g), AGAIN(g)             they arrive
+//!         → AGAIN(g+1)         by who took the last cell and has no action: all pass
+//!         → ACTION(g, o)       by who took the last cell and has one
+//! ACTION(g, o) → AGAIN(g+1)    by o after the action: all pass
+//! any of these → BROKEN(g, o)  five phases, one for each reason; o has aborted it, waited too long, died, failed in the
+//!                              action, or reset it while others waited
+//! BROKEN(g, o) → NEW(g+1)      by a reset, which notes g first
+//! ```
+//!
+//! - The number of the cell is the index that `wait` returns. Cells of a generation fill in order: who takes one has
+//!   seen the one before it filled. So the row says how many have arrived, by bisection, and who takes the last cell knows that
+//!   it is the last, and that it sees what all others had written before they came.
+//! - Whether a generation was passed or broken is decided by one compare-and-swap of the word, by whoever comes first: the
+//!   last arrival, a deadline, an abort, a death. All the others find the same answer.
+//! - A waiter leaves when the word is no longer of its generation: passed, unless the notes say that the generation was
+//!   broken and reset before the waiter looked. A note is overwritten 16 generations later at the earliest; whoever is
+//!   that late, and finds a later note in its place, hears "reset".
+//! - Deaths: the cells name all who have arrived, the word names who acts; dead is dead, whether the process meant to end or
+//!   not. AGAIN also expects those who passed the last generation: one of them that is dead and has not said that it
+//!   would leave ([`Member::leave`]) breaks the barrier too. Who has never passed it is known to nobody, and so is who has
+//!   left: others may come in their place. In NEW nobody is expected.
+//! - Nobody gets stuck: a sleeper looks again in slices, and asks whether those are alive on whom it waits, some at a time;
+//!   the first that finds a dead one breaks it for all. The last arrival may die before it moves the word: its
+//!   cell names it. Who breaks, passes, or resets and dies before it wakes the others has done it; they look again by
+//!   themselves. A reset that dies between its two steps leaves the barrier broken, for the next reset.
+//! - A cell is taken by compare-and-swap from exactly what was there, and only if that is of an older generation: who
+//!   was stopped for long between two steps cannot take a cell of those who came later. (After 2³¹ generations the
+//!   numbers come round; who sleeps through 2³⁰ of them, which takes minutes at least, may be mistaken.)
+
+use core::convert::Infallible;
+use core::fmt;
+
+use crate::region::{JoinError, Member, Tag, Verdict, Who};
+#[cfg(not(loom))]
+use crate::region::{Place, PlaceError, Shareable};
+use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sys::spin::Pace;
+use crate::sys::{Deadline, trace};
+use crate::wait::Eventcount;
+
+/// How many bits count generations.
+const GENERATION_BITS: u32 = 31;
+const GENERATION: u32 = (1 << GENERATION_BITS) - 1;
+const GENERATION_SHIFT: u32 = u64::BITS - GENERATION_BITS;
+const PHASE_SHIFT: u32 = 30;
+/// Stands in a note beside its generation: all zero is no note.
+const NOTED: u32 = 1;
+const NOTES: usize = 16;
+/// How often, in generations, notes that are older than [`OLD`] are erased, before their numbers come round.
+const CLEANING: u32 = 1 << 20;
+const OLD: u32 = 1 << 29;
+/// About how many parties one look asks the kernel.
+const ASKED_AT_ONCE: usize = 64;
+
+/// Tells a barrier from other memory; in the upper bits, the number of parties below.
+#[cfg(not(loom))]
+const MAGIC: u32 = 0xBA77_1000;
+const PARTIES_BITS: u32 = 12;
+/// The most parties that a barrier can have.
+pub const MOST_PARTIES: u32 = (1 << PARTIES_BITS) - 1;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    New,
+    Again,
+    Action,
+    Broken(Reason),
+}
+
+impl Phase {
+    fn read(bits: u64) -> Self {
+        match bits & 7 {
+            0 => Self::New,
+            1 => Self::Again,
+            2 => Self::Action,
+            3 => Self::Broken(Reason::Aborted),
+            4 => Self::Broken(Reason::TimedOut),
+            5 => Self::Broken(Reason::Died),
+            6 => Self::Broken(Reason::ActionFailed),
+            _ => Self::Broken(Reason::Reset),
+        }
+    }
+
+    fn bits(self) -> u64 {
+        match self {
+            Self::New => 0,
+            Self::Again => 1,
+            Self::Action => 2,
+            Self::Broken(Reason::Aborted) => 3,
+            Self::Broken(Reason::TimedOut) => 4,
+            Self::Broken(Reason::Died) => 5,
+            Self::Broken(Reason::ActionFailed) => 6,
+            Self::Broken(Reason::Reset) => 7,
+        }
+    }
+}
+
+/// The word, taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct State {
+    generation: u32,
+    phase: Phase,
+    /// Who acts, or has broken it.
+    by: Option<Tag>,
+}
+
+impl State {
+    fn read(word: u64) -> Result<Self, BarrierError> {
+        let phase = Phase::read(word >> PHASE_SHIFT);
+        let by = Tag::from_bits(word as u32);
+        let named = word as u32 & Tag::MASK != 0;
+        let right = match phase {
+            Phase::New | Phase::Again => !named,
+            Phase::Action | Phase::Broken(_) => by.is_some(),
+        };
+        if !right {
+            return Err(BarrierError::Corrupt { word });
+        }
+        Ok(Self { generation: (word >> GENERATION_SHIFT) as u32, phase, by })
+    }
+
+    fn word(self) -> u64 {
+        u64::from(self.generation) << GENERATION_SHIFT
+            | self.phase.bits() << PHASE_SHIFT
+            | u64::from(self.by.map_or(0, Tag::bits))
+    }
+
+    /// The next generation, in this phase.
+    fn next(self, phase: Phase) -> Self {
+        Self { generation: self.generation.wrapping_add(1) & GENERATION, phase, by: None }
+    }
+
+    /// The same generation, broken.
+    fn broken(self, reason: Reason, by: Tag) -> Self {
+        Self { phase: Phase::Broken(reason), by: Some(by), ..self }
+    }
+}
+
+/// How far a generation is ahead of another, modulo their number.
+fn ahead(generation: u32, of: u32) -> u32 {
+    generation.wrapping_sub(of) & GENERATION
+}
+
+/// Whether a generation is later than another.
+fn is_later(generation: u32, than: u32) -> bool {
+    let ahead = ahead(generation, than);
+    ahead != 0 && ahead < 1 << (GENERATION_BITS - 1)
+}
+
+/// Why a barrier is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// Somebody called [`Barrier::abort`].
+    Aborted,
+    /// Somebody waited until its deadline.
+    TimedOut,
+    /// Somebody who had arrived, or was expected again, has died.
+    Died,
+    /// The action returned an error or panicked.
+    ActionFailed,
+    /// Somebody called [`Barrier::reset`] while others waited: their generation is broken, the next one is not.
+    Reset,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Aborted => "aborted",
+            Self::TimedOut => "one of those who waited gave up",
+            Self::Died => "one of its parties died",
+            Self::ActionFailed => "its action failed",
+            Self::Reset => "reset while others waited",
+        })
+    }
+}
+
+/// Why a barrier is broken, and by whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// Why.
+    pub reason: Reason,
+    /// The process that aborted, gave up, died, failed, or reset; `None` if nobody remembers it.
+    pub who: Option<Who>,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.who {
+            Some(who) => write!(f, "{} ({who})", self.reason),
+            None => write!(f, "{}", self.reason),
+        }
+    }
+}
+
+/// Why a wait at a barrier did not pass. `E` is the error of the action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BarrierError<E = Infallible> {
+    /// Somebody broke it, for all who waited and all who come, until a reset.
+    #[error("the barrier is broken: {0}; reset it once its parties are in order")]
+    Broken(Broken),
+    /// The deadline passed. If this call had arrived, the barrier is broken now for all others; if it was still
+    /// waiting for an earlier generation to leave, nothing has changed.
+    #[error("the other parties had not arrived when the deadline passed")]
+    TimedOut,
+    /// Others are still missing, and the call was not to wait. Nothing has changed.
+    #[error("other parties have not arrived yet; wait, or try again")]
+    WouldBlock,
+    /// The action failed, in this call; the barrier is broken now for all others.
+    #[error("the barrier's action failed: {0}")]
+    Action(E),
+    /// The barrier holds what no barrier ever holds: its memory was overwritten.
+    #[error(
+        "the barrier's memory is damaged (word {word:#018x}); something wrote over it, create it anew"
+    )]
+    Corrupt {
+        /// What stands there.
+        word: u64,
+    },
+    /// This process could not join the region.
+    #[error("this process cannot take part in the region: {0}")]
+    Join(#[from] JoinError),
+}
+
+impl BarrierError {
+    /// The same, where an action could have failed and has not.
+    fn beside_action<E>(self) -> BarrierError<E> {
+        match self {
+            Self::Broken(broken) => BarrierError::Broken(broken),
+            Self::TimedOut => BarrierError::TimedOut,
+            Self::WouldBlock => BarrierError::WouldBlock,
+            Self::Action(never) => match never {},
+            Self::Corrupt { word } => BarrierError::Corrupt { word },
+            Self::Join(error) => BarrierError::Join(error),
+        }
+    }
+}
+
+/// Why a barrier cannot be made or attached to.
+#[cfg(not(loom))]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BarrierPlaceError {
+    /// So many parties cannot meet.
+    #[error("a barrier is for 1 to {MOST_PARTIES} parties, not for {parties}")]
+    Parties {
+        /// Parties asked for.
+        parties: u32,
+    },
+    /// No barrier was made there.
+    #[error("there is no barrier ({word:#010x}): attach to what `Barrier::create` has made")]
+    Nothing {
+        /// What stands there.
+        word: u32,
+    },
+    /// The place cannot hold it.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+}
+
+/// What stands before the cells. All zero: nobody has arrived yet.
+#[derive(Debug)]
+#[repr(C, align(8))]
+pub struct BarrierHead {
+    word: AtomicU64,
+    event: Eventcount,
+    /// `MAGIC | parties`; not used after attaching.
+    what: AtomicU32,
+    notes: [AtomicU32; NOTES],
+    /// Who arrives writes to the cells; that shall not disturb those who look at the word.
+    padding: [AtomicU32; 12],
+}
+
+#[cfg(not(loom))]
+// SAFETY: a repr(C) struct of atomics for which all zero, and every other pattern, is valid.
+unsafe impl Shareable for BarrierHead {}
+
+#[cfg(not(loom))]
+const CELLS_AT: u64 = size_of::<BarrierHead>() as u64;
+const _: () = assert!(cfg!(loom) || size_of::<BarrierHead>() == 128);
+
+#[cfg(loom)]
+impl Default for BarrierHead {
+    fn default() -> Self {
+        Self {
+            word: AtomicU64::new(0),
+            event: Eventcount::new(),
+            what: AtomicU32::new(0),
+            notes: core::array::from_fn(|_| AtomicU32::new(0)),
+            padding: core::array::from_fn(|_| AtomicU32::new(0)),
+        }
+    }
+}
+
+/// A point at which a fixed number of parties wait for each other, again and again: `multiprocessing.Barrier`.
+///
+/// A party is a thread; its process may have several. Each call of [`wait`](Self::wait) returns when as many have arrived as
+/// there are parties, with an index that no other has: 0 for the first to arrive. What a party wrote before it came, all
+/// can read after it.
+///
+/// A barrier breaks for all at once, those who wait and those who come, when one of them waits past its
+/// deadline, when somebody [aborts](Self::abort) it, when the action fails, and when a party dies: one that has arrived, or
+/// one that took part the last time and ended without [saying](Member::leave) that it would. Somebody must be waiting for a
+/// death to be noticed, which takes some milliseconds, or a quarter of a second if it has waited long. A party that dies
+/// before it ever arrived is known to nobody: give the others a deadline. [`reset`](Self::reset) makes
+/// the barrier new.
+///
+/// This is a view of it: two words, copied freely. It takes [`bytes_for`](Self::bytes_for) its parties.
+///
+/// Cost: to arrive is one compare-and-swap; the last one makes another and wakes who sleeps, with one system call.
+///
+/// ```
+/// use procession_core::region::{Membership, Place};
+/// use procession_core::sync::Barrier;
+///
+/// let seat = Membership::private();
+/// let mut memory = [0u64; 20];
+/// let barrier = Barrier::create(Place::in_memory(&mut memory), 2)?;
+/// let (mine, theirs) = std::thread::scope(|scope| {
+///     let other = scope.spawn(|| barrier.wait(seat.member()));
+///     (barrier.wait(seat.member()).unwrap(), other.join().unwrap().unwrap())
+/// });
+/// assert_eq!(mine + theirs, 1);
+/// # Ok::<(), procession_core::sync::BarrierPlaceError>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct Barrier<'r> {
+    head: &'r BarrierHead,
+    cells: &'r [AtomicU64],
+}
+
+impl fmt::Debug for Barrier<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut f = f.debug_struct("Barrier");
+        f.field("parties", &self.parties());
+        match self.state() {
+            Ok(State { phase: Phase::Broken(reason), .. }) => f.field("broken", &reason),
+            Ok(_) => f.field("waiting", &self.n_waiting()),
+            Err(_) => f.field("damaged", &true),
+        };
+        f.finish()
+    }
+}
+
+/// What became of an arrival.
+enum Arrival {
+    /// It has this cell of the generation that this word is of.
+    Arrived(State, usize),
+    /// All of this generation are there, and have not left yet.
+    Full(State),
+    /// It would not be the last one, and was to arrive only as that.
+    Early(State),
+}
+
+impl<'r> Barrier<'r> {
+    /// How many bytes a barrier for so many parties takes, from a multiple of [`ALIGN`](crate::region::ALIGN).
+    ///
+    /// # Errors
+    /// [`BarrierPlaceError::Parties`] if there are none or more than [`MOST_PARTIES`].
+    #[cfg(not(loom))]
+    pub const fn bytes_for(parties: u32) -> Result<u64, BarrierPlaceError> {
+        if parties == 0 || parties > MOST_PARTIES {
+            return Err(BarrierPlaceError::Parties { parties });
+        }
+        Ok(CELLS_AT + 2 * parties as u64 * size_of::<AtomicU64>() as u64)
+    }
+
+    /// Makes a barrier for so many parties, whatever the memory held before. Nobody else may use this memory meanwhile.
+    ///
+    /// # Errors
+    /// [`BarrierPlaceError::Parties`], [`BarrierPlaceError::Place`].
+    #[cfg(not(loom))]
+    pub fn create(place: Place<'r>, parties: u32) -> Result<Self, BarrierPlaceError> {
+        let needed = Self::bytes_for(parties)?;
+        if needed > place.bytes() {
+            return Err(PlaceError::TooSmall { needed, given: place.bytes() }.into());
+        }
+        let head = place.object::<BarrierHead>(0)?;
+        head.what.store(0, Ordering::Relaxed);
+        // Whoever sees one of the stores below sees that one.
+        crate::sys::atomic::fence(Ordering::Release);
+        // The word and the cells.
+        for word in place.objects::<AtomicU64>(0, 1)? {
+            word.store(0, Ordering::Relaxed);
+        }
+        for word in place.objects::<AtomicU32>(8, (CELLS_AT - 8) / 4)? {
+            word.store(0, Ordering::Relaxed);
+        }
+        let cells = place.objects::<AtomicU64>(CELLS_AT, 2 * u64::from(parties))?;
+        for cell in cells {
+            cell.store(0, Ordering::Relaxed);
+        }
+        // Release meets the Acquire in `attach`.
+        head.what.store(MAGIC | parties, Ordering::Release);
+        Ok(Self { head, cells })
+    }
+
+    /// Attaches to a barrier that another process has made.
+    ///
+    /// # Errors
+    /// [`BarrierPlaceError::Nothing`] if there is none, [`BarrierPlaceError::Place`] if the place cannot hold it.
+    #[cfg(not(loom))]
+    pub fn attach(place: Place<'r>) -> Result<Self, BarrierPlaceError> {
+        let head = place.object::<BarrierHead>(0)?;
+        // Acquire meets the Release in `create`.
+        let word = head.what.load(Ordering::Acquire);
+        let parties = word & MOST_PARTIES;
+        if word & !MOST_PARTIES != MAGIC || parties == 0 {
+            return Err(BarrierPlaceError::Nothing { word });
+        }
+        let cells = place.objects(CELLS_AT, 2 * u64::from(parties))?;
+        Ok(Self { head, cells })
+    }
+
+    /// A barrier of these parts, for models: two cells for each party, all zero.
+    #[cfg(loom)]
+    #[must_use]
+    pub fn from_parts(head: &'r BarrierHead, cells: &'r [AtomicU64]) -> Self {
+        Self { head, cells }
+    }
+
+    /// How many have to arrive. That never changes.
+    #[must_use]
+    pub fn parties(&self) -> usize {
+        self.cells.len() / 2
+    }
+
+    /// Waits for the other parties as long as it takes. Returns the index of this arrival: 0 to `parties - 1`, each once.
+    ///
+    /// # Errors
+    /// [`BarrierError::Broken`]; `Corrupt`; `Join`.
+    pub fn wait(self, me: Member<'_>) -> Result<usize, BarrierError> {
+        self.wait_until(me, Deadline::NEVER)
+    }
+
+    /// Passes if all others are there already; leaves everything as it is if not.
+    ///
+    /// # Errors
+    /// [`BarrierError::WouldBlock`] if others are missing; `Broken`; `Corrupt`; `Join`.
+    pub fn try_wait(self, me: Member<'_>) -> Result<usize, BarrierError> {
+        let tag = me.tag()?;
+        let (state, index) = match self.arrive(me, tag, true)? {
+            Arrival::Arrived(state, index) => (state, index),
+            Arrival::Full(state) | Arrival::Early(state) => {
+                if me.may_ask(self.head)
+                    && let Some(outcome) = self.inquire(me, state, &mut 0)
+                {
+                    outcome?;
+                }
+                return Err(BarrierError::WouldBlock);
+            }
+        };
+        self.complete(me, tag, state, NO_ACTION)?;
+        Ok(index)
+    }
+
+    /// Waits for the other parties until `deadline`. A deadline that is past makes it arrive all the same: it
+    /// passes if it is the last one, and breaks the barrier if not.
+    ///
+    /// # Errors
+    /// [`BarrierError::TimedOut`]: then the barrier is broken for all others, too; `Broken`; `Corrupt`; `Join`.
+    pub fn wait_until(self, me: Member<'_>, deadline: Deadline) -> Result<usize, BarrierError> {
+        self.meet(me, deadline, NO_ACTION)
+    }
+
+    /// The same with an action, which the last one to arrive runs, before anybody passes. All parties give the same action
+    /// along: only the last one's is called.
+    ///
+    /// An action that returns an error, or panics, breaks the barrier for all others, and so does a process that dies in
+    /// its action. Deadlines of those who wait go on while it runs; the actor's own does not interrupt it. It
+    /// must not wait at this barrier itself: that one never passes.
+    ///
+    /// # Errors
+    /// [`BarrierError::Action`] with the error of the action, if this call ran it; otherwise as
+    /// [`wait_until`](Self::wait_until).
+    ///
+    /// ```
+    /// use procession_core::region::{Membership, Place};
+    /// use procession_core::sync::{Barrier, BarrierError};
+    /// use procession_core::sys::Deadline;
+    ///
+    /// let seat = Membership::private();
+    /// let mut memory = [0u64; 20];
+    /// let barrier = Barrier::create(Place::in_memory(&mut memory), 1)?;
+    /// let fail = || Err::<(), _>("out of paper");
+    /// let error = barrier.wait_with(seat.member(), Deadline::NEVER, fail).unwrap_err();
+    /// assert_eq!(error, BarrierError::Action("out of paper"));
+    /// assert!(barrier.broken());
+    /// # Ok::<(), procession_core::sync::BarrierPlaceError>(())
+    /// ```
+    pub fn wait_with<E>(
+        self,
+        me: Member<'_>,
+        deadline: Deadline,
+        action: impl FnOnce() -> Result<(), E>,
+    ) -> Result<usize, BarrierError<E>> {
+        self.meet(me, deadline, Some(action))
+    }
+
+    fn meet<E>(
+        self,
+        me: Member<'_>,
+        deadline: Deadline,
+        action: Option<impl FnOnce() -> Result<(), E>>,
+    ) -> Result<usize, BarrierError<E>> {
+        let tag = me.tag()?;
+        let (state, index) =
+            self.enter(me, tag, deadline).map_err(BarrierError::beside_action)?;
+        if index + 1 == self.parties() {
+            if self.complete(me, tag, state, action)? {
+                return Ok(index);
+            }
+            // A child that was forked in the action: its parent completes.
+        }
+        self.pass(me, tag, state, index, deadline).map_err(BarrierError::beside_action)?;
+        Ok(index)
+    }
+
+    /// Arrives, in this generation or the next that has room.
+    fn enter(
+        self,
+        me: Member<'_>,
+        tag: Tag,
+        deadline: Deadline,
+    ) -> Result<(State, usize), BarrierError> {
+        loop {
+            match self.arrive(me, tag, false)? {
+                Arrival::Arrived(state, index) => return Ok((state, index)),
+                Arrival::Full(full) | Arrival::Early(full) => {
+                    let mut asked = 0;
+                    let moved = self.head.event.wait(me, deadline, Pace::Polite, |ask| {
+                        // Acquire: who arrives next meets those who left.
+                        if self.head.word.load(Ordering::Acquire) != full.word() {
+                            return Some(Ok(()));
+                        }
+                        if ask { self.inquire(me, full, &mut asked) } else { None }
+                    });
+                    moved.unwrap_or(Err(BarrierError::TimedOut))?;
+                }
+            }
+        }
+    }
+
+    /// Takes the first free cell; with `as_last`, only if it is the last one.
+    fn arrive(self, me: Member<'_>, tag: Tag, as_last: bool) -> Result<Arrival, BarrierError> {
+        let mut state = self.state()?;
+        loop {
+            match state.phase {
+                Phase::New | Phase::Again => {}
+                Phase::Action => return Ok(Arrival::Full(state)),
+                Phase::Broken(reason) => return Err(broken(me, reason, state.by)),
+            }
+            let row = self.row(state.generation);
+            let mut index = self.arrived(state.generation);
+            let mine = cell(state.generation, tag);
+            let newer = loop {
+                let Some(place) = row.get(index) else { return Ok(Arrival::Full(state)) };
+                if as_last && index + 1 < row.len() {
+                    return Ok(Arrival::Early(state));
+                }
+                // Acquire meets the Release of the one who arrived before: so the last one sees what all had written.
+                let now = place.load(Ordering::Acquire);
+                if is_of(now, state.generation) {
+                    index += 1;
+                    continue;
+                }
+                if now != 0 && is_later(generation_of(now), state.generation) {
+                    break now;
+                }
+                // Release: see above; Acquire hands on what it meets. Failure: another came, and the next turn looks who.
+                if place.compare_exchange(now, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                    return Ok(Arrival::Arrived(state, index));
+                }
+            };
+            // A cell is of a later generation than the word was: then so is the word by now.
+            let again = self.state()?;
+            if again == state {
+                return Err(BarrierError::Corrupt { word: newer });
+            }
+            state = again;
+        }
+    }
+
+    /// Lets all pass, after the action. Called by who took the last cell. `false`: this is not the process that took
+    /// it, but a child that it forked in the action.
+    fn complete<E>(
+        self,
+        me: Member<'_>,
+        tag: Tag,
+        state: State,
+        action: Option<impl FnOnce() -> Result<(), E>>,
+    ) -> Result<bool, BarrierError<E>> {
+        let mut last = state;
+        if let Some(action) = action {
+            last = State { phase: Phase::Action, by: Some(tag), ..state };
+            // Whether it was moved or not is looked at below: an action is not run in vain.
+            if self.step(state, last) {
+                let acting = Acting { barrier: self, me, tag, state: last };
+                action().map_err(BarrierError::Action)?;
+                core::mem::forget(acting);
+            }
+            if !me.is(tag) {
+                return Ok(false);
+            }
+        }
+        let next = last.next(Phase::Again);
+        if self.step(last, next) {
+            if next.generation.is_multiple_of(CLEANING) {
+                self.forget_old_notes(next.generation);
+            }
+            self.head.event.notify_all(me);
+            return Ok(true);
+        }
+        // Nobody else completes: somebody has broken it.
+        match self.outcome(me, state.generation) {
+            Some(outcome) => outcome.map(|()| true).map_err(BarrierError::beside_action),
+            None => Err(BarrierError::Corrupt { word: self.head.word.load(Ordering::Relaxed) }),
+        }
+    }
+
+    /// Waits until its generation has been passed.
+    fn pass(
+        self,
+        me: Member<'_>,
+        tag: Tag,
+        state: State,
+        index: usize,
+        deadline: Deadline,
+    ) -> Result<(), BarrierError> {
+        // Each begins with its neighbour: together they ask about all.
+        let mut asked = index + 1;
+        let outcome = self.head.event.wait(me, deadline, Pace::Eager, |ask| {
+            let outcome = self.outcome(me, state.generation);
+            if outcome.is_none() && ask {
+                return self.inquire(me, self.state().ok()?, &mut asked);
+            }
+            outcome
+        });
+        outcome.unwrap_or_else(|| self.give_up(me, tag, state.generation))
+    }
+
+    /// The deadline has passed: breaks the generation, unless it was passed or broken meanwhile.
+    fn give_up(self, me: Member<'_>, tag: Tag, generation: u32) -> Result<(), BarrierError> {
+        loop {
+            if let Some(outcome) = self.outcome(me, generation) {
+                return outcome;
+            }
+            let state = self.state()?;
+            // In between it may move from filling to the action, and then on.
+            if state.generation == generation
+                && !matches!(state.phase, Phase::Broken(_))
+                && self.shatter(me, state, Reason::TimedOut, tag)
+            {
+                return Err(BarrierError::TimedOut);
+            }
+        }
+    }
+
+    /// How this generation ended, if it has.
+    fn outcome(self, me: Member<'_>, generation: u32) -> Option<Result<(), BarrierError>> {
+        let state = match self.state() {
+            Ok(state) => state,
+            Err(error) => return Some(Err(error)),
+        };
+        if state.generation != generation {
+            return Some(if self.was_reset(generation) {
+                Err(BarrierError::Broken(Broken { reason: Reason::Reset, who: None }))
+            } else {
+                Ok(())
+            });
+        }
+        match state.phase {
+            Phase::New | Phase::Again | Phase::Action => None,
+            Phase::Broken(reason) => Some(Err(broken(me, reason, state.by))),
+        }
+    }
+
+    /// Asks whether those are alive on whom the barrier waits in this state: from `next` on, about so many as one look may ask.
+    /// Breaks it if one is dead.
+    fn inquire(
+        self,
+        me: Member<'_>,
+        state: State,
+        next: &mut usize,
+    ) -> Option<Result<(), BarrierError>> {
+        let last = state.generation.wrapping_sub(1) & GENERATION;
+        let rows = match state.phase {
+            Phase::Action => {
+                let actor = state.by?;
+                return match me.verdict(actor) {
+                    Verdict::Alive => None,
+                    Verdict::Dead => self.bury(me, state, actor),
+                    Verdict::Corrupt => {
+                        Some(Err(BarrierError::Corrupt { word: state.word() }))
+                    }
+                };
+            }
+            Phase::Broken(_) => return None,
+            Phase::New => 1,
+            Phase::Again => 2,
+        };
+        let (parties, mut asked) = (self.parties(), 0);
+        for _ in 0..rows * parties {
+            let place = *next % (rows * parties);
+            *next = place + 1;
+            let expected = place >= parties;
+            let generation = if expected { last } else { state.generation };
+            // Relaxed: the verdict brings its own order, and the word decides whether it still matters.
+            let word = self.row(generation)[place % parties].load(Ordering::Relaxed);
+            if !is_of(word, generation) {
+                continue;
+            }
+            let Some(owner) = Tag::from_bits(word as u32) else {
+                return Some(Err(BarrierError::Corrupt { word }));
+            };
+            match me.verdict(owner) {
+                Verdict::Dead if !(expected && me.has_left(owner)) => {
+                    return self.bury(me, state, owner);
+                }
+                Verdict::Alive | Verdict::Dead => {}
+                Verdict::Corrupt => return Some(Err(BarrierError::Corrupt { word })),
+            }
+            asked += usize::from(!me.is(owner));
+            if asked == ASKED_AT_ONCE {
+                break;
+            }
+        }
+        None
+    }
+
+    /// Breaks it, since this party is dead. `None`: it has moved on by itself.
+    fn bury(self, me: Member<'_>, state: State, dead: Tag) -> Option<Result<(), BarrierError>> {
+        self.shatter(me, state, Reason::Died, dead).then(|| {
+            trace::recovered("Barrier", me, dead);
+            Err(broken(me, Reason::Died, Some(dead)))
+        })
+    }
+
+    /// Breaks it for all who wait and all who come, until a [reset](Self::reset). Nothing changes if it is broken already.
+    ///
+    /// # Errors
+    /// `Corrupt`; `Join`.
+    pub fn abort(self, me: Member<'_>) -> Result<(), BarrierError> {
+        let tag = me.tag()?;
+        loop {
+            let state = self.state()?;
+            if matches!(state.phase, Phase::Broken(_))
+                || self.shatter(me, state, Reason::Aborted, tag)
+            {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes the barrier new: nobody has arrived, and nobody is expected. Those who wait hear that it was broken; so does the one
+    /// that runs the action, once that has returned.
+    ///
+    /// # Errors
+    /// `Corrupt`; `Join`.
+    pub fn reset(self, me: Member<'_>) -> Result<(), BarrierError> {
+        let tag = me.tag()?;
+        let mut broken = None;
+        loop {
+            let state = self.state()?;
+            if broken.is_some_and(|generation| generation != state.generation) {
+                // It was broken, and no longer is: another has reset it.
+                return Ok(());
+            }
+            match state.phase {
+                Phase::New if self.arrived(state.generation) == 0 => return Ok(()),
+                Phase::New | Phase::Again | Phase::Action => {
+                    if self.shatter(me, state, Reason::Reset, tag) {
+                        broken = Some(state.generation);
+                    }
+                }
+                Phase::Broken(_) => {
+                    broken = Some(state.generation);
+                    self.note(state.generation);
+                    if self.step(state, state.next(Phase::New)) {
+                        // They have been woken by who broke it, unless that one died over it.
+                        self.head.event.notify_all(me);
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether it is broken now. A load.
+    #[must_use]
+    pub fn broken(&self) -> bool {
+        Phase::read(self.head.word.load(Ordering::Relaxed) >> PHASE_SHIFT) > Phase::Action
+    }
+
+    /// Why it is broken, and by whom; `None` if it is not.
+    #[must_use]
+    pub fn breach(&self, me: Member<'_>) -> Option<Broken> {
+        match self.state() {
+            Ok(State { phase: Phase::Broken(reason), by, .. }) => {
+                Some(Broken { reason, who: by.and_then(|tag| me.who(tag)) })
+            }
+            _ => None,
+        }
+    }
+
+    /// How many wait at it now, the dead that nobody has noticed included; 0 if it is broken. Some loads.
+    #[must_use]
+    pub fn n_waiting(&self) -> usize {
+        loop {
+            let Ok(state) = self.state() else { return 0 };
+            let count = match state.phase {
+                Phase::New | Phase::Again => self.arrived(state.generation),
+                Phase::Action => self.parties(),
+                Phase::Broken(_) => 0,
+            };
+            // Unless it moved meanwhile, the cells only became more, and so many they were at some moment.
+            if self.head.word.load(Ordering::Acquire) == state.word() {
+                return count;
+            }
+        }
+    }
+
+    /// Where those who wait sleep.
+    #[must_use]
+    pub fn event(&self) -> &'r Eventcount {
+        &self.head.event
+    }
+
+    fn state(self) -> Result<State, BarrierError> {
+        // Acquire meets the Release in `step`: who passes sees what all others had written, and who finds a new generation sees
+        // the notes and cells of the last.
+        State::read(self.head.word.load(Ordering::Acquire))
+    }
+
+    fn step(self, from: State, to: State) -> bool {
+        // Release meets the Acquire in `state`. Failure: another was faster.
+        self.head
+            .word
+            .compare_exchange(from.word(), to.word(), Ordering::Release, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// Breaks it, if it is still in this state, and wakes all.
+    fn shatter(self, me: Member<'_>, state: State, reason: Reason, by: Tag) -> bool {
+        let done = self.step(state, state.broken(reason, by));
+        if done {
+            self.head.event.notify_all(me);
+        }
+        done
+    }
+
+    fn row(self, generation: u32) -> &'r [AtomicU64] {
+        let (even, odd) = self.cells.split_at(self.parties());
+        if generation.is_multiple_of(2) { even } else { odd }
+    }
+
+    /// How many have arrived in this generation: they fill the row in order.
+    fn arrived(self, generation: u32) -> usize {
+        let row = self.row(generation);
+        let (mut least, mut most) = (0, row.len());
+        while least < most {
+            let middle = least.midpoint(most);
+            // Acquire: who takes the cell behind the last one of these has seen what all of them wrote.
+            if is_of(row[middle].load(Ordering::Acquire), generation) {
+                least = middle + 1;
+            } else {
+                most = middle;
+            }
+        }
+        least
+    }
+
+    /// Notes that this generation was broken. Those who wait in it look here when the word has moved on.
+    fn note(self, generation: u32) {
+        let note = &self.head.notes[generation as usize % NOTES];
+        loop {
+            // Relaxed, here and below: the word is moved on behind it.
+            let now = note.load(Ordering::Relaxed);
+            if now & NOTED != 0 && !is_later(generation, now >> 1) {
+                return;
+            }
+            let new = generation << 1 | NOTED;
+            if note.compare_exchange(now, new, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Whether this generation, which is over, was broken.
+    fn was_reset(self, generation: u32) -> bool {
+        // Relaxed: it was written before the word was moved, and the caller has seen that.
+        let note = self.head.notes[generation as usize % NOTES].load(Ordering::Relaxed);
+        note & NOTED != 0 && !is_later(generation, note >> 1)
+    }
+
+    /// Erases the notes that nobody can be waiting for, before their generations come round.
+    #[cold]
+    fn forget_old_notes(self, generation: u32) {
+        for note in &self.head.notes {
+            let now = note.load(Ordering::Relaxed);
+            if now & NOTED != 0 && ahead(generation, now >> 1) > OLD {
+                let _ = note.compare_exchange(now, 0, Ordering::Relaxed, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Somebody runs the action. If it fails, dropping this breaks the barrier.
+struct Acting<'r, 'm> {
+    barrier: Barrier<'r>,
+    me: Member<'m>,
+    tag: Tag,
+    state: State,
+}
+
+impl Drop for Acting<'_, '_> {
+    fn drop(&mut self) {
+        // Not by a child that was forked in the action: its parent goes on with it.
+        if self.me.is(self.tag) {
+            self.barrier.shatter(self.me, self.state, Reason::ActionFailed, self.tag);
+        }
+    }
+}
+
+type NoAction = fn() -> Result<(), Infallible>;
+const NO_ACTION: Option<NoAction> = None;
+
+fn broken(me: Member<'_>, reason: Reason, by: Option<Tag>) -> BarrierError {
+    BarrierError::Broken(Broken { reason, who: by.and_then(|tag| me.who(tag)) })
+}
+
+fn cell(generation: u32, tag: Tag) -> u64 {
+    u64::from(generation) << GENERATION_SHIFT | u64::from(tag.bits())
+}
+
+fn generation_of(cell: u64) -> u32 {
+    (cell >> GENERATION_SHIFT) as u32
+}
+
+/// Whether a cell was taken in this generation; one that was never taken was not.
+fn is_of(cell: u64, generation: u32) -> bool {
+    cell != 0 && generation_of(cell) == generation
+}
