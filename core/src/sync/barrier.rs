@@ -518,13 +518,10 @@ impl<'r> Barrier<'r> {
         action: Option<impl FnOnce() -> Result<(), E>>,
     ) -> Result<usize, BarrierError<E>> {
         let tag = me.tag()?;
-        let (state, index) =
-            self.enter(me, tag, deadline).map_err(BarrierError::beside_action)?;
-        if index + 1 == self.parties() {
-            if self.complete(me, tag, state, action)? {
-                return Ok(index);
-            }
-            // A child that was forked in the action: its parent completes.
+        let (state, index) = self.enter(me, tag, deadline).map_err(BarrierError::beside_action)?;
+        // A child that is forked in the action has not completed anything: it waits until its parent has.
+        if index + 1 == self.parties() && self.complete(me, tag, state, action)? {
+            return Ok(index);
         }
         self.pass(me, tag, state, index, deadline).map_err(BarrierError::beside_action)?;
         Ok(index)
@@ -626,9 +623,10 @@ impl<'r> Barrier<'r> {
             return Ok(true);
         }
         // Nobody else completes: somebody has broken it.
-        match self.outcome(me, state.generation) {
+        let now = self.state().map_err(BarrierError::beside_action)?;
+        match self.outcome(me, now, state.generation) {
             Some(outcome) => outcome.map(|()| true).map_err(BarrierError::beside_action),
-            None => Err(BarrierError::Corrupt { word: self.head.word.load(Ordering::Relaxed) }),
+            None => Err(BarrierError::Corrupt { word: now.word() }),
         }
     }
 
@@ -644,11 +642,12 @@ impl<'r> Barrier<'r> {
         // Each begins with its neighbour: together they ask about all.
         let mut asked = index + 1;
         let outcome = self.head.event.wait(me, deadline, Pace::Eager, |ask| {
-            let outcome = self.outcome(me, state.generation);
-            if outcome.is_none() && ask {
-                return self.inquire(me, self.state().ok()?, &mut asked);
-            }
-            outcome
+            let now = match self.state() {
+                Ok(now) => now,
+                Err(error) => return Some(Err(error)),
+            };
+            let outcome = self.outcome(me, now, state.generation);
+            if outcome.is_none() && ask { self.inquire(me, now, &mut asked) } else { outcome }
         });
         outcome.unwrap_or_else(|| self.give_up(me, tag, state.generation))
     }
@@ -656,26 +655,24 @@ impl<'r> Barrier<'r> {
     /// The deadline has passed: breaks the generation, unless it was passed or broken meanwhile.
     fn give_up(self, me: Member<'_>, tag: Tag, generation: u32) -> Result<(), BarrierError> {
         loop {
-            if let Some(outcome) = self.outcome(me, generation) {
+            let state = self.state()?;
+            if let Some(outcome) = self.outcome(me, state, generation) {
                 return outcome;
             }
-            let state = self.state()?;
-            // In between it may move from filling to the action, and then on.
-            if state.generation == generation
-                && !matches!(state.phase, Phase::Broken(_))
-                && self.shatter(me, state, Reason::TimedOut, tag)
-            {
+            // Failure: it has moved, from filling to the action or out of this generation.
+            if self.shatter(me, state, Reason::TimedOut, tag) {
                 return Err(BarrierError::TimedOut);
             }
         }
     }
 
-    /// How this generation ended, if it has.
-    fn outcome(self, me: Member<'_>, generation: u32) -> Option<Result<(), BarrierError>> {
-        let state = match self.state() {
-            Ok(state) => state,
-            Err(error) => return Some(Err(error)),
-        };
+    /// How this generation ended, if in this state it has.
+    fn outcome(
+        self,
+        me: Member<'_>,
+        state: State,
+        generation: u32,
+    ) -> Option<Result<(), BarrierError>> {
         if state.generation != generation {
             return Some(if self.was_reset(generation) {
                 Err(BarrierError::Broken(Broken { reason: Reason::Reset, who: None }))
@@ -704,9 +701,7 @@ impl<'r> Barrier<'r> {
                 return match me.verdict(actor) {
                     Verdict::Alive => None,
                     Verdict::Dead => self.bury(me, state, actor),
-                    Verdict::Corrupt => {
-                        Some(Err(BarrierError::Corrupt { word: state.word() }))
-                    }
+                    Verdict::Corrupt => Some(Err(BarrierError::Corrupt { word: state.word() })),
                 };
             }
             Phase::Broken(_) => return None,
@@ -803,7 +798,8 @@ impl<'r> Barrier<'r> {
     /// Whether it is broken now. A load.
     #[must_use]
     pub fn broken(&self) -> bool {
-        Phase::read(self.head.word.load(Ordering::Relaxed) >> PHASE_SHIFT) > Phase::Action
+        let phase = Phase::read(self.head.word.load(Ordering::Relaxed) >> PHASE_SHIFT);
+        matches!(phase, Phase::Broken(_))
     }
 
     /// Why it is broken, and by whom; `None` if it is not.
@@ -954,4 +950,414 @@ fn generation_of(cell: u64) -> u32 {
 /// Whether a cell was taken in this generation; one that was never taken was not.
 fn is_of(cell: u64, generation: u32) -> bool {
     cell != 0 && generation_of(cell) == generation
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::atomic::AtomicUsize;
+    use std::thread;
+    use std::vec::Vec;
+
+    use core::time::Duration;
+
+    use super::*;
+    use crate::region::Membership;
+
+    /// Nobody in these tests waits so long.
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn late() -> Deadline {
+        Deadline::after(LONG)
+    }
+
+    fn soon() -> Deadline {
+        Deadline::after(Duration::from_millis(5))
+    }
+
+    fn memory(parties: u32) -> Vec<u64> {
+        std::vec![u64::MAX; Barrier::bytes_for(parties).unwrap() as usize / 8]
+    }
+
+    fn make(memory: &mut [u64], parties: u32) -> Barrier<'_> {
+        Barrier::create(Place::in_memory(memory), parties).unwrap()
+    }
+
+    /// Waits until so many are there.
+    fn gather(barrier: Barrier<'_>, count: usize) {
+        let deadline = late();
+        while barrier.n_waiting() != count {
+            assert!(!deadline.is_past(), "{barrier:?}");
+            thread::yield_now();
+        }
+    }
+
+    fn reason<E: fmt::Debug>(error: BarrierError<E>) -> Reason {
+        match error {
+            BarrierError::Broken(broken) => broken.reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A tag that in private memory is that of a process from before a fork: dead.
+    fn dead() -> Tag {
+        Tag::from_bits(1 << 12 | 2).unwrap()
+    }
+
+    #[test]
+    fn words_are_read_as_they_are_written() {
+        let tag = Tag::from_bits(Tag::MASK);
+        for bits in 0..8 {
+            let phase = Phase::read(bits);
+            assert_eq!(phase.bits(), bits);
+            let by = if matches!(phase, Phase::New | Phase::Again) { None } else { tag };
+            let state = State { generation: GENERATION, phase, by };
+            assert_eq!(State::read(state.word()), Ok(state));
+            let wrong = State { by: if by.is_some() { None } else { tag }, ..state };
+            assert!(State::read(wrong.word()).is_err(), "{wrong:?}");
+        }
+        assert!(is_later(0, GENERATION) && !is_later(GENERATION, 0) && !is_later(7, 7));
+    }
+
+    #[test]
+    fn each_round_has_each_index_once_and_one_action() {
+        const ROUNDS: usize = 200;
+        let seat = Membership::private();
+        for parties in [1, 2, 3, 8] {
+            let mut memory = memory(parties);
+            let barrier = make(&mut memory, parties);
+            // Across the wrap of the generations, which begins after two rounds.
+            barrier.head.word.store(
+                State { generation: GENERATION - 1, phase: Phase::New, by: None }.word(),
+                Ordering::Relaxed,
+            );
+            let taken: Vec<AtomicUsize> =
+                (0..ROUNDS * parties as usize).map(|_| AtomicUsize::new(0)).collect();
+            let acted = AtomicUsize::new(0);
+            thread::scope(|scope| {
+                for _ in 0..parties {
+                    scope.spawn(|| {
+                        for round in 0..ROUNDS {
+                            let act = || {
+                                acted.fetch_add(1, Ordering::Relaxed);
+                                Ok::<_, Infallible>(())
+                            };
+                            let index = barrier.wait_with(seat.member(), late(), act).unwrap();
+                            assert_eq!(acted.load(Ordering::Relaxed), round + 1);
+                            let place = round * parties as usize + index;
+                            assert_eq!(taken[place].fetch_add(1, Ordering::Relaxed), 0);
+                            barrier.wait_until(seat.member(), late()).unwrap();
+                        }
+                    });
+                }
+            });
+            assert!(taken.iter().all(|taken| taken.load(Ordering::Relaxed) == 1));
+            assert_eq!(barrier.n_waiting(), 0);
+        }
+    }
+
+    #[test]
+    fn more_threads_than_parties_pass_in_turn() {
+        let seat = Membership::private();
+        let mut memory = memory(2);
+        let barrier = make(&mut memory, 2);
+        let passed = AtomicUsize::new(0);
+        // The waits of all threads together fill so many rounds; a thread may meet any other, so none has a last partner
+        // for sure before the total is through.
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while passed.load(Ordering::Relaxed) < 1000 {
+                        match barrier.wait_until(seat.member(), late()) {
+                            Ok(0) => _ = passed.fetch_add(1, Ordering::Relaxed),
+                            Ok(_) => {}
+                            // The end, for the one that is left over.
+                            Err(error) => {
+                                assert_eq!(reason(error), Reason::Aborted);
+                                break;
+                            }
+                        }
+                    }
+                    barrier.abort(seat.member()).unwrap();
+                });
+            }
+        });
+        assert!(passed.load(Ordering::Relaxed) >= 1000);
+    }
+
+    #[test]
+    fn a_wait_that_is_too_long_breaks_it_for_all() {
+        let seat = Membership::private();
+        let me = seat.member();
+        let mut memory = memory(3);
+        let barrier = make(&mut memory, 3);
+        thread::scope(|scope| {
+            let other = scope.spawn(|| barrier.wait_until(me, late()));
+            gather(barrier, 1);
+            assert_eq!(barrier.wait_until(me, soon()), Err(BarrierError::TimedOut));
+            assert_eq!(reason(other.join().unwrap().unwrap_err()), Reason::TimedOut);
+        });
+        assert!(barrier.broken());
+        assert_eq!(barrier.n_waiting(), 0);
+        assert_eq!(reason(barrier.wait(me).unwrap_err()), Reason::TimedOut);
+        assert_eq!(reason(barrier.try_wait(me).unwrap_err()), Reason::TimedOut);
+        let breach = barrier.breach(me).unwrap();
+        assert_eq!(breach.who.unwrap().pid, std::process::id());
+        // At once, with a deadline that is past.
+        barrier.reset(me).unwrap();
+        assert!(!barrier.broken() && barrier.breach(me).is_none());
+        assert_eq!(barrier.wait_until(me, Deadline::NOW), Err(BarrierError::TimedOut));
+        assert!(barrier.broken());
+    }
+
+    #[test]
+    fn a_try_passes_as_the_last_one_only() {
+        let seat = Membership::private();
+        let me = seat.member();
+        let mut memory = memory(2);
+        let barrier = make(&mut memory, 2);
+        assert_eq!(barrier.try_wait(me), Err(BarrierError::WouldBlock));
+        assert_eq!(barrier.n_waiting(), 0);
+        thread::scope(|scope| {
+            let other = scope.spawn(|| barrier.wait_until(me, late()));
+            gather(barrier, 1);
+            assert_eq!(barrier.try_wait(me), Ok(1));
+            assert_eq!(other.join().unwrap(), Ok(0));
+        });
+    }
+
+    #[test]
+    fn an_abort_breaks_it_until_the_reset() {
+        let seat = Membership::private();
+        let me = seat.member();
+        let mut memory = memory(2);
+        let barrier = make(&mut memory, 2);
+        thread::scope(|scope| {
+            let other = scope.spawn(|| barrier.wait_until(me, late()));
+            gather(barrier, 1);
+            barrier.abort(me).unwrap();
+            assert_eq!(reason(other.join().unwrap().unwrap_err()), Reason::Aborted);
+            barrier.abort(me).unwrap();
+            assert_eq!(reason(barrier.wait(me).unwrap_err()), Reason::Aborted);
+            barrier.reset(me).unwrap();
+            let other = scope.spawn(|| barrier.wait_until(me, late()));
+            barrier.wait_until(me, late()).unwrap();
+            other.join().unwrap().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_reset_sends_away_who_waits_and_nobody_else() {
+        let seat = Membership::private();
+        let me = seat.member();
+        let mut memory = memory(2);
+        let barrier = make(&mut memory, 2);
+        // Nobody there: nothing happens.
+        let before = barrier.head.word.load(Ordering::Relaxed);
+        barrier.reset(me).unwrap();
+        assert_eq!(barrier.head.word.load(Ordering::Relaxed), before);
+        thread::scope(|scope| {
+            for _ in 0..50 {
+                let other = scope.spawn(|| barrier.wait_until(me, late()));
+                gather(barrier, 1);
+                barrier.reset(me).unwrap();
+                assert!(!barrier.broken());
+                assert_eq!(reason(other.join().unwrap().unwrap_err()), Reason::Reset);
+                let other = scope.spawn(|| barrier.wait_until(me, late()));
+                barrier.wait_until(me, late()).unwrap();
+                other.join().unwrap().unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn who_is_late_knows_a_reset_from_a_passage() {
+        let seat = Membership::private();
+        let me = seat.member();
+        let mut memory = memory(1);
+        let barrier = make(&mut memory, 1);
+        let mut broken = Vec::new();
+        for generation in 0..40 {
+            if generation % 3 == 0 {
+                broken.push(generation);
+                barrier.abort(me).unwrap();
+                barrier.reset(me).unwrap();
+            } else {
+                barrier.wait(me).unwrap();
+            }
+            for old in 0..=generation {
+                // Later notes may hide that an old generation was passed, never that it was broken.
+                let lost = broken.iter().any(|&b| b > old && (b - old) % NOTES as u32 == 0);
+                assert_eq!(barrier.was_reset(old), broken.contains(&old) || lost, "{old}");
+            }
+        }
+        // Long after, the numbers come round: nothing is left of them.
+        barrier.forget_old_notes(39 + OLD + 2);
+        assert!((0..40).all(|old| !barrier.was_reset(old)));
+    }
+
+    #[test]
+    fn an_action_that_fails_breaks_it() {
+        let seat = Membership::private();
+        let me = seat.member();
+        let mut memory = memory(2);
+        let barrier = make(&mut memory, 2);
+        for panics in [false, true] {
+            thread::scope(|scope| {
+                let other = scope.spawn(|| barrier.wait_until(me, late()));
+                gather(barrier, 1);
+                let action = || if panics { panic!("no paper") } else { Err("no ink") };
+                let answer =
+                    catch_unwind(AssertUnwindSafe(|| barrier.wait_with(me, late(), action)));
+                match answer {
+                    Ok(answer) => assert_eq!(answer, Err(BarrierError::Action("no ink"))),
+                    Err(_) => assert!(panics),
+                }
+                assert_eq!(reason(other.join().unwrap().unwrap_err()), Reason::ActionFailed);
+            });
+            assert!(barrier.broken());
+            barrier.reset(me).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_happens_during_the_action() {
+        let seat = Membership::private();
+        let me = seat.member();
+        let mut memory = memory(2);
+        let barrier = make(&mut memory, 2);
+        let (begun, go_on) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let action = || {
+            begun.fetch_add(1, Ordering::Relaxed);
+            let deadline = late();
+            while go_on.load(Ordering::Relaxed) < begun.load(Ordering::Relaxed) {
+                assert!(!deadline.is_past());
+                thread::yield_now();
+            }
+            Ok::<_, Infallible>(())
+        };
+        for (round, expected) in
+            [Reason::TimedOut, Reason::Aborted, Reason::Reset].into_iter().enumerate()
+        {
+            thread::scope(|scope| {
+                let patience = if expected == Reason::TimedOut {
+                    Deadline::after(Duration::from_millis(100))
+                } else {
+                    late()
+                };
+                let first = scope.spawn(move || barrier.wait_until(me, patience));
+                gather(barrier, 1);
+                let actor = scope.spawn(|| barrier.wait_with(me, late(), action));
+                while begun.load(Ordering::Relaxed) == round {
+                    thread::yield_now();
+                }
+                // All have arrived, so who comes now waits for the next round, and breaks nothing.
+                assert_eq!(barrier.n_waiting(), 2);
+                assert_eq!(barrier.try_wait(me), Err(BarrierError::WouldBlock));
+                assert_eq!(barrier.wait_until(me, soon()), Err(BarrierError::TimedOut));
+                assert!(!barrier.broken());
+                match expected {
+                    Reason::Aborted => barrier.abort(me).unwrap(),
+                    Reason::Reset => barrier.reset(me).unwrap(),
+                    _ => {}
+                }
+                let first = first.join().unwrap().unwrap_err();
+                match first {
+                    BarrierError::TimedOut => assert_eq!(expected, Reason::TimedOut),
+                    error => assert_eq!(reason(error), expected),
+                }
+                go_on.fetch_add(1, Ordering::Relaxed);
+                assert_eq!(reason(actor.join().unwrap().unwrap_err()), expected);
+            });
+            barrier.reset(me).unwrap();
+        }
+    }
+
+    #[test]
+    fn who_died_there_breaks_it() {
+        let seat = Membership::private();
+        let me = seat.member();
+        let mut memory = memory(300);
+        // Many of them, each asked about in turn: the dead one is found wherever it stands, also by a try.
+        for place in [0, 5, 199] {
+            let barrier = make(&mut memory, 300);
+            for (index, other) in barrier.cells[..200].iter().enumerate() {
+                let tag = if index == place { dead() } else { me.tag().unwrap() };
+                other.store(cell(0, tag), Ordering::Relaxed);
+            }
+            let error = if place == 5 {
+                barrier.try_wait(me).unwrap_err()
+            } else {
+                barrier.wait_until(me, late()).unwrap_err()
+            };
+            assert_eq!(reason(error), Reason::Died);
+            assert_eq!(reason(barrier.wait(me).unwrap_err()), Reason::Died);
+        }
+    }
+
+    #[test]
+    fn who_died_between_two_rounds_breaks_it_unless_reset() {
+        let seat = Membership::private();
+        let me = seat.member();
+        let mut memory = memory(2);
+        let barrier = make(&mut memory, 2);
+        barrier.cells[0].store(cell(0, dead()), Ordering::Relaxed);
+        assert_eq!(barrier.try_wait(me), Ok(1));
+        assert_eq!(reason(barrier.wait_until(me, late()).unwrap_err()), Reason::Died);
+        barrier.reset(me).unwrap();
+        assert_eq!(barrier.wait_until(me, soon()), Err(BarrierError::TimedOut));
+    }
+
+    #[test]
+    fn a_dead_actor_breaks_it() {
+        let seat = Membership::private();
+        let me = seat.member();
+        let mut memory = memory(2);
+        let barrier = make(&mut memory, 2);
+        let acting = State { generation: 0, phase: Phase::Action, by: Some(dead()) };
+        barrier.head.word.store(acting.word(), Ordering::Relaxed);
+        assert_eq!(reason(barrier.wait_until(me, late()).unwrap_err()), Reason::Died);
+    }
+
+    #[test]
+    fn garbage_is_an_error() {
+        let seat = Membership::private();
+        let me = seat.member();
+        let mut memory = memory(3);
+        let barrier = make(&mut memory, 3);
+        let corrupt = |answer| matches!(answer, Err(BarrierError::Corrupt { .. }));
+        let nobody = State { generation: 0, phase: Phase::Action, by: None }.word();
+        let too_many = State { generation: 0, phase: Phase::New, by: Some(dead()) }.word();
+        for word in [nobody, too_many, 5 << 12, u64::MAX & !0xFFF] {
+            barrier.head.word.store(word, Ordering::Relaxed);
+            assert!(corrupt(barrier.wait(me)), "{word:#x}");
+            assert!(corrupt(barrier.abort(me).map(|()| 0)));
+            assert!(corrupt(barrier.reset(me).map(|()| 0)));
+            assert_eq!((barrier.n_waiting(), barrier.breach(me)), (0, None));
+        }
+        barrier.head.word.store(0, Ordering::Relaxed);
+        // A cell from the future, and one of nobody.
+        barrier.cells[0].store(cell(7, dead()), Ordering::Relaxed);
+        assert!(corrupt(barrier.wait(me)));
+        barrier.cells[0].store(5 << 12, Ordering::Relaxed);
+        assert!(corrupt(barrier.wait_until(me, late())));
+    }
+
+    #[test]
+    fn places_are_checked() {
+        let error = Barrier::bytes_for(0).unwrap_err();
+        assert_eq!(error, BarrierPlaceError::Parties { parties: 0 });
+        assert!(Barrier::bytes_for(MOST_PARTIES + 1).is_err());
+        let mut memory = memory(MOST_PARTIES);
+        let place = Place::in_memory(&mut memory);
+        assert!(matches!(Barrier::attach(place), Err(BarrierPlaceError::Nothing { .. })));
+        let barrier = Barrier::create(place, MOST_PARTIES).unwrap();
+        assert_eq!(barrier.parties(), 4095);
+        assert_eq!(Barrier::attach(place).unwrap().parties(), 4095);
+        let short = place.up_to(place.bytes() - 8);
+        assert!(matches!(Barrier::attach(short), Err(BarrierPlaceError::Place(_))));
+        assert!(matches!(Barrier::create(short, 4095), Err(BarrierPlaceError::Place(_))));
+        assert!(matches!(Barrier::attach(place.up_to(64)), Err(BarrierPlaceError::Place(_))));
+        assert_eq!(Barrier::attach(place).unwrap().n_waiting(), 0);
+    }
 }

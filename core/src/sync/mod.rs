@@ -1,5 +1,6 @@
 //! Synchronisation in shared memory.
 
+mod barrier;
 #[cfg(not(loom))]
 mod data;
 mod error;
@@ -8,6 +9,11 @@ mod lock;
 #[cfg(not(loom))]
 mod mutex;
 
+#[cfg(loom)]
+pub use barrier::BarrierHead;
+#[cfg(not(loom))]
+pub use barrier::BarrierPlaceError;
+pub use barrier::{Barrier, BarrierError, Broken, MOST_PARTIES, Reason};
 #[cfg(not(loom))]
 pub use data::DataError;
 pub use error::{AcquireError, OwnerDied, ReleaseError, WaitError};
