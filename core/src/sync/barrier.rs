@@ -426,10 +426,18 @@ impl<'r> Barrier<'r> {
         Ok(Self { head, cells })
     }
 
-    /// A barrier of these parts, for models: two cells for each party, all zero.
+    /// A barrier of these parts, for models: two cells for each party, all zero. If somebody `met`, as many as there are
+    /// parties, it is as if they had just passed it.
     #[cfg(loom)]
     #[must_use]
-    pub fn from_parts(head: &'r BarrierHead, cells: &'r [AtomicU64]) -> Self {
+    pub fn from_parts(head: &'r BarrierHead, cells: &'r [AtomicU64], met: &[Tag]) -> Self {
+        for (place, tag) in cells.iter().zip(met) {
+            place.store(cell(0, *tag), Ordering::Relaxed);
+        }
+        if !met.is_empty() {
+            let after = State { generation: 1, phase: Phase::Again, by: None };
+            head.word.store(after.word(), Ordering::Relaxed);
+        }
         Self { head, cells }
     }
 
