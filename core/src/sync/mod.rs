@@ -8,6 +8,9 @@ mod event;
 mod lock;
 #[cfg(not(loom))]
 mod mutex;
+mod once;
+#[cfg(not(loom))]
+mod once_cell;
 
 #[cfg(loom)]
 pub use barrier::BarrierHead;
@@ -21,3 +24,6 @@ pub use event::Event;
 pub use lock::{Lock, LockGuard};
 #[cfg(not(loom))]
 pub use mutex::{Mutex, MutexGuard};
+pub use once::{Once, OnceError};
+#[cfg(not(loom))]
+pub use once_cell::OnceCell;

@@ -23,10 +23,11 @@
 
 mod any;
 mod backend;
-mod event;
 mod barrier;
+mod event;
 mod eventcount;
 mod lock;
+mod once;
 mod ring;
 mod slots;
 mod world;
