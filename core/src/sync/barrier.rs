@@ -15,9 +15,11 @@
 //!         → AGAIN(g+1)         by who took the last cell and has no action: all pass
 //!         → ACTION(g, o)       by who took the last cell and has one
 //! ACTION(g, o) → AGAIN(g+1)    by o after the action: all pass
-//! any of these → BROKEN(g, o)  five phases, one for each reason; o has aborted it, waited too long, died, failed in the
-//!                              action, or reset it while others waited
+//! any of these → BROKEN(g, o)  four phases, one for each reason: o has aborted it, waited too long, died, or failed in the
+//!                              action
 //! BROKEN(g, o) → NEW(g+1)      by a reset, which notes g first
+//! any but these → RESET(g, o)  by a reset while others wait, or somebody is expected
+//! RESET(g, o) → NEW(g+1)       by whoever comes next, as above
 //! ```
 //!
 //! - The number of the cell is the index that `wait` returns. Cells of a generation fill in order: who takes one has
@@ -35,7 +37,7 @@
 //! - Nobody gets stuck: a sleeper looks again in slices, and asks whether those are alive on whom it waits, some at a time;
 //!   the first that finds a dead one breaks it for all. The last arrival may die before it moves the word: its
 //!   cell names it. Who breaks, passes, or resets and dies before it wakes the others has done it; they look again by
-//!   themselves. A reset that dies between its two steps leaves the barrier broken, for the next reset.
+//!   themselves. What a reset has begun, anybody ends.
 //! - A cell is taken by compare-and-swap from exactly what was there, and only if that is of an older generation: who
 //!   was stopped for long between two steps cannot take a cell of those who came later. (After 2³¹ generations the
 //!   numbers come round; who sleeps through 2³⁰ of them, which takes minutes at least, may be mistaken.)
@@ -113,7 +115,7 @@ impl Phase {
 struct State {
     generation: u32,
     phase: Phase,
-    /// Who acts, or has broken it.
+    /// Who acts, has broken or reset it.
     by: Option<Tag>,
 }
 
@@ -348,7 +350,9 @@ impl fmt::Debug for Barrier<'_> {
         let mut f = f.debug_struct("Barrier");
         f.field("parties", &self.parties());
         match self.state() {
-            Ok(State { phase: Phase::Broken(reason), .. }) => f.field("broken", &reason),
+            Ok(State { phase: Phase::Broken(reason), .. }) if reason != Reason::Reset => {
+                f.field("broken", &reason)
+            }
             Ok(_) => f.field("waiting", &self.n_waiting()),
             Err(_) => f.field("damaged", &true),
         };
@@ -567,6 +571,11 @@ impl<'r> Barrier<'r> {
             match state.phase {
                 Phase::New | Phase::Again => {}
                 Phase::Action => return Ok(Arrival::Full(state)),
+                Phase::Broken(Reason::Reset) => {
+                    self.renew(me, state);
+                    state = self.state()?;
+                    continue;
+                }
                 Phase::Broken(reason) => return Err(broken(me, reason, state.by)),
             }
             let row = self.row(state.generation);
@@ -761,9 +770,15 @@ impl<'r> Barrier<'r> {
         let tag = me.tag()?;
         loop {
             let state = self.state()?;
-            if matches!(state.phase, Phase::Broken(_))
-                || self.shatter(me, state, Reason::Aborted, tag)
-            {
+            let done = match state.phase {
+                Phase::Broken(Reason::Reset) => {
+                    self.renew(me, state);
+                    false
+                }
+                Phase::Broken(_) => true,
+                _ => self.shatter(me, state, Reason::Aborted, tag),
+            };
+            if done {
                 return Ok(());
             }
         }
@@ -776,30 +791,31 @@ impl<'r> Barrier<'r> {
     /// `Corrupt`; `Join`.
     pub fn reset(self, me: Member<'_>) -> Result<(), BarrierError> {
         let tag = me.tag()?;
-        let mut broken = None;
         loop {
             let state = self.state()?;
-            if broken.is_some_and(|generation| generation != state.generation) {
-                // It was broken, and no longer is: another has reset it.
-                return Ok(());
-            }
             match state.phase {
                 Phase::New if self.arrived(state.generation) == 0 => return Ok(()),
                 Phase::New | Phase::Again | Phase::Action => {
                     if self.shatter(me, state, Reason::Reset, tag) {
-                        broken = Some(state.generation);
-                    }
-                }
-                Phase::Broken(_) => {
-                    broken = Some(state.generation);
-                    self.note(state.generation);
-                    if self.step(state, state.next(Phase::New)) {
-                        // They have been woken by who broke it, unless that one died over it.
-                        self.head.event.notify_all(me);
+                        self.renew(me, state.broken(Reason::Reset, tag));
                         return Ok(());
                     }
                 }
+                Phase::Broken(_) => {
+                    // If another is faster, it has been reset all the same.
+                    self.renew(me, state);
+                    return Ok(());
+                }
             }
+        }
+    }
+
+    /// Goes from a broken generation to a new one.
+    fn renew(self, me: Member<'_>, state: State) {
+        self.note(state.generation);
+        if self.step(state, state.next(Phase::New)) {
+            // They have been woken by who broke it, unless that one died over it.
+            self.head.event.notify_all(me);
         }
     }
 
@@ -807,14 +823,14 @@ impl<'r> Barrier<'r> {
     #[must_use]
     pub fn broken(&self) -> bool {
         let phase = Phase::read(self.head.word.load(Ordering::Relaxed) >> PHASE_SHIFT);
-        matches!(phase, Phase::Broken(_))
+        matches!(phase, Phase::Broken(reason) if reason != Reason::Reset)
     }
 
     /// Why it is broken, and by whom; `None` if it is not.
     #[must_use]
     pub fn breach(&self, me: Member<'_>) -> Option<Broken> {
         match self.state() {
-            Ok(State { phase: Phase::Broken(reason), by, .. }) => {
+            Ok(State { phase: Phase::Broken(reason), by, .. }) if reason != Reason::Reset => {
                 Some(Broken { reason, who: by.and_then(|tag| me.who(tag)) })
             }
             _ => None,
@@ -1336,7 +1352,7 @@ mod tests {
         let corrupt = |answer| matches!(answer, Err(BarrierError::Corrupt { .. }));
         let nobody = State { generation: 0, phase: Phase::Action, by: None }.word();
         let too_many = State { generation: 0, phase: Phase::New, by: Some(dead()) }.word();
-        for word in [nobody, too_many, 5 << 12, u64::MAX & !0xFFF] {
+        for word in [nobody, too_many, 5 << 12, !0xFFF] {
             barrier.head.word.store(word, Ordering::Relaxed);
             assert!(corrupt(barrier.wait(me)), "{word:#x}");
             assert!(corrupt(barrier.abort(me).map(|()| 0)));
