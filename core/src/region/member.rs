@@ -364,7 +364,8 @@ impl<'r> Member<'r> {
         }
     }
 
-    /// Whether the process behind `tag` has said so.
+    /// Whether the process behind `tag` has [said so](Self::leave). Also if nobody can tell any more: a later process in
+    /// its row of the table has.
     #[must_use]
     pub fn has_left(self, tag: Tag) -> bool {
         self.participants().has_left(tag)

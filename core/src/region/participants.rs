@@ -284,10 +284,12 @@ impl<'r> Participants<'r> {
         }
     }
 
-    /// Whether the process behind `tag` has said that it ends in order. `false` also if its row has seen another leave since.
+    /// Whether the process behind `tag` has said that it ends in order. `true` also if a later process in its row has: then
+    /// nobody can tell.
     pub(crate) fn has_left(&self, tag: Tag) -> bool {
+        // The generations of a row only grow.
         self.rows.get(tag.index() as usize).is_some_and(|row| {
-            row.left.load(Ordering::Acquire) == LEFT | u64::from(tag.generation())
+            row.left.load(Ordering::Acquire) >= LEFT | u64::from(tag.generation())
         })
     }
 

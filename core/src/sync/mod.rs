@@ -1,6 +1,7 @@
 //! Synchronisation in shared memory.
 
 mod atomic;
+mod barrier;
 #[cfg(not(loom))]
 mod data;
 mod error;
@@ -14,6 +15,15 @@ mod rwlock;
 mod seqlock;
 
 pub use atomic::{Atomic, AtomicNumber, AtomicType};
+mod once;
+#[cfg(not(loom))]
+mod once_cell;
+
+#[cfg(loom)]
+pub use barrier::BarrierHead;
+#[cfg(not(loom))]
+pub use barrier::BarrierPlaceError;
+pub use barrier::{Barrier, BarrierError, Broken, MOST_PARTIES, Reason};
 #[cfg(not(loom))]
 pub use data::DataError;
 pub use error::{AcquireError, OwnerDied, ReleaseError, WaitError};
@@ -21,6 +31,9 @@ pub use event::Event;
 pub use lock::{Lock, LockGuard};
 #[cfg(not(loom))]
 pub use mutex::{Mutex, MutexGuard};
+pub use once::{Once, OnceError};
+#[cfg(not(loom))]
+pub use once_cell::OnceCell;
 #[cfg(not(loom))]
 pub use rwdata::{RwData, RwDataReadGuard, RwDataUpgradableReadGuard, RwDataWriteGuard};
 pub use rwlock::{

@@ -24,9 +24,11 @@
 mod any;
 mod atomic;
 mod backend;
+mod barrier;
 mod event;
 mod eventcount;
 mod lock;
+mod once;
 mod ring;
 mod rwlock;
 mod seqlock;
