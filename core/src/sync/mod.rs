@@ -7,6 +7,7 @@ mod event;
 mod lock;
 #[cfg(not(loom))]
 mod mutex;
+mod semaphore;
 
 #[cfg(not(loom))]
 pub use data::DataError;
@@ -15,3 +16,12 @@ pub use event::Event;
 pub use lock::{Lock, LockGuard};
 #[cfg(not(loom))]
 pub use mutex::{Mutex, MutexGuard};
+#[cfg(not(loom))]
+pub use semaphore::SemaphorePlaceError;
+pub use semaphore::{MOST_UNITS, Permit, PermitError, Semaphore};
+
+/// Objects on the heap for the model checker.
+#[cfg(loom)]
+pub mod model {
+    pub use super::semaphore::Heap as SemaphoreHeap;
+}

@@ -42,14 +42,21 @@ mod words;
 use core::fmt;
 
 use crate::region::{JoinError, Member, Tag, Verdict};
+#[cfg(not(loom))]
+use crate::region::{Place, PlaceError, Shareable};
 use crate::sync::{ReleaseError, WaitError};
 use crate::sys::Deadline;
+#[cfg(not(loom))]
+use crate::sys::atomic::fence;
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::spin::Pace;
+use crate::sys::trace;
 use crate::wait::Eventcount;
 
+#[cfg(not(loom))]
+use words::MOST_CELLS;
+pub use words::MOST_UNITS;
 use words::{Cell, State, Word};
-pub use words::{MOST_CELLS, MOST_UNITS};
 
 /// How many passes an attempt makes while others take and give back all the time.
 const PASSES: u32 = 64;
@@ -58,14 +65,30 @@ const FUEL: u32 = 1 << 20;
 /// How many living holders a repair remembers, so as to ask about each only once.
 const REMEMBERED: usize = 8;
 
-/// What stands in front of the cells.
+/// What stands in front of the cells, which start on a cache line of their own.
+///
+/// `what` = "sema" 32 | homes 16 | cells 16, by the creator's last store.
 #[derive(Debug)]
-#[repr(C, align(64))]
+#[repr(C)]
 pub struct Head {
     word: AtomicU64,
+    what: AtomicU64,
     event: Eventcount,
     bound: AtomicU32,
 }
+
+#[cfg(not(loom))]
+// SAFETY: repr(C), atomics only, every bit pattern valid.
+unsafe impl Shareable for Head {}
+
+/// Bytes before the first cell.
+#[cfg(not(loom))]
+const CELLS_AT: u64 = 64;
+#[cfg(not(loom))]
+const WHAT: u64 = u32::from_be_bytes(*b"sema") as u64;
+/// Permits for which every semaphore has room, if its bound allows as many.
+#[cfg(not(loom))]
+const LEAST_CELLS: u32 = 16;
 
 /// A counting semaphore in shared memory, a view of it: copy it freely within the process.
 #[derive(Clone, Copy)]
@@ -83,6 +106,28 @@ impl fmt::Debug for Semaphore<'_> {
             .field("bound", &self.bound())
             .finish_non_exhaustive()
     }
+}
+
+/// Why there is no semaphore in a place.
+#[cfg(not(loom))]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SemaphorePlaceError {
+    /// It was to start with more units than it can count.
+    #[error("a semaphore counts up to {MOST_UNITS} units, not {units}")]
+    TooManyUnits {
+        /// Units asked for.
+        units: u32,
+    },
+    /// No semaphore was made there.
+    #[error("no semaphore lies there (word {word:#018x}): attach to what was created as one")]
+    Nothing {
+        /// What stands there instead.
+        word: u64,
+    },
+    /// The place cannot hold it.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
 }
 
 /// Why there is no permit.
@@ -149,6 +194,107 @@ struct Seen {
     claimed: bool,
     /// There are units, and every cell is held.
     crowded: bool,
+}
+
+#[cfg(not(loom))]
+impl<'r> Semaphore<'r> {
+    /// How many bytes a semaphore takes that starts with `value` units.
+    ///
+    /// # Errors
+    /// [`SemaphorePlaceError::TooManyUnits`] if `value` is above [`MOST_UNITS`].
+    pub const fn bytes_for(value: u32) -> Result<u64, SemaphorePlaceError> {
+        Self::bytes(value, MOST_UNITS)
+    }
+
+    /// How many bytes a semaphore takes that never has more than the `value` units that it starts with.
+    ///
+    /// # Errors
+    /// [`SemaphorePlaceError::TooManyUnits`] if `value` is above [`MOST_UNITS`].
+    pub const fn bytes_for_bounded(value: u32) -> Result<u64, SemaphorePlaceError> {
+        Self::bytes(value, value)
+    }
+
+    /// Makes a semaphore of `value` free units. [`release`](Self::release) may add to them, up to [`MOST_UNITS`]. There is room
+    /// for as many permits at a time as it has units at first, but for 16 at least, and 4095 at most.
+    ///
+    /// # Errors
+    /// [`SemaphorePlaceError::TooManyUnits`]; `Place` if it does not fit.
+    pub fn create(place: Place<'r>, value: u32) -> Result<Self, SemaphorePlaceError> {
+        Self::make(place, value, MOST_UNITS)
+    }
+
+    /// Makes a semaphore of `value` free units that refuses a [`release`](Self::release) of more than were taken. There is
+    /// room for a permit for each unit, but for 4095 at most.
+    ///
+    /// # Errors
+    /// [`SemaphorePlaceError::TooManyUnits`]; `Place` if it does not fit.
+    pub fn create_bounded(place: Place<'r>, value: u32) -> Result<Self, SemaphorePlaceError> {
+        Self::make(place, value, value)
+    }
+
+    /// The semaphore that was made in this place.
+    ///
+    /// # Errors
+    /// [`SemaphorePlaceError::Nothing`] if none was; `Place` if it does not fit.
+    pub fn attach(place: Place<'r>) -> Result<Self, SemaphorePlaceError> {
+        let head: &Head = place.object(0)?;
+        // Acquire meets the Release in `make`.
+        let word = head.what.load(Ordering::Acquire);
+        let (cells, homes) = (word as u32 & 0xFFFF, word as u32 >> 16);
+        if word >> 32 != WHAT || cells == 0 || cells > MOST_CELLS || homes == 0 || homes > cells {
+            return Err(SemaphorePlaceError::Nothing { word });
+        }
+        Ok(Self { head, cells: place.objects(CELLS_AT, u64::from(cells))?, homes })
+    }
+
+    const fn cells(value: u32, bound: u32) -> u32 {
+        let wanted = if value < LEAST_CELLS { LEAST_CELLS } else { value };
+        let most = if bound < MOST_CELLS { bound } else { MOST_CELLS };
+        // One cell at least, that there is a home.
+        if most == 0 {
+            1
+        } else if wanted < most {
+            wanted
+        } else {
+            most
+        }
+    }
+
+    const fn bytes(value: u32, bound: u32) -> Result<u64, SemaphorePlaceError> {
+        if value > MOST_UNITS {
+            return Err(SemaphorePlaceError::TooManyUnits { units: value });
+        }
+        Ok(CELLS_AT + Self::cells(value, bound) as u64 * size_of::<AtomicU64>() as u64)
+    }
+
+    fn make(place: Place<'r>, value: u32, bound: u32) -> Result<Self, SemaphorePlaceError> {
+        let needed = Self::bytes(value, bound)?;
+        if place.bytes() < needed {
+            return Err(PlaceError::TooSmall { needed, given: place.bytes() }.into());
+        }
+        let count = Self::cells(value, bound);
+        let head: &Head = place.object(0)?;
+        let cells: &[AtomicU64] = place.objects(CELLS_AT, u64::from(count))?;
+        // An eventcount at which nobody waits is zero.
+        let event: &AtomicU32 = place.object(core::mem::offset_of!(Head, event) as u64)?;
+        // First there is none, so that nobody attaches to one that is being overwritten: who sees a store below sees this.
+        head.what.store(0, Ordering::Relaxed);
+        fence(Ordering::Release);
+        // Units start in cells, where permits find them; who takes them without finds them there as well.
+        let celled = value.min(count);
+        for (index, cell) in cells.iter().enumerate() {
+            let new = if (index as u32) < celled { Cell::FREE } else { Cell::EMPTY };
+            cell.store(new.0, Ordering::Relaxed);
+        }
+        head.word.store(Word::new(value - celled, celled).0, Ordering::Relaxed);
+        event.store(0, Ordering::Relaxed);
+        head.bound.store(bound, Ordering::Relaxed);
+        // Homes are where units are.
+        let homes = celled.max(1);
+        // Release meets the Acquire in `attach`.
+        head.what.store(WHAT << 32 | u64::from(homes) << 16 | u64::from(count), Ordering::Release);
+        Ok(Self { head, cells, homes })
+    }
 }
 
 impl<'r> Semaphore<'r> {
@@ -358,8 +504,7 @@ impl<'r> Semaphore<'r> {
         who: For,
     ) -> Option<Result<u32, Fault>> {
         let event = &self.head.event;
-        let answer =
-            event.wait(me, deadline, Pace::Polite, |ask| self.attempt(me, tag, who, ask));
+        let answer = event.wait(me, deadline, Pace::Polite, |ask| self.attempt(me, tag, who, ask));
         if matches!(answer, Some(Err(Fault::Crowded))) {
             // The unit stays: somebody who needs no cell may be waiting for it.
             event.notify_one(me);
@@ -584,7 +729,11 @@ impl<'r> Semaphore<'r> {
                     alive[next % REMEMBERED] = Some(owner);
                     next += 1;
                 }
-                Verdict::Dead => found |= self.settle(index as u32, now),
+                Verdict::Dead if self.settle(index as u32, now) => {
+                    trace::recovered("Semaphore", me, owner);
+                    found = true;
+                }
+                Verdict::Dead => {}
                 Verdict::Corrupt => return Err(Fault::Corrupt(now.0)),
             }
         }
@@ -710,6 +859,7 @@ impl Heap {
                 word: AtomicU64::new(Word::new(spare, celled).0),
                 event: Eventcount::new(),
                 bound: AtomicU32::new(bound),
+                what: AtomicU64::new(0),
             },
             cells: (0..cells).map(|index| AtomicU64::new(cell(index).0)).collect(),
         }

@@ -27,5 +27,6 @@ mod event;
 mod eventcount;
 mod lock;
 mod ring;
+mod semaphore;
 mod slots;
 mod world;
