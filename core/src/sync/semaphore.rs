@@ -90,7 +90,43 @@ const WHAT: u64 = u32::from_be_bytes(*b"sema") as u64;
 #[cfg(not(loom))]
 const LEAST_CELLS: u32 = 16;
 
-/// A counting semaphore in shared memory, a view of it: copy it freely within the process.
+/// A counting semaphore in shared memory: a view of it, to be copied freely within the process.
+///
+/// So many units; who wants one waits until one is free. There are two ways to have one:
+///
+/// - [`acquire`](Self::acquire) gives a [`Permit`], which gives the unit back when it is dropped. A process that is killed does not take
+///   its permits along: whoever waits next gives them back. One that is merely stopped keeps them.
+/// - [`take`](Self::take) and [`release`](Self::release) only count. Any process may release what another took, or what nobody took;
+///   what a process takes and does not release before it dies is gone.
+///
+/// Both ways draw on the same units, and [`Permit::detach`] leads from the first to the second.
+///
+/// Cost: without contention a permit is one compare-and-swap and one store, `take` and `release` one compare-and-swap each, no
+/// system call. A unit that changes from one way to the other costs two more compare-and-swaps, once. In memory
+/// it is 64 bytes and 8 for each permit.
+///
+/// Fairness: none promised. A unit that is free is taken by whoever comes first.
+///
+/// ```
+/// use procession_core::region::{Membership, Place};
+/// use procession_core::sync::{ReleaseError, Semaphore};
+///
+/// let seat = Membership::private();
+/// let me = seat.member();
+/// let mut memory = [0; 16];
+/// let semaphore = Semaphore::create_bounded(Place::in_memory(&mut memory), 2)?;
+///
+/// let permit = semaphore.acquire(me)?;
+/// semaphore.take(me)?;
+/// assert!(semaphore.locked());
+/// assert!(semaphore.try_acquire(me).is_err());
+///
+/// drop(permit);
+/// semaphore.release(me, 1)?;
+/// assert_eq!(semaphore.value(), 2);
+/// assert_eq!(semaphore.release(me, 1), Err(ReleaseError::TooMany { most: 2 }));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct Semaphore<'r> {
     head: &'r Head,
@@ -850,13 +886,14 @@ pub struct Heap {
 
 #[cfg(loom)]
 impl Heap {
-    /// So many free units in the count and in cells, so many cells.
+    /// So many free units in the count and in cells, so many cells. The word names a move as the first cell would make it
+    /// next, as it does when the nonces in names have come round.
     #[must_use]
     pub fn new(spare: u32, celled: u32, bound: u32, cells: u32) -> Self {
         let cell = |index| if index < celled { Cell::FREE } else { Cell::EMPTY };
         Self {
             head: Head {
-                word: AtomicU64::new(Word::new(spare, celled).0),
+                word: AtomicU64::new(Word::new(spare, celled).named(0, 1).0),
                 event: Eventcount::new(),
                 bound: AtomicU32::new(bound),
                 what: AtomicU64::new(0),
@@ -872,3 +909,6 @@ impl Heap {
         Semaphore { head: &self.head, cells, homes: cells.len() as u32 }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -245,6 +245,29 @@ fn none_free_is_true() {
 }
 
 #[test]
+fn a_cell_that_was_emptied_is_anothers() {
+    explore(Sleeps::Endless, 2, || {
+        // Room for two permits, and units for three.
+        let heap = Start(2, 1, 2).heap();
+        let own = Process::new();
+        let other = spawn(&heap, |semaphore, me| {
+            let permits = [semaphore.acquire(me), semaphore.acquire(me)];
+            for permit in permits {
+                // Two cells, two permits, and one that leaves, sooner or later.
+                assert!(
+                    matches!(permit, Ok(_) | Err(PermitError::TooManyPermits { .. })),
+                    "{permit:?}"
+                );
+            }
+        });
+        heap.semaphore().acquire(own.me()).unwrap().detach().unwrap();
+        other.join().unwrap();
+        assert_eq!(heap.semaphore().value(), 2);
+        assert_eq!(heap.semaphore().try_take(own.me()), Ok(()));
+    });
+}
+
+#[test]
 fn full_of_permits_is_an_error_and_wakes_who_needs_none() {
     explore(Sleeps::Endless, 2, || {
         // One unit in the count, one held, and one cell.
