@@ -4,6 +4,8 @@
 mod data;
 mod error;
 mod event;
+mod latch;
+mod living;
 mod lock;
 #[cfg(not(loom))]
 mod mutex;
@@ -13,6 +15,9 @@ mod semaphore;
 pub use data::DataError;
 pub use error::{AcquireError, OwnerDied, ReleaseError, WaitError};
 pub use event::Event;
+pub use latch::{Latch, LatchError, Part};
+#[cfg(not(loom))]
+pub use latch::{LatchPlaceError, MOST_PARTS};
 pub use lock::{Lock, LockGuard};
 #[cfg(not(loom))]
 pub use mutex::{Mutex, MutexGuard};
@@ -23,5 +28,6 @@ pub use semaphore::{MOST_UNITS, Permit, PermitError, Semaphore};
 /// Objects on the heap for the model checker.
 #[cfg(loom)]
 pub mod model {
+    pub use super::latch::Heap as LatchHeap;
     pub use super::semaphore::Heap as SemaphoreHeap;
 }

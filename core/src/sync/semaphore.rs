@@ -41,17 +41,18 @@ mod words;
 
 use core::fmt;
 
-use crate::region::{JoinError, Member, Tag, Verdict};
+use super::error::{ReleaseError, WaitError};
+use super::living::Living;
+use crate::region::{JoinError, Member, Tag, Verdict, Who};
 #[cfg(not(loom))]
 use crate::region::{Place, PlaceError, Shareable};
-use crate::sync::{ReleaseError, WaitError};
 use crate::sys::Deadline;
 #[cfg(not(loom))]
 use crate::sys::atomic::fence;
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::spin::Pace;
 use crate::sys::trace;
-use crate::wait::Eventcount;
+use crate::wait::{Eventcount, Waitable};
 
 #[cfg(not(loom))]
 use words::MOST_CELLS;
@@ -62,8 +63,6 @@ use words::{Cell, State, Word};
 const PASSES: u32 = 64;
 /// How often a change of the word starts over. Each time somebody else has changed it: so often only garbage does.
 const FUEL: u32 = 1 << 20;
-/// How many living holders a repair remembers, so as to ask about each only once.
-const REMEMBERED: usize = 8;
 
 /// What stands in front of the cells, which start on a cache line of their own.
 ///
@@ -524,6 +523,15 @@ impl<'r> Semaphore<'r> {
         self.cells.len() as u32
     }
 
+    /// Which processes hold permits now, the dead included; one that holds several comes as often. For people to read.
+    pub fn holders(&self, me: Member<'r>) -> impl Iterator<Item = Who> + 'r {
+        // Relaxed: as of about now.
+        let words = self.cells.iter().map(|cell| Cell(cell.load(Ordering::Relaxed)));
+        words
+            .filter(|now| now.state() == Some(State::Held))
+            .filter_map(move |now| me.who(now.owner()?))
+    }
+
     /// Where a process looks first: homes are spread as far from each other as they can be.
     #[inline]
     fn home(&self, tag: Tag) -> usize {
@@ -751,20 +759,14 @@ impl<'r> Semaphore<'r> {
     /// Gives back what the dead hold, and ends their moves. Whether there was anything.
     #[cold]
     fn repair(&self, me: Member<'_>) -> Result<bool, Fault> {
-        let mut alive = [None; REMEMBERED];
-        let mut next = 0;
+        let mut living = Living::default();
         let mut found = false;
         for (index, cell) in self.cells.iter().enumerate() {
             let now = Cell(cell.load(Ordering::Acquire));
+            now.state().ok_or(Fault::Corrupt(now.0))?;
             let Some(owner) = now.owner() else { continue };
-            if alive.contains(&Some(owner)) {
-                continue;
-            }
-            match me.verdict(owner) {
-                Verdict::Alive => {
-                    alive[next % REMEMBERED] = Some(owner);
-                    next += 1;
-                }
+            match living.verdict(me, owner) {
+                Verdict::Alive => {}
                 Verdict::Dead if self.settle(index as u32, now) => {
                     trace::recovered("Semaphore", me, owner);
                     found = true;
@@ -803,6 +805,18 @@ impl<'r> Semaphore<'r> {
             && word.cell() < cells
             && word.spare().saturating_add(word.celled()) <= self.bound();
         if sound { Ok(()) } else { Err(word.0) }
+    }
+}
+
+/// Ready when a unit is free, or the holder of one is dead.
+impl Waitable for Semaphore<'_> {
+    fn is_ready(&self, me: Member<'_>, ask: bool) -> bool {
+        // Damage included: taking one says so.
+        self.value() > 0 || (ask && !matches!(self.repair(me), Ok(false)))
+    }
+
+    fn sleepers(&self) -> &Eventcount {
+        &self.head.event
     }
 }
 
