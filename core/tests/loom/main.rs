@@ -25,6 +25,7 @@ mod any;
 mod backend;
 mod event;
 mod eventcount;
+mod latch;
 mod lock;
 mod ring;
 mod semaphore;
