@@ -250,6 +250,7 @@ fn a_cell_that_was_emptied_is_anothers() {
         // Room for two permits, and units for three.
         let heap = Start(2, 1, 2).heap();
         let own = Process::new();
+        let permit = heap.semaphore().acquire(own.me()).unwrap();
         let other = spawn(&heap, |semaphore, me| {
             let permits = [semaphore.acquire(me), semaphore.acquire(me)];
             for permit in permits {
@@ -260,7 +261,7 @@ fn a_cell_that_was_emptied_is_anothers() {
                 );
             }
         });
-        heap.semaphore().acquire(own.me()).unwrap().detach().unwrap();
+        permit.detach().unwrap();
         other.join().unwrap();
         assert_eq!(heap.semaphore().value(), 2);
         assert_eq!(heap.semaphore().try_take(own.me()), Ok(()));
