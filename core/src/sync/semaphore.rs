@@ -149,10 +149,12 @@ impl fmt::Debug for Semaphore<'_> {
 #[non_exhaustive]
 pub enum SemaphorePlaceError {
     /// It was to start with more units than it can count.
-    #[error("a semaphore counts up to {MOST_UNITS} units, not {units}")]
+    #[error("a semaphore of this kind has at most {most} units, not {units}")]
     TooManyUnits {
         /// Units asked for.
         units: u32,
+        /// The most that it can have.
+        most: u32,
     },
     /// No semaphore was made there.
     #[error("no semaphore lies there (word {word:#018x}): attach to what was created as one")]
@@ -238,15 +240,15 @@ impl<'r> Semaphore<'r> {
     /// # Errors
     /// [`SemaphorePlaceError::TooManyUnits`] if `value` is above [`MOST_UNITS`].
     pub const fn bytes_for(value: u32) -> Result<u64, SemaphorePlaceError> {
-        Self::bytes(value, MOST_UNITS)
+        Self::bytes(value, false)
     }
 
     /// How many bytes a semaphore takes that never has more than the `value` units that it starts with.
     ///
     /// # Errors
-    /// [`SemaphorePlaceError::TooManyUnits`] if `value` is above [`MOST_UNITS`].
+    /// [`SemaphorePlaceError::TooManyUnits`] if `value` is not below [`MOST_UNITS`].
     pub const fn bytes_for_bounded(value: u32) -> Result<u64, SemaphorePlaceError> {
-        Self::bytes(value, value)
+        Self::bytes(value, true)
     }
 
     /// Makes a semaphore of `value` free units. [`release`](Self::release) may add to them, up to [`MOST_UNITS`]. There is room
@@ -255,7 +257,7 @@ impl<'r> Semaphore<'r> {
     /// # Errors
     /// [`SemaphorePlaceError::TooManyUnits`]; `Place` if it does not fit.
     pub fn create(place: Place<'r>, value: u32) -> Result<Self, SemaphorePlaceError> {
-        Self::make(place, value, MOST_UNITS)
+        Self::make(place, value, false)
     }
 
     /// Makes a semaphore of `value` free units that refuses a [`release`](Self::release) of more than were taken. There is
@@ -264,7 +266,7 @@ impl<'r> Semaphore<'r> {
     /// # Errors
     /// [`SemaphorePlaceError::TooManyUnits`]; `Place` if it does not fit.
     pub fn create_bounded(place: Place<'r>, value: u32) -> Result<Self, SemaphorePlaceError> {
-        Self::make(place, value, value)
+        Self::make(place, value, true)
     }
 
     /// The semaphore that was made in this place.
@@ -282,7 +284,8 @@ impl<'r> Semaphore<'r> {
         Ok(Self { head, cells: place.objects(CELLS_AT, u64::from(cells))?, homes })
     }
 
-    const fn cells(value: u32, bound: u32) -> u32 {
+    const fn cells(value: u32, bounded: bool) -> u32 {
+        let bound = Self::most(value, bounded);
         let wanted = if value < LEAST_CELLS { LEAST_CELLS } else { value };
         let most = if bound < MOST_CELLS { bound } else { MOST_CELLS };
         // One cell at least, that there is a home.
@@ -295,19 +298,26 @@ impl<'r> Semaphore<'r> {
         }
     }
 
-    const fn bytes(value: u32, bound: u32) -> Result<u64, SemaphorePlaceError> {
-        if value > MOST_UNITS {
-            return Err(SemaphorePlaceError::TooManyUnits { units: value });
-        }
-        Ok(CELLS_AT + Self::cells(value, bound) as u64 * size_of::<AtomicU64>() as u64)
+    /// The bound of a semaphore that starts with `value` units.
+    const fn most(value: u32, bounded: bool) -> u32 {
+        if bounded { value } else { MOST_UNITS }
     }
 
-    fn make(place: Place<'r>, value: u32, bound: u32) -> Result<Self, SemaphorePlaceError> {
-        let needed = Self::bytes(value, bound)?;
+    const fn bytes(value: u32, bounded: bool) -> Result<u64, SemaphorePlaceError> {
+        // One less for a bound, by which the two kinds can be told apart.
+        let most = if bounded { MOST_UNITS - 1 } else { MOST_UNITS };
+        if value > most {
+            return Err(SemaphorePlaceError::TooManyUnits { units: value, most });
+        }
+        Ok(CELLS_AT + Self::cells(value, bounded) as u64 * size_of::<AtomicU64>() as u64)
+    }
+
+    fn make(place: Place<'r>, value: u32, bounded: bool) -> Result<Self, SemaphorePlaceError> {
+        let needed = Self::bytes(value, bounded)?;
         if place.bytes() < needed {
             return Err(PlaceError::TooSmall { needed, given: place.bytes() }.into());
         }
-        let count = Self::cells(value, bound);
+        let count = Self::cells(value, bounded);
         let head: &Head = place.object(0)?;
         let cells: &[AtomicU64] = place.objects(CELLS_AT, u64::from(count))?;
         // An eventcount at which nobody waits is zero.
@@ -323,7 +333,7 @@ impl<'r> Semaphore<'r> {
         }
         head.word.store(Word::new(value - celled, celled).0, Ordering::Relaxed);
         event.store(0, Ordering::Relaxed);
-        head.bound.store(bound, Ordering::Relaxed);
+        head.bound.store(Self::most(value, bounded), Ordering::Relaxed);
         // Homes are where units are.
         let homes = celled.max(1);
         // Release meets the Acquire in `attach`.
@@ -517,6 +527,12 @@ impl<'r> Semaphore<'r> {
         self.head.bound.load(Ordering::Relaxed) & MOST_UNITS
     }
 
+    /// Whether a release of more than were taken is refused.
+    #[must_use]
+    pub fn is_bounded(&self) -> bool {
+        self.bound() < MOST_UNITS
+    }
+
     /// How many permits can be held at a time.
     #[must_use]
     pub fn most_permits(&self) -> u32 {
@@ -536,7 +552,7 @@ impl<'r> Semaphore<'r> {
     #[inline]
     fn home(&self, tag: Tag) -> usize {
         let spread = tag.index().wrapping_mul(0x9E37_79B9);
-        (u64::from(spread) * u64::from(self.homes) >> 32) as usize
+        ((u64::from(spread) * u64::from(self.homes)) >> 32) as usize
     }
 
     #[cold]

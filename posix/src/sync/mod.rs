@@ -1,15 +1,21 @@
 //! Synchronisation between the processes of a tree, as handles that travel.
 
 mod event;
+mod latch;
 mod lock;
 mod mutex;
+mod semaphore;
 mod shared;
 pub(crate) mod wait;
 
 pub use event::Event;
+pub use latch::{Latch, LatchCreateError};
 pub use lock::{AcquireError, Lock};
 pub use mutex::Mutex;
 pub use procession_core::region::{Sleeper, Who};
+pub use procession_core::sync::{LatchError, LatchPlaceError, Part};
 pub use procession_core::sync::{LockGuard, MutexGuard, OwnerDied, ReleaseError, WaitError};
+pub use procession_core::sync::{Permit, PermitError, SemaphorePlaceError};
 pub use procession_core::sys::Deadline;
+pub use semaphore::{BoundedSemaphore, Semaphore, SemaphoreError};
 pub use wait::{Waitable, wait_any, wait_any_timeout, wait_any_until};

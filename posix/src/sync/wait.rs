@@ -12,6 +12,8 @@ use procession_core::wait as core;
 /// |---|---|
 /// | [`Lock`](super::Lock), [`Mutex`](super::Mutex) | it is free, or its holder is dead |
 /// | [`Event`](super::Event) | it is set |
+/// | [`Semaphore`](super::Semaphore), [`BoundedSemaphore`](super::BoundedSemaphore) | a unit is free, or the holder of one is dead |
+/// | [`Latch`](super::Latch) | it is open, or broken |
 pub trait Waitable: sealed::Source {}
 
 impl<T: sealed::Source> Waitable for T {}

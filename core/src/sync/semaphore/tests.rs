@@ -241,8 +241,11 @@ fn only_what_was_made_can_be_attached_to() {
     let short = place.up_to(Semaphore::bytes_for(20).unwrap() - 1);
     assert!(matches!(Semaphore::attach(short), Err(SemaphorePlaceError::Place(_))));
     assert!(matches!(Semaphore::create(short, 20), Err(SemaphorePlaceError::Place(_))));
-    let many = SemaphorePlaceError::TooManyUnits { units: MOST_UNITS + 1 };
+    let many = SemaphorePlaceError::TooManyUnits { units: MOST_UNITS + 1, most: MOST_UNITS };
     assert_eq!(Semaphore::create(place, MOST_UNITS + 1).unwrap_err(), many);
+    let units = MOST_UNITS;
+    let many = SemaphorePlaceError::TooManyUnits { units, most: units - 1 };
+    assert_eq!(Semaphore::create_bounded(place, units).unwrap_err(), many);
     drop(permit);
     assert_eq!(seen.value(), 20);
     for what in [WHAT << 32, WHAT << 32 | 1, WHAT << 32 | 2 << 16 | 1, WHAT << 32 | 1 << 16 | 4096]
