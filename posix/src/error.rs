@@ -1,11 +1,13 @@
 //! One error for programs that use several families.
 
 use procession_core::sync::{AcquireError, NotUpgraded, ReleaseError, UpgradeError, WaitError};
+use procession_core::sync::{AcquireError, LatchError, PermitError, ReleaseError, WaitError};
 use procession_core::value::ValueError;
 
 use crate::channel::{CreateError, GetError, PutError};
 use crate::memory::{HandleError, MemoryError};
 use crate::process::{JoinError, StartError};
+use crate::sync::{LatchCreateError, SemaphoreError};
 
 /// Whatever can go wrong in this library, for functions that use `?` across its families. Each family has an error of its
 /// own with all details; this one holds it.
@@ -30,6 +32,18 @@ pub enum Error {
     /// Acquiring a lock.
     #[error(transparent)]
     Acquire(AcquireError<()>),
+    /// Making a semaphore.
+    #[error(transparent)]
+    Semaphore(#[from] SemaphoreError),
+    /// Acquiring a unit of a semaphore.
+    #[error(transparent)]
+    Permit(#[from] PermitError),
+    /// Making a latch.
+    #[error(transparent)]
+    LatchCreate(#[from] LatchCreateError),
+    /// Waiting for a latch, or doing a part of it.
+    #[error(transparent)]
+    Latch(#[from] LatchError),
     /// Waiting.
     #[error(transparent)]
     Wait(#[from] WaitError),

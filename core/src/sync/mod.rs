@@ -6,6 +6,8 @@ mod barrier;
 mod data;
 mod error;
 mod event;
+mod latch;
+mod living;
 mod lock;
 #[cfg(not(loom))]
 mod mutex;
@@ -13,6 +15,7 @@ mod mutex;
 mod rwdata;
 mod rwlock;
 mod seqlock;
+mod semaphore;
 
 pub use atomic::{Atomic, AtomicNumber, AtomicType};
 mod once;
@@ -28,6 +31,9 @@ pub use barrier::{Barrier, BarrierError, Broken, MOST_PARTIES, Reason};
 pub use data::DataError;
 pub use error::{AcquireError, OwnerDied, ReleaseError, WaitError};
 pub use event::Event;
+pub use latch::{Latch, LatchError, Part};
+#[cfg(not(loom))]
+pub use latch::{LatchPlaceError, MOST_PARTS};
 pub use lock::{Lock, LockGuard};
 #[cfg(not(loom))]
 pub use mutex::{Mutex, MutexGuard};
@@ -41,3 +47,13 @@ pub use rwlock::{
     UpgradableRead, Upgrade, UpgradeError, Write,
 };
 pub use seqlock::SeqLock;
+#[cfg(not(loom))]
+pub use semaphore::SemaphorePlaceError;
+pub use semaphore::{MOST_UNITS, Permit, PermitError, Semaphore};
+
+/// Objects on the heap for the model checker.
+#[cfg(loom)]
+pub mod model {
+    pub use super::latch::Heap as LatchHeap;
+    pub use super::semaphore::Heap as SemaphoreHeap;
+}

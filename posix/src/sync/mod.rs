@@ -2,16 +2,19 @@
 
 mod atomic;
 mod event;
+mod latch;
 mod lock;
 mod mutex;
 mod rwdata;
 mod rwlock;
 mod seqlock;
+mod semaphore;
 mod shared;
 pub(crate) mod wait;
 
 pub use atomic::Atomic;
 pub use event::Event;
+pub use latch::{Latch, LatchCreateError};
 pub use lock::{AcquireError, Lock};
 pub use mutex::Mutex;
 pub use procession_core::region::{Sleeper, Who};
@@ -24,4 +27,9 @@ pub use procession_core::sys::Deadline;
 pub use rwdata::RwData;
 pub use rwlock::RwLock;
 pub use seqlock::SeqLock;
+pub use procession_core::sync::{LatchError, LatchPlaceError, Part};
+pub use procession_core::sync::{LockGuard, MutexGuard, OwnerDied, ReleaseError, WaitError};
+pub use procession_core::sync::{Permit, PermitError, SemaphorePlaceError};
+pub use procession_core::sys::Deadline;
+pub use semaphore::{BoundedSemaphore, Semaphore, SemaphoreError};
 pub use wait::{Waitable, wait_any, wait_any_timeout, wait_any_until};

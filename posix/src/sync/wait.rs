@@ -15,6 +15,8 @@ use procession_core::wait as core;
 /// |---|---|
 /// | [`Lock`](super::Lock), [`Mutex`](super::Mutex) | it is free, or its holder is dead |
 /// | [`Event`](super::Event) | it is set |
+/// | [`Semaphore`](super::Semaphore), [`BoundedSemaphore`](super::BoundedSemaphore) | a unit is free, or the holder of one is dead |
+/// | [`Latch`](super::Latch) | it is open, or broken |
 pub trait Waitable: sealed::Source {}
 
 /// | [`RwLock`](super::RwLock), [`RwData`](super::RwData) | a reader would be let in, or the writer that keeps it out is dead |
