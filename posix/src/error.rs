@@ -1,7 +1,7 @@
 //! One error for programs that use several families.
 
 use procession_core::sync::{AcquireError, NotUpgraded, ReleaseError, UpgradeError, WaitError};
-use procession_core::sync::{AcquireError, LatchError, PermitError, ReleaseError, WaitError};
+use procession_core::sync::{LatchError, PermitError};
 use procession_core::value::ValueError;
 
 use crate::channel::{CreateError, GetError, PutError};

@@ -14,8 +14,8 @@ mod mutex;
 #[cfg(not(loom))]
 mod rwdata;
 mod rwlock;
-mod seqlock;
 mod semaphore;
+mod seqlock;
 
 pub use atomic::{Atomic, AtomicNumber, AtomicType};
 mod once;
@@ -46,10 +46,10 @@ pub use rwlock::{
     NotUpgraded, Read, RwLock, RwLockReadGuard, RwLockUpgradableReadGuard, RwLockWriteGuard,
     UpgradableRead, Upgrade, UpgradeError, Write,
 };
-pub use seqlock::SeqLock;
 #[cfg(not(loom))]
 pub use semaphore::SemaphorePlaceError;
 pub use semaphore::{MOST_UNITS, Permit, PermitError, Semaphore};
+pub use seqlock::SeqLock;
 
 /// Objects on the heap for the model checker.
 #[cfg(loom)]

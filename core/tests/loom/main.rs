@@ -32,7 +32,7 @@ mod lock;
 mod once;
 mod ring;
 mod rwlock;
-mod seqlock;
 mod semaphore;
+mod seqlock;
 mod slots;
 mod world;

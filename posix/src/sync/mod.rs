@@ -7,8 +7,8 @@ mod lock;
 mod mutex;
 mod rwdata;
 mod rwlock;
-mod seqlock;
 mod semaphore;
+mod seqlock;
 mod shared;
 pub(crate) mod wait;
 
@@ -23,13 +23,11 @@ pub use procession_core::sync::{
     RwDataReadGuard, RwDataUpgradableReadGuard, RwDataWriteGuard, RwLockReadGuard,
     RwLockUpgradableReadGuard, RwLockWriteGuard, UpgradeError, WaitError,
 };
+pub use procession_core::sync::{LatchError, LatchPlaceError, Part};
+pub use procession_core::sync::{Permit, PermitError, SemaphorePlaceError};
 pub use procession_core::sys::Deadline;
 pub use rwdata::RwData;
 pub use rwlock::RwLock;
-pub use seqlock::SeqLock;
-pub use procession_core::sync::{LatchError, LatchPlaceError, Part};
-pub use procession_core::sync::{LockGuard, MutexGuard, OwnerDied, ReleaseError, WaitError};
-pub use procession_core::sync::{Permit, PermitError, SemaphorePlaceError};
-pub use procession_core::sys::Deadline;
 pub use semaphore::{BoundedSemaphore, Semaphore, SemaphoreError};
+pub use seqlock::SeqLock;
 pub use wait::{Waitable, wait_any, wait_any_timeout, wait_any_until};
