@@ -7,6 +7,7 @@ mod event;
 mod lock;
 #[cfg(not(loom))]
 mod mutex;
+mod rlock;
 
 #[cfg(not(loom))]
 pub use data::DataError;
@@ -15,3 +16,4 @@ pub use event::Event;
 pub use lock::{Lock, LockGuard};
 #[cfg(not(loom))]
 pub use mutex::{Mutex, MutexGuard};
+pub use rlock::{RAcquired, RLock, RLockGuard};

@@ -27,5 +27,6 @@ mod event;
 mod eventcount;
 mod lock;
 mod ring;
+mod rlock;
 mod slots;
 mod world;
