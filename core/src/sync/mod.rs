@@ -2,6 +2,7 @@
 
 #[cfg(not(loom))]
 mod data;
+mod condition;
 mod error;
 mod event;
 mod lock;
@@ -11,6 +12,7 @@ mod rlock;
 
 #[cfg(not(loom))]
 pub use data::DataError;
+pub use condition::{Condition, ConditionError, Hold};
 pub use error::{AcquireError, OwnerDied, ReleaseError, WaitError};
 pub use event::Event;
 pub use lock::{Lock, LockGuard};

@@ -26,6 +26,7 @@
 
 use core::marker::PhantomData;
 
+use super::condition::{damage, suspend::Suspend};
 use super::error::{AcquireError, OwnerDied, ReleaseError};
 use crate::region::{Member, Tag, Verdict, Who};
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -431,10 +432,6 @@ impl RLockGuard<'_> {
     fn owned(&self) -> u64 {
         owned(self.tag, self.thread)
     }
-
-    fn is_held(&self) -> bool {
-        self.lock.is_held_as(self.owned()) && self.me.is(self.tag)
-    }
 }
 
 impl Drop for RLockGuard<'_> {
@@ -460,6 +457,57 @@ impl RLockGuard<'_> {
             self.lock.event.notify_all(self.me);
         }
         // Else: inherited over fork. The parent holds the lock and releases it.
+    }
+}
+
+/// How a thread held the lock: `(depth, loose)`.
+pub type Levels = (u32, u32);
+
+impl Suspend for RLockGuard<'_> {
+    type Levels = Levels;
+
+    fn me(&self) -> Member<'_> {
+        self.me
+    }
+
+    fn tag(&self) -> Tag {
+        self.tag
+    }
+
+    fn address(&self) -> usize {
+        core::ptr::from_ref(self.lock).addr()
+    }
+
+    fn is_held(&self) -> bool {
+        self.lock.is_held_as(self.owned()) && self.me.is(self.tag)
+    }
+
+    fn owner_died(&self) -> bool {
+        RLockGuard::owner_died(self)
+    }
+
+    fn suspend(&mut self) -> Levels {
+        let lock = self.lock;
+        let levels = (lock.depth.load(Ordering::Relaxed), lock.loose.load(Ordering::Relaxed));
+        lock.depth.store(0, Ordering::Relaxed);
+        lock.loose.store(0, Ordering::Relaxed);
+        lock.release_level(self.me, lock.word.load(Ordering::Relaxed));
+        levels
+    }
+
+    fn resume(&mut self, (depth, loose): Levels) -> Result<(), u64> {
+        let lock = self.lock;
+        match lock.acquire_as(self.me, self.thread, Deadline::NEVER) {
+            // From here on this guard stands for it.
+            Ok(guard) => core::mem::forget(guard),
+            Err(error) => match error.into_guard() {
+                Ok(guard) => core::mem::forget(guard),
+                Err(error) => return Err(damage(&error)),
+            },
+        }
+        lock.depth.store(depth, Ordering::Relaxed);
+        lock.loose.store(loose, Ordering::Relaxed);
+        Ok(())
     }
 }
 
