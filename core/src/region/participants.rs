@@ -281,7 +281,8 @@ impl<'r> Participants<'r> {
         self.rows.get(tag.index() as usize).is_some_and(|row| {
             // Acquire meets the Release of `bury`, as in `judge`.
             let claim = Claim::read(row.claim.load(Ordering::Acquire));
-            claim.generation == tag.generation() && claim.state == State::Dead
+            claim.generation > tag.generation()
+                || claim.generation == tag.generation() && claim.state == State::Dead
         })
     }
 

@@ -19,7 +19,8 @@
 //!   store, there is no moment at which it is there in part, and a waiter is notified exactly if its bit stands when it
 //!   has the lock again, whether it was woken, its deadline passed, or both.
 //! - Whoever dies under the lock leaves one of the states above: each step is one store. The lock tells the next holder of
-//!   the death.
+//!   the death; if nobody else comes, a waiter does, which asks in its slices for the holder too: what it waits for may be what
+//!   the dead one was about to say. So nobody waits for the word of one who died with the lock.
 //! - A notification belongs to those who waited when it was given. When it is given, the ticket of the cell is raised to
 //!   the next one to be given out, which then bounds the heirs: if the notified waiter dies before it has the lock again,
 //!   the oldest waiter below that bound gets it. If there is none, nobody is left to whom it was due.
@@ -43,7 +44,7 @@ use crate::sys::{Deadline, trace};
 use crate::wait::Eventcount;
 
 /// How many can wait with a cell of their own.
-const CELLS: usize = if cfg!(loom) { 2 } else { 64 };
+const CELLS: usize = if cfg!(loom) { 3 } else { 64 };
 /// The bits of all cells.
 const ALL: u64 = u64::MAX >> (64 - CELLS);
 
@@ -133,13 +134,14 @@ pub enum ConditionError {
     )]
     NotHeld,
     /// The lock is held again, but a holder died with it and nobody has marked it consistent since: what it protects may be
-    /// half written. Mend it, and call the guard's `mark_consistent`.
+    /// half written, and notifications may be due that it did not come to give. Mend it, notify whom it concerns, and
+    /// call the guard's `mark_consistent`. The wait ended by this news, or by what else would have ended it.
     #[error(
         "a process died while it held the condition's lock: what it protects may be half written; \
          mend it and mark the lock consistent"
     )]
     OwnerDied {
-        /// Whether the wait ended by a notification, and not by its deadline.
+        /// Whether this waiter was notified.
         notified: bool,
     },
     /// The condition or its lock holds what it never holds: its memory was overwritten. If it is the lock, the guard
@@ -168,6 +170,8 @@ pub(in crate::sync) mod suspend {
         /// Whether this guard, in this process, holds the lock.
         fn is_held(&self) -> bool;
         fn owner_died(&self) -> bool;
+        /// Whether, while this guard is suspended, somebody died with the lock; asks the kernel.
+        fn is_orphaned(&self) -> bool;
         /// Releases the lock with all levels.
         fn suspend(&mut self) -> Self::Levels;
         /// Acquires it again as it was held, and waits as long as it takes. An error holds a damaged word: the lock is lost.
@@ -207,6 +211,8 @@ enum News {
     Look,
     /// The owner of this cell is dead.
     Dead(usize),
+    /// The holder of the lock is dead.
+    Orphaned,
 }
 
 impl Condition {
@@ -262,7 +268,7 @@ impl Condition {
         let mut place = self.enter(tag);
         let notified = loop {
             let levels = guard.suspend();
-            let news = self.sleep(guard.me(), place, deadline);
+            let news = self.sleep(guard, place, deadline);
             guard.resume(levels).map_err(|word| ConditionError::Corrupt { word })?;
             if let Some(News::Dead(cell)) = news {
                 self.bury(guard.me(), cell)?;
@@ -271,7 +277,7 @@ impl Condition {
                 Place::Cell(cell) => self.is_notified(cell, tag)?,
                 Place::Beyond(count) => self.beyond.load(Ordering::Relaxed) != count,
             };
-            if notified || news.is_none() {
+            if notified || news.is_none() || guard.owner_died() {
                 break notified;
             }
             if let Place::Beyond(_) = place {
@@ -415,7 +421,8 @@ impl Condition {
     }
 
     /// Sleeps, without the lock, until there are news; `None` when the deadline has passed.
-    fn sleep(&self, me: Member<'_>, place: Place, deadline: Deadline) -> Option<News> {
+    fn sleep<H: Hold>(&self, guard: &H, place: Place, deadline: Deadline) -> Option<News> {
+        let me = guard.me();
         // Whom to ask about next; each waiter starts elsewhere.
         let mut turn = match place {
             Place::Cell(cell) => cell,
@@ -439,7 +446,13 @@ impl Condition {
             {
                 return Some(News::Look);
             }
-            if !ask || suspects & waiting == 0 {
+            if !ask {
+                return None;
+            }
+            if guard.is_orphaned() {
+                return Some(News::Orphaned);
+            }
+            if suspects & waiting == 0 {
                 return None;
             }
             // One a look, in turn: to ask about all would cost much with many, and one who is stopped must not hide the

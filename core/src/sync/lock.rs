@@ -350,6 +350,12 @@ impl Suspend for LockGuard<'_> {
         self.died
     }
 
+    fn is_orphaned(&self) -> bool {
+        // Relaxed: only who asks now.
+        Tag::from_bits(self.lock.word.load(Ordering::Relaxed))
+            .is_some_and(|owner| self.me.verdict(owner) == Verdict::Dead)
+    }
+
     fn suspend(&mut self) {
         // As in `drop`.
         self.lock.word.store(self.left(), Ordering::Release);

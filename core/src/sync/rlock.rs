@@ -486,6 +486,12 @@ impl Suspend for RLockGuard<'_> {
         RLockGuard::owner_died(self)
     }
 
+    fn is_orphaned(&self) -> bool {
+        // Relaxed: only who asks now.
+        tag(self.lock.word.load(Ordering::Relaxed))
+            .is_some_and(|owner| self.me.verdict(owner) == Verdict::Dead)
+    }
+
     fn suspend(&mut self) -> Levels {
         let lock = self.lock;
         let levels = (lock.depth.load(Ordering::Relaxed), lock.loose.load(Ordering::Relaxed));

@@ -24,6 +24,7 @@
 mod any;
 mod backend;
 mod event;
+mod condition;
 mod eventcount;
 mod lock;
 mod ring;
