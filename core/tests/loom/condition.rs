@@ -145,13 +145,13 @@ fn exactly(waiters: u32, most: u32) {
 
 #[test]
 fn just_so_many_return_as_are_notified() {
-    explore(Sleeps::Endless, 1, || exactly(2, 1));
+    explore(Sleeps::Endless, 2, || exactly(2, 1));
 }
 
 #[test]
 #[should_panic(expected = "more than one have returned")]
 fn one_notification_too_many_is_noticed() {
-    explore(Sleeps::Endless, 1, || exactly(2, 2));
+    explore(Sleeps::Endless, 2, || exactly(2, 2));
 }
 
 #[test]
