@@ -39,7 +39,7 @@
 
 use core::fmt;
 
-use super::{AcquireError, LockGuard, RLockGuard};
+use super::AcquireError;
 use crate::region::{Member, Tag, Verdict};
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::spin::Pace;
@@ -63,8 +63,8 @@ struct Cell {
 
 /// A condition variable in shared memory: 1064 bytes, all zero when new.
 ///
-/// It belongs to the lock with which it is used first, a [`Lock`](super::Lock) or an [`RLock`](super::RLock) in the same
-/// region, and refuses the guards of others.
+/// It belongs to the lock with which it is used first, a [`Lock`](super::Lock), an [`RLock`](super::RLock) or a `Mutex` in the
+/// same region, and refuses the guards of others.
 ///
 /// Notifications are exact: [`notify`](Self::notify) ends the wait of just so many waiters, the oldest first, no wait ends
 /// without, and a notification given to a process that dies goes to another that waited then. The one exception: with more
@@ -184,11 +184,10 @@ pub(in crate::sync) mod suspend {
 
 use suspend::Suspend;
 
-/// A guard with which one can wait on a [`Condition`]: of a [`Lock`](super::Lock) or an [`RLock`](super::RLock).
+/// A guard with which one can wait on a [`Condition`]: of a [`Lock`](super::Lock), an [`RLock`](super::RLock), or a `Mutex`.
 pub trait Hold: Suspend {}
 
-impl Hold for LockGuard<'_> {}
-impl Hold for RLockGuard<'_> {}
+impl<G: Suspend> Hold for G {}
 
 /// The damaged word, if that is what kept a lock from being acquired without a deadline.
 pub(in crate::sync) fn damage<G>(error: &AcquireError<G>) -> u64 {
@@ -589,7 +588,7 @@ fn bits(mut set: u64) -> impl Iterator<Item = usize> {
 mod tests {
     use super::*;
     use crate::region::Membership;
-    use crate::sync::{Lock, RLock};
+    use crate::sync::{Lock, LockGuard, RLock};
     use core::time::Duration;
     use std::sync::Mutex;
     use std::thread::Scope;
@@ -644,6 +643,14 @@ mod tests {
 
         fn notify(&self, most: u32) -> u32 {
             self.changed.notify(&self.acquire(), most).unwrap()
+        }
+
+        fn until_one_waits(&self) {
+            let deadline = soon();
+            while self.changed.waiters() == 0 {
+                assert!(!deadline.is_past(), "nobody waits");
+                std::thread::yield_now();
+            }
         }
 
         /// Waits until so many have returned; who they are.
@@ -811,9 +818,7 @@ mod tests {
                 guard.mark_consistent();
                 outcome
             });
-            while ground.changed.waiters() == 0 {
-                std::thread::yield_now();
-            }
+            ground.until_one_waits();
             let mut guard = ground.acquire();
             assert_eq!(ground.changed.notify_one(&guard), Ok(true));
             // As if this process had taken it over from a dead one.
@@ -840,9 +845,7 @@ mod tests {
                 let mut guard = ground.acquire();
                 ground.changed.wait_until(&mut guard, Deadline::after(Duration::from_millis(20)))
             });
-            while ground.changed.waiters() == 0 {
-                std::thread::yield_now();
-            }
+            ground.until_one_waits();
             ground.changed.cells[0].tag.store(0, Ordering::Relaxed);
             assert_eq!(waiter.join().unwrap().map(drop), damage.map(drop));
         });

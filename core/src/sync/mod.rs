@@ -1,8 +1,8 @@
 //! Synchronisation in shared memory.
 
+mod condition;
 #[cfg(not(loom))]
 mod data;
-mod condition;
 mod error;
 mod event;
 mod lock;
@@ -10,9 +10,9 @@ mod lock;
 mod mutex;
 mod rlock;
 
+pub use condition::{Condition, ConditionError, Hold};
 #[cfg(not(loom))]
 pub use data::DataError;
-pub use condition::{Condition, ConditionError, Hold};
 pub use error::{AcquireError, OwnerDied, ReleaseError, WaitError};
 pub use event::Event;
 pub use lock::{Lock, LockGuard};

@@ -32,7 +32,7 @@ use crate::region::{Member, Tag, Verdict, Who};
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::spin::Pace;
 use crate::sys::{Deadline, Thread, trace};
-use crate::wait::Eventcount;
+use crate::wait::{Eventcount, Waitable};
 
 const DIED: u64 = 1 << 63;
 /// What a guard leaves behind when the word was not as it had written it.
@@ -340,10 +340,23 @@ impl RLock {
         // Relaxed: for people to read.
         me.who(tag(self.word.load(Ordering::Relaxed))?)
     }
+}
 
-    /// Where those who wait for it sleep.
-    #[must_use]
-    pub fn event(&self) -> &Eventcount {
+/// Ready when it is free, or its holder is dead, or is the calling thread.
+impl Waitable for RLock {
+    fn is_ready(&self, me: Member<'_>, ask: bool) -> bool {
+        // Relaxed: only a hint, taking it is confirmed by a compare-and-swap.
+        let word = self.word.load(Ordering::Relaxed);
+        // Damage included: taking it says so.
+        let Ok(Some(owner)) = owner(word) else { return true };
+        #[cfg(all(feature = "std", not(loom)))]
+        if word & !DIED == owned(owner, Thread::current()) && me.is(owner) {
+            return true;
+        }
+        ask && me.verdict(owner) != Verdict::Alive
+    }
+
+    fn sleepers(&self) -> &Eventcount {
         &self.event
     }
 }

@@ -23,8 +23,8 @@
 
 mod any;
 mod backend;
-mod event;
 mod condition;
+mod event;
 mod eventcount;
 mod lock;
 mod ring;
