@@ -1,6 +1,6 @@
 //! One error for programs that use several families.
 
-use procession_core::sync::{AcquireError, ReleaseError, WaitError};
+use procession_core::sync::{AcquireError, ConditionError, ReleaseError, WaitError};
 use procession_core::value::ValueError;
 
 use crate::channel::{CreateError, GetError, PutError};
@@ -33,6 +33,9 @@ pub enum Error {
     /// Waiting.
     #[error(transparent)]
     Wait(#[from] WaitError),
+    /// Waiting on a condition, or notifying.
+    #[error(transparent)]
+    Condition(#[from] ConditionError),
     /// Releasing.
     #[error(transparent)]
     Release(#[from] ReleaseError),

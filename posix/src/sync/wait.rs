@@ -11,6 +11,7 @@ use procession_core::wait as core;
 /// | object | ready when |
 /// |---|---|
 /// | [`Lock`](super::Lock), [`Mutex`](super::Mutex) | it is free, or its holder is dead |
+/// | [`RLock`](super::RLock) | the same, or the calling thread holds it |
 /// | [`Event`](super::Event) | it is set |
 pub trait Waitable: sealed::Source {}
 
