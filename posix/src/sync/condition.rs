@@ -40,7 +40,7 @@ type Acquired<'a> = Result<ConditionGuard<'a>, core::AcquireError<ConditionGuard
 ///
 /// fn producer(changed: Condition, stock: Value<u32>) -> procession_posix::Result<()> {
 ///     let guard = changed.acquire()?;
-///     stock.set(3)?;
+///     stock.set(3);
 ///     guard.notify_all()?;
 ///     Ok(())
 /// }
@@ -48,7 +48,7 @@ type Acquired<'a> = Result<ConditionGuard<'a>, core::AcquireError<ConditionGuard
 /// let (changed, stock) = (Condition::new()?, Value::new(0u32)?);
 /// let mut guard = changed.acquire()?;
 /// let worker = Process::new(producer, (changed.clone(), stock.clone())).start()?;
-/// guard.wait_for(|| stock.get().is_ok_and(|stock| stock > 0))?;
+/// guard.wait_for(|| stock.get() > 0)?;
 /// drop(guard);
 /// worker.join()??;
 /// # Ok::<(), procession_posix::Error>(())

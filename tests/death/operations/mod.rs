@@ -6,6 +6,7 @@ mod ground;
 mod items;
 mod lock;
 mod queue;
+mod rlock;
 mod slot;
 mod spsc;
 mod toys;
@@ -18,6 +19,7 @@ pub use toys::toys;
 pub fn operations() -> Vec<Operation> {
     let families = [
         lock::operations(),
+        rlock::operations(),
         attach::operations(),
         slot::operations(),
         spsc::operations(),
