@@ -2,6 +2,7 @@
 
 use procession_core::sync::{AcquireError, NotUpgraded, ReleaseError, UpgradeError, WaitError};
 use procession_core::sync::{LatchError, PermitError};
+use procession_core::sync::{AcquireError, ConditionError, ReleaseError, WaitError};
 use procession_core::value::ValueError;
 
 use crate::channel::{CreateError, GetError, PutError};
@@ -50,6 +51,9 @@ pub enum Error {
     /// Becoming a writer.
     #[error(transparent)]
     Upgrade(#[from] UpgradeError),
+    /// Waiting on a condition, or notifying.
+    #[error(transparent)]
+    Condition(#[from] ConditionError),
     /// Releasing.
     #[error(transparent)]
     Release(#[from] ReleaseError),

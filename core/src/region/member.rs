@@ -304,6 +304,15 @@ impl<'r> Member<'r> {
         verdict
     }
 
+    /// Whether `owner` is known to be dead, without asking anybody: some loads. `false` says nothing.
+    #[must_use]
+    pub(crate) fn is_known_dead(self, owner: Tag) -> bool {
+        if self.is(owner) {
+            return false;
+        }
+        self.seat.setting.scope == Scope::Private || self.participants().is_known_dead(owner)
+    }
+
     /// The process behind a tag, if its row still belongs to it. Some loads; nobody asks whether it lives.
     #[must_use]
     pub fn who(self, tag: Tag) -> Option<Who> {

@@ -22,6 +22,7 @@
 //!
 //! Fairness: none promised. A lock that is free is taken by whoever comes first, which is fastest.
 
+use super::condition::{damage, suspend::Suspend};
 use super::error::{AcquireError, OwnerDied, ReleaseError};
 use crate::region::{JoinError, Member, Tag, Verdict, Who};
 use crate::sys::Deadline;
@@ -345,6 +346,63 @@ impl Lock {
             self.event.notify_all(me);
         }
         // Else: inherited over fork. The parent holds the lock and releases it.
+    }
+}
+
+#[cfg(test)]
+impl LockGuard<'_> {
+    /// As if the lock came from a dead holder.
+    pub(in crate::sync) fn set_owner_died(&mut self) {
+        self.died = true;
+    }
+}
+
+impl Suspend for LockGuard<'_> {
+    type Levels = ();
+
+    fn me(&self) -> Member<'_> {
+        self.me
+    }
+
+    fn tag(&self) -> Tag {
+        self.tag
+    }
+
+    fn address(&self) -> usize {
+        core::ptr::from_ref(self.lock).addr()
+    }
+
+    fn is_held(&self) -> bool {
+        // Relaxed: nobody but the holder changes the word.
+        self.lock.word.load(Ordering::Relaxed) & !DIED == self.tag.bits() && self.me.is(self.tag)
+    }
+
+    fn owner_died(&self) -> bool {
+        self.died
+    }
+
+    fn is_orphaned(&self) -> bool {
+        // Relaxed: only who asks now.
+        Tag::from_bits(self.lock.word.load(Ordering::Relaxed))
+            .is_some_and(|owner| self.me.verdict(owner) == Verdict::Dead)
+    }
+
+    fn suspend(&mut self) {
+        // As in `drop`.
+        self.lock.word.store(self.left(), Ordering::Release);
+        self.lock.event.notify_one(self.me);
+    }
+
+    fn resume(&mut self, (): ()) -> Result<(), u64> {
+        let lock = self.lock;
+        let guard = match lock.acquire(self.me) {
+            Ok(guard) => guard,
+            Err(error) => error.into_guard().map_err(|error| damage(&error))?,
+        };
+        // From here on this guard stands for it.
+        self.died = guard.died;
+        core::mem::forget(guard);
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod atomic;
 mod barrier;
+mod condition;
 #[cfg(not(loom))]
 mod data;
 mod error;
@@ -27,6 +28,9 @@ pub use barrier::BarrierHead;
 #[cfg(not(loom))]
 pub use barrier::BarrierPlaceError;
 pub use barrier::{Barrier, BarrierError, Broken, MOST_PARTIES, Reason};
+mod rlock;
+
+pub use condition::{Condition, ConditionError, Hold};
 #[cfg(not(loom))]
 pub use data::DataError;
 pub use error::{AcquireError, OwnerDied, ReleaseError, WaitError};
@@ -57,3 +61,4 @@ pub mod model {
     pub use super::latch::Heap as LatchHeap;
     pub use super::semaphore::Heap as SemaphoreHeap;
 }
+pub use rlock::{RAcquired, RLock, RLockGuard};

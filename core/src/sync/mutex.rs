@@ -7,10 +7,11 @@ use core::ptr::NonNull;
 
 use bytemuck::AnyBitPattern;
 
+use super::condition::suspend::Suspend;
 use super::data::{self, DataError};
 use super::error::{AcquireError, OwnerDied};
 use super::lock::{Lock, LockGuard};
-use crate::region::{Member, Place, PlaceError};
+use crate::region::{Member, Place, PlaceError, Tag};
 use crate::sys::Deadline;
 
 /// Data in shared memory that only the holder of their lock can reach, as `std::sync::Mutex`.
@@ -170,6 +171,42 @@ impl<T> MutexGuard<'_, T> {
     /// Says that the data are in order again: later locks succeed plainly.
     pub fn mark_consistent(&mut self) {
         self.guard.mark_consistent();
+    }
+}
+
+impl<T> Suspend for MutexGuard<'_, T> {
+    type Levels = ();
+
+    fn me(&self) -> Member<'_> {
+        Suspend::me(&self.guard)
+    }
+
+    fn tag(&self) -> Tag {
+        self.guard.tag()
+    }
+
+    fn address(&self) -> usize {
+        self.guard.address()
+    }
+
+    fn is_held(&self) -> bool {
+        self.guard.is_held()
+    }
+
+    fn owner_died(&self) -> bool {
+        self.guard.owner_died()
+    }
+
+    fn is_orphaned(&self) -> bool {
+        self.guard.is_orphaned()
+    }
+
+    fn suspend(&mut self) {
+        self.guard.suspend();
+    }
+
+    fn resume(&mut self, (): ()) -> Result<(), u64> {
+        self.guard.resume(())
     }
 }
 

@@ -112,11 +112,15 @@ impl Eventcount {
         self.0.load(Ordering::Relaxed) & WAITING != 0
     }
 
+    /// As [`notify_one`](Self::notify_one), and says whether somebody was woken: not who was awake, stopped, or dead.
+    #[inline]
+    pub(crate) fn rouse_one(&self, me: Member<'_>) -> bool {
+        self.somebody_waits(me) && self.wake_one(me.scope())
+    }
+
     #[cold]
-    fn wake_one(&self, scope: Scope) {
-        if futex::wake(scope, &self.0, 1) == 0 {
-            self.move_on(scope, WAITING | FENCED);
-        }
+    fn wake_one(&self, scope: Scope) -> bool {
+        futex::wake(scope, &self.0, 1) != 0 || self.move_on(scope, WAITING | FENCED) != 0
     }
 
     #[cold]

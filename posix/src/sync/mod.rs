@@ -1,6 +1,7 @@
 //! Synchronisation between the processes of a tree, as handles that travel.
 
 mod atomic;
+mod condition;
 mod event;
 mod latch;
 mod lock;
@@ -13,6 +14,11 @@ mod shared;
 pub(crate) mod wait;
 
 pub use atomic::Atomic;
+mod rlock;
+mod shared;
+pub(crate) mod wait;
+
+pub use condition::{Condition, ConditionGuard};
 pub use event::Event;
 pub use latch::{Latch, LatchCreateError};
 pub use lock::{AcquireError, Lock};
@@ -30,4 +36,8 @@ pub use rwdata::RwData;
 pub use rwlock::RwLock;
 pub use semaphore::{BoundedSemaphore, Semaphore, SemaphoreError};
 pub use seqlock::SeqLock;
+    ConditionError, Hold, LockGuard, MutexGuard, OwnerDied, RLockGuard, ReleaseError, WaitError,
+};
+pub use procession_core::sys::Deadline;
+pub use rlock::RLock;
 pub use wait::{Waitable, wait_any, wait_any_timeout, wait_any_until};

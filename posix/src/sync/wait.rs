@@ -14,6 +14,7 @@ use procession_core::wait as core;
 /// | object | ready when |
 /// |---|---|
 /// | [`Lock`](super::Lock), [`Mutex`](super::Mutex) | it is free, or its holder is dead |
+/// | [`RLock`](super::RLock) | the same, or the calling thread holds it |
 /// | [`Event`](super::Event) | it is set |
 /// | [`Semaphore`](super::Semaphore), [`BoundedSemaphore`](super::BoundedSemaphore) | a unit is free, or the holder of one is dead |
 /// | [`Latch`](super::Latch) | it is open, or broken |

@@ -10,6 +10,7 @@ mod lock;
 mod queue;
 mod rwlock;
 mod seqlock;
+mod rlock;
 mod slot;
 mod spsc;
 mod toys;
@@ -26,6 +27,7 @@ pub fn operations() -> Vec<Operation> {
         rwlock::operations(),
         seqlock::operations(),
         atomic::operations(),
+        rlock::operations(),
         attach::operations(),
         slot::operations(),
         spsc::operations(),
