@@ -1,8 +1,9 @@
 //! One error for programs that use several families.
 
-use procession_core::sync::{AcquireError, NotUpgraded, ReleaseError, UpgradeError, WaitError};
-use procession_core::sync::{LatchError, PermitError};
-use procession_core::sync::{AcquireError, ConditionError, ReleaseError, WaitError};
+use procession_core::sync::{
+    AcquireError, ConditionError, LatchError, NotUpgraded, PermitError, ReleaseError, UpgradeError,
+    WaitError,
+};
 use procession_core::value::ValueError;
 
 use crate::channel::{CreateError, GetError, PutError};

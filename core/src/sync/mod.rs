@@ -12,6 +12,10 @@ mod living;
 mod lock;
 #[cfg(not(loom))]
 mod mutex;
+mod once;
+#[cfg(not(loom))]
+mod once_cell;
+mod rlock;
 #[cfg(not(loom))]
 mod rwdata;
 mod rwlock;
@@ -19,16 +23,12 @@ mod semaphore;
 mod seqlock;
 
 pub use atomic::{Atomic, AtomicNumber, AtomicType};
-mod once;
-#[cfg(not(loom))]
-mod once_cell;
 
 #[cfg(loom)]
 pub use barrier::BarrierHead;
 #[cfg(not(loom))]
 pub use barrier::BarrierPlaceError;
 pub use barrier::{Barrier, BarrierError, Broken, MOST_PARTIES, Reason};
-mod rlock;
 
 pub use condition::{Condition, ConditionError, Hold};
 #[cfg(not(loom))]

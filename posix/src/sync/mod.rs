@@ -6,6 +6,7 @@ mod event;
 mod latch;
 mod lock;
 mod mutex;
+mod rlock;
 mod rwdata;
 mod rwlock;
 mod semaphore;
@@ -14,10 +15,6 @@ mod shared;
 pub(crate) mod wait;
 
 pub use atomic::Atomic;
-mod rlock;
-mod shared;
-pub(crate) mod wait;
-
 pub use condition::{Condition, ConditionGuard};
 pub use event::Event;
 pub use latch::{Latch, LatchCreateError};
@@ -25,19 +22,15 @@ pub use lock::{AcquireError, Lock};
 pub use mutex::Mutex;
 pub use procession_core::region::{Sleeper, Who};
 pub use procession_core::sync::{
-    AtomicNumber, AtomicType, LockGuard, MutexGuard, NotUpgraded, OwnerDied, ReleaseError,
+    AtomicNumber, AtomicType, ConditionError, Hold, LatchError, LatchPlaceError, LockGuard,
+    MutexGuard, NotUpgraded, OwnerDied, Part, Permit, PermitError, RLockGuard, ReleaseError,
     RwDataReadGuard, RwDataUpgradableReadGuard, RwDataWriteGuard, RwLockReadGuard,
-    RwLockUpgradableReadGuard, RwLockWriteGuard, UpgradeError, WaitError,
+    RwLockUpgradableReadGuard, RwLockWriteGuard, SemaphorePlaceError, UpgradeError, WaitError,
 };
-pub use procession_core::sync::{LatchError, LatchPlaceError, Part};
-pub use procession_core::sync::{Permit, PermitError, SemaphorePlaceError};
 pub use procession_core::sys::Deadline;
+pub use rlock::RLock;
 pub use rwdata::RwData;
 pub use rwlock::RwLock;
 pub use semaphore::{BoundedSemaphore, Semaphore, SemaphoreError};
 pub use seqlock::SeqLock;
-    ConditionError, Hold, LockGuard, MutexGuard, OwnerDied, RLockGuard, ReleaseError, WaitError,
-};
-pub use procession_core::sys::Deadline;
-pub use rlock::RLock;
 pub use wait::{Waitable, wait_any, wait_any_timeout, wait_any_until};
