@@ -11,22 +11,22 @@
 //! ```
 //! use procession::prelude::*;
 //!
-//! fn deposit(account: Value<i64>, times: u32) -> procession::Result<()> {
+//! fn deposit(account: Mutex<i64>, times: u32) -> procession::Result<()> {
 //!     for _ in 0..times {
-//!         account.lock()?.update(|sum| sum + 1); // an error here says that a teller died, and carries the guard
+//!         *account.lock()? += 1; // an error here says that a teller died, and carries the guard
 //!     }
 //!     Ok(())
 //! }
 //!
 //! fn main() -> procession::Result<()> {
-//!     let account = Value::new(0i64)?;
+//!     let account = Mutex::new(0i64)?; // lives in memory that all processes of this tree share
 //!     let tellers = (0..4)
 //!         .map(|i| Process::new(deposit, (account.clone(), 50)).name(format!("teller-{i}")).start())
 //!         .collect::<Result<Vec<_>, _>>()?;
 //!     for teller in tellers {
 //!         teller.join()??; // how the process ended, then what the function returned
 //!     }
-//!     assert_eq!(account.get(), 200);
+//!     assert_eq!(*account.lock()?, 200);
 //!     Ok(())
 //! }
 //! ```
@@ -38,13 +38,19 @@ pub use procession_posix::{Error, Result, channel, memory, process, ready, sync,
 
 pub use channel::{GetError, PutError, Queue};
 pub use process::{Process, init};
-pub use sync::{Deadline, Lock};
+pub use sync::{
+    BoundedSemaphore, Condition, Deadline, Event, Latch, Lock, Mutex, RLock, RwData, RwLock,
+    Semaphore, SeqLock,
+};
 pub use value::{Array, Value};
 
 /// What most programs need: `use procession::prelude::*;`.
 pub mod prelude {
     pub use crate::channel::{GetError, PutError, Queue};
     pub use crate::process::{Process, StartMethod, current_process};
-    pub use crate::sync::{AcquireError, Deadline, Lock};
+    pub use crate::sync::{
+        AcquireError, BoundedSemaphore, Condition, Deadline, Event, Latch, Lock, Mutex, RLock,
+        RwData, RwLock, Semaphore, SeqLock, wait_any, wait_any_timeout,
+    };
     pub use crate::value::{Array, Value};
 }

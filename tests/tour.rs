@@ -98,6 +98,7 @@ fn the_tour_prints_what_its_tutorials_promise() {
     forks(&printed);
     queues(&printed);
     values(&printed);
+    synchronisation(&printed);
 }
 
 fn processes(printed: &Printed) {
@@ -227,4 +228,34 @@ fn values(printed: &Printed) {
     let [line] = printed.only("A bank account without a lock") else { panic!("one line") };
     assert!(line.starts_with("balance "), "{line}");
     assert_eq!(printed.only("A bank account with a lock"), ["balance 0"]);
+}
+
+fn synchronisation(printed: &Printed) {
+    let users = printed.only("Semaphore");
+    for i in 0..5 {
+        let at = |what: &str| users.iter().position(|line| line == &format!("user{i} {what}"));
+        assert!(at("has a seat").is_some() && at("has a seat") < at("OK"), "{users:?}");
+    }
+    assert_eq!(users.len(), 10);
+
+    let stages = printed.only("Condition");
+    let (before, after) = stages.split_at(stages.len() - 2);
+    let ready = "s1 done and ready for stage 2";
+    let starting = ["Starting s1", "Starting stage_2[1]", "Starting stage_2[2]", ready];
+    assert_eq!(sorted(before), starting, "{stages:?}");
+    assert_eq!(before[3], ready);
+    assert_eq!(sorted(after), ["stage_2[1] running", "stage_2[2] running"]);
+
+    let events = printed.only("Event");
+    assert_eq!(
+        sorted(events),
+        [
+            "main: event is set",
+            "main: waiting before calling Event::set()",
+            "wait_for_event: is_set() -> true",
+            "wait_for_event: starting",
+            "wait_for_event_timeout: is_set() -> false",
+            "wait_for_event_timeout: starting",
+        ]
+    );
 }

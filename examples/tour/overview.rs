@@ -1,4 +1,4 @@
-//! An overview of the package: fork, a process, a queue, values and arrays, a lock.
+//! An overview of the package: fork, a process, a queue, values and arrays, a lock, a semaphore, a condition, an event.
 
 use std::process::id;
 use std::thread::sleep;
@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use procession::prelude::*;
 use procession::process::parent_process;
+use procession::sync::{Condition, Event, Semaphore};
 
 use super::{Outcome, Tutorial};
 
@@ -18,6 +19,9 @@ pub const TUTORIAL: Tutorial = Tutorial {
         ("Queue", "Queue（用于进程通信，资源共享）", queue),
         ("Value and Array", "Value，Array（用于进程通信，资源共享）", value_and_array),
         ("Lock", "Lock（互斥锁）", lock),
+        ("Semaphore", "Semaphore（信号量）", semaphore),
+        ("Condition", "Condition（条件变量）", condition),
+        ("Event", "Event（事件）", event),
     ],
 };
 
@@ -114,5 +118,89 @@ fn lock() -> Outcome {
     for child in children {
         child.join()??;
     }
+    Ok(())
+}
+
+fn visit(seats: Semaphore, user: String) -> procession::Result<()> {
+    let permit = seats.acquire()?;
+    println!("{user} has a seat");
+    sleep(Duration::from_millis(u64::from(id() % 4)));
+    drop(permit);
+    println!("{user} OK");
+    Ok(())
+}
+
+pub fn semaphore() -> Outcome {
+    let seats = Semaphore::new(2)?;
+    let users = (0..5)
+        .map(|i| Process::new(visit, (seats.clone(), format!("user{i}"))).start())
+        .collect::<Result<Vec<_>, _>>()?;
+    for user in users {
+        user.join()??;
+    }
+    Ok(())
+}
+
+fn stage_1(done: Condition) -> procession::Result<()> {
+    let name = current_process().name;
+    println!("Starting {name}");
+    let guard = done.acquire()?;
+    println!("{name} done and ready for stage 2");
+    guard.notify_all()?;
+    Ok(())
+}
+
+fn stage_2(done: Condition, waiting: Semaphore) -> procession::Result<()> {
+    let name = current_process().name;
+    println!("Starting {name}");
+    let mut guard = done.acquire()?;
+    waiting.release()?;
+    guard.wait()?;
+    println!("{name} running");
+    Ok(())
+}
+
+pub fn condition() -> Outcome {
+    let (done, waiting) = (Condition::new()?, Semaphore::new(0)?);
+    let clients = (1..3)
+        .map(|i| {
+            let client = Process::new(stage_2, (done.clone(), waiting.clone()));
+            client.name(format!("stage_2[{i}]")).start()
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    // Whoever has said so holds the lock until it waits. Sleeping for a second, as there, only makes it likely.
+    for _ in &clients {
+        waiting.take()?;
+    }
+    Process::new(stage_1, (done,)).name("s1").start()?.join()??;
+    for client in clients {
+        client.join()??;
+    }
+    Ok(())
+}
+
+fn wait_for_event(event: Event) {
+    println!("wait_for_event: starting");
+    event.wait();
+    println!("wait_for_event: is_set() -> {}", event.is_set());
+}
+
+fn wait_for_event_timeout(event: Event, patience: Duration) {
+    println!("wait_for_event_timeout: starting");
+    event.wait_timeout(patience);
+    println!("wait_for_event_timeout: is_set() -> {}", event.is_set());
+}
+
+pub fn event() -> Outcome {
+    let event = Event::new()?;
+    let block = Process::new(wait_for_event, (event.clone(),)).name("block").start()?;
+    let patience = Duration::from_millis(20);
+    let nonblock = Process::new(wait_for_event_timeout, (event.clone(), patience));
+    let nonblock = nonblock.name("nonblock").start()?;
+    println!("main: waiting before calling Event::set()");
+    nonblock.join()?;
+    event.set();
+    println!("main: event is set");
+    block.join()?;
     Ok(())
 }
