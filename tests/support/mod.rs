@@ -138,10 +138,26 @@ impl Child {
         assert!(self.has_ended_by(Instant::now() + LONG), "a child lives on after SIGKILL");
     }
 
+    /// Waits until it sleeps in the kernel for a word of memory to change.
+    pub fn falls_asleep(&self) {
+        let calls = [libc::SYS_futex, libc::SYS_futex_waitv].map(|call| format!("{call} "));
+        let name = format!("/proc/{}/syscall", self.pid);
+        eventually("a child is asleep", || {
+            let call = std::fs::read_to_string(&name).expect("what a living child does");
+            calls.iter().any(|waits| call.starts_with(waits))
+        });
+    }
+
     /// Waits for its end; it has to leave with status 0.
     pub fn finish(self) {
         assert!(self.has_ended_by(Instant::now() + LONG), "a child does not end");
         self.outcome().expect("a child that does what it has to");
+    }
+
+    /// Waits for its end; which signal it was ended by, if one did.
+    pub fn ends_by(self) -> Option<i32> {
+        assert!(self.has_ended_by(Instant::now() + LONG), "a child does not end");
+        self.status()?.terminating_signal()
     }
 
     /// Whether it has ended; does not reap.
@@ -239,6 +255,27 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         pause();
     }
+}
+
+/// From now on `handler` handles SIGALRM in this process. No system call that it interrupts is begun again.
+pub fn on_alarm(handler: extern "C" fn(libc::c_int)) {
+    // SAFETY: all zero is an action without flags that masks nothing; each handler here does atomic steps only.
+    let error = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as libc::sighandler_t;
+        libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut())
+    };
+    assert_eq!(error, 0, "a signal handler");
+}
+
+/// Sends this process SIGALRM again and again; zero: no more. Its children do not inherit that.
+pub fn alarm_each(every: Duration) {
+    let every = libc::timeval { tv_sec: 0, tv_usec: every.as_micros() as _ };
+    let timer = libc::itimerval { it_interval: every, it_value: every };
+    // SAFETY: reads the timer, which lives until it returns.
+    let error =
+        unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
+    assert_eq!(error, 0, "a timer");
 }
 
 /// Sleeps until it is killed.
