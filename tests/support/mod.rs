@@ -29,6 +29,11 @@ pub type Test = (&'static str, fn());
 /// Runs the tests that the command line asks for: what `main` of a test without harness does. Understands what
 /// cargo and nextest say.
 pub fn run(tests: &[Test]) -> ExitCode {
+    run_within(TEST, tests)
+}
+
+/// The same, with another limit on each test's time.
+pub fn run_within(limit: Duration, tests: &[Test]) -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let has = |word: &str| words.iter().any(|found| found == word);
     let filters: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
@@ -48,7 +53,7 @@ pub fn run(tests: &[Test]) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for (name, body) in tests.iter().filter(|(name, _)| chosen(name)) {
         let begin = Instant::now();
-        match run_one(*body) {
+        match run_one(limit, *body) {
             Ok(()) => println!("test {name} ... ok ({} ms)", begin.elapsed().as_millis()),
             Err(error) => {
                 println!("test {name} ... FAILED: {error}");
@@ -59,7 +64,7 @@ pub fn run(tests: &[Test]) -> ExitCode {
     code
 }
 
-fn run_one(body: fn()) -> Result<(), String> {
+fn run_one(limit: Duration, body: fn()) -> Result<(), String> {
     let child = Child::start(|| {
         let _ = setpgid(None, None);
         body();
@@ -67,9 +72,9 @@ fn run_one(body: fn()) -> Result<(), String> {
     // Both sides, so that it holds from either's next instruction on. Failure: it is quick, and gone.
     let _ = setpgid(Some(child.pid), Some(child.pid));
     let group = child.pid;
-    let late = !child.has_ended_by(Instant::now() + TEST);
+    let late = !child.has_ended_by(Instant::now() + limit);
     let answer = match late {
-        true => Err(format!("it did not end within {} s", TEST.as_secs())),
+        true => Err(format!("it did not end within {} s", limit.as_secs())),
         false => child.outcome(),
     };
     let _ = kill_process_group(group, Signal::KILL);
@@ -158,6 +163,11 @@ impl Child {
     pub fn ends_by(self) -> Option<i32> {
         assert!(self.has_ended_by(Instant::now() + LONG), "a child does not end");
         self.status()?.terminating_signal()
+    }
+
+    /// Whether it has ended by now.
+    pub fn has_ended(&self) -> bool {
+        self.status().is_some()
     }
 
     /// Whether it has ended; does not reap.
