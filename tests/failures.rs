@@ -14,17 +14,25 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use procession::Process;
-use procession::sync::{Event, Lock, Mutex};
+use procession::sync::{
+    BoundedSemaphore, Condition, ConditionError, Event, Latch, LatchError, Lock, Mutex, RLock,
+    ReleaseError, RwLock, Semaphore, SeqLock,
+};
+use procession::{Process, Queue};
 use procession_core::sync::AcquireError;
 
 use support::{Child, LONG, Test, Word, sleep_forever};
 
 const TESTS: &[Test] = &[
     ("f01_what_a_killed_process_held_is_not_lost", f01),
-    ("f09_nobody_waits_for_a_dead_waiter", f09),
+    ("f01_what_a_killed_process_held_twice_is_not_lost", f01_rlock),
+    ("f01_permits_of_a_killed_process_come_back", f01_semaphore),
+    ("f01_what_killed_readers_and_writers_held_is_not_lost", f01_readers),
+    ("f09_event_set_does_not_wait_for_a_dead_waiter", f09_event),
+    ("f09_notify_does_not_wait_for_a_dead_waiter", f09_condition),
     ("f10_a_pulse_is_seen", f10_pulse),
     ("f10_set_in_a_signal_handler", f10_handler),
+    ("f23_counts_are_known_and_bounds_kept", f23),
     ("f30_no_wait_knows_the_wall_clock", f30),
     ("f31_without_dev_shm", f31),
 ];
@@ -89,6 +97,8 @@ fn outlives_its_holder(what: &str, hold: &dyn Fn(), take: &dyn Fn()) {
     dead.kill();
     heirs.wait_for(2);
     others.into_iter().for_each(finish);
+    // The last of all may have been one of those two.
+    finish(Child::start(take));
 }
 
 /// Takes it, and dies with it in hand.
@@ -123,8 +133,7 @@ fn f01() {
     let pair = Mutex::new([0u64; 2]).unwrap();
     let half = || {
         let mut pair = ManuallyDrop::new(pair.lock().or_else(AcquireError::into_guard).unwrap());
-        pair[1] = pair[0];
-        pair[0] += 1;
+        pair[0] = pair[1] + 1;
     };
     outlives_its_holder("a mutex", &half, &|| match pair.lock() {
         Ok(pair) => assert_eq!(pair[0], pair[1], "damage without a word about it"),
@@ -138,9 +147,109 @@ fn f01() {
     assert_eq!(*pair.try_lock().unwrap(), [0; 2]);
 }
 
+fn f01_semaphore() {
+    // All permits are held by one who dies; the next one wants them all.
+    let bounded = BoundedSemaphore::new(3).unwrap();
+    let hold = || (0..3).for_each(|_| keep(bounded.acquire().unwrap()));
+    let take = || drop([(); 3].map(|()| bounded.acquire().unwrap()));
+    outlives_its_holder("a bounded semaphore", &hold, &take);
+    assert_eq!((bounded.value(), bounded.locked()), (3, false));
+    assert_eq!(bounded.release(), Err(ReleaseError::TooMany { most: 3 }));
+    let semaphore = Semaphore::new(1).unwrap();
+    outlives_its_holder("a semaphore", &|| keep(semaphore.acquire().unwrap()), &|| {
+        // By whichever way.
+        semaphore.take().unwrap();
+        semaphore.release().unwrap();
+    });
+    assert_eq!(semaphore.value(), 1);
+    // Who waits for work that a dead one had taken on is told that nobody will do it.
+    let latch = Latch::new(2).unwrap();
+    let waiter = Child::start(|| {
+        let answer = latch.wait();
+        assert!(matches!(answer, Err(LatchError::Broken { pid: 1.. })), "{answer:?}");
+    });
+    waiter.falls_asleep();
+    let dead = holder(&|| keep(latch.part().unwrap()));
+    latch.count_down().unwrap();
+    assert!(!waiter.has_ended());
+    dead.kill();
+    promptly("the news for a waiter", || waiter.finish());
+    assert_eq!(latch.broken(), Some(dead.pid().as_raw_nonzero().get() as u32));
+}
+
+fn f01_rlock() {
+    let lock = RLock::new().unwrap();
+    let hold = || {
+        keep(lock.acquire().or_else(AcquireError::into_guard).unwrap());
+        keep(lock.try_acquire().or_else(AcquireError::into_guard).unwrap());
+        assert_eq!(lock.depth(), 2);
+    };
+    outlives_its_holder("a recursive lock", &hold, &|| {
+        let answer = lock.acquire();
+        assert_eq!(lock.depth(), 1, "the dead one's levels are gone");
+        match answer {
+            Ok(_) => {}
+            Err(AcquireError::OwnerDied(died)) => died.into_guard().mark_consistent(),
+            Err(error) => panic!("{error}"),
+        }
+    });
+    assert_eq!((lock.depth(), lock.locked()), (0, false));
+    // A condition's lock, of which a waiter hears though nobody else asks for it.
+    let condition = Condition::new().unwrap();
+    let waiter = Child::start(|| {
+        let mut guard = condition.acquire().unwrap();
+        let answer = guard.wait();
+        assert_eq!(answer, Err(ConditionError::OwnerDied { notified: false }));
+        guard.mark_consistent();
+    });
+    waiter.falls_asleep();
+    holder(&|| keep(condition.acquire().unwrap())).kill();
+    promptly("the news for a waiter", || waiter.finish());
+    drop(condition.try_acquire().unwrap());
+}
+
+fn f01_readers() {
+    // A dead reader is in nobody's way, and there is nothing to tell of it.
+    let lock = RwLock::new().unwrap();
+    outlives_its_holder("a reader's lock", &|| keep(lock.read().unwrap()), &|| {
+        drop(lock.write().unwrap());
+    });
+    // Of a writer it is told, as it is of a lock's holder.
+    let news = Word::new();
+    let hold = || keep(lock.write().or_else(AcquireError::into_guard).unwrap());
+    outlives_its_holder("a writer's lock", &hold, &|| match lock.write() {
+        Ok(_) => {}
+        Err(AcquireError::OwnerDied(died)) => {
+            news.count();
+            died.into_guard().mark_consistent();
+        }
+        Err(error) => panic!("{error}"),
+    });
+    assert!(news.get() >= 4, "the next one is told: {} times", news.get());
+    // One who reads and could have written has not.
+    outlives_its_holder(
+        "an upgradable reader's lock",
+        &|| keep(lock.upgradable_read().unwrap()),
+        &|| drop(lock.upgradable_read().unwrap().upgrade().map_err(|not| not.error()).unwrap()),
+    );
+    drop(lock.try_write().unwrap());
+    // What a dead writer had not finished never was.
+    let cell = SeqLock::new([7u64; 4]).unwrap();
+    let hold = || {
+        let _ = cell.update(|_| sleep_forever());
+    };
+    let dead = [(); 2].map(|()| Child::start(hold));
+    dead.iter().for_each(Child::falls_asleep);
+    dead[0].kill();
+    dead[1].kill();
+    promptly("SeqLock::get", || assert_eq!(cell.get(), [7; 4]));
+    promptly("SeqLock::update", || cell.update(|words| words.map(|word| word + 1)).unwrap());
+    assert_eq!(cell.get(), [8; 4]);
+}
+
 // ---- f09: gh-75158, gh-123899. notify_all, Barrier.wait, Event.set block on a dead waiter, even with a timeout.
 
-fn f09() {
+fn f09_event() {
     let event = Event::new().unwrap();
     for round in 0..3 {
         let waiters = [(); 4].map(|()| {
@@ -161,6 +270,51 @@ fn f09() {
         event.clear();
         let time = Duration::from_millis(500);
         promptly("Event::wait_timeout", || assert!(!event.wait_timeout(time)));
+    }
+}
+
+fn f09_condition() {
+    let lock = Lock::new().unwrap();
+    let conditions = [Condition::new().unwrap(), Condition::with_lock(&lock).unwrap()];
+    for (condition, round) in conditions.iter().flat_map(|one| (0..3).map(move |two| (one, two))) {
+        let waiter = || {
+            let child = Child::start(|| {
+                let mut guard = condition.acquire().unwrap();
+                match round {
+                    0 => guard.wait().unwrap(),
+                    _ => assert!(guard.wait_timeout(LONG).unwrap(), "it was notified"),
+                }
+            });
+            // So that they have an order.
+            child.falls_asleep();
+            child
+        };
+        let [zombie, gone, first, second, third] = [(); 5].map(|()| waiter());
+        zombie.kill();
+        gone.kill();
+        drop(gone);
+        // Two notifications: they go to the living, whichever way, and each waiter gets one at most.
+        let mut guard = promptly("Condition::acquire", || condition.acquire()).unwrap();
+        promptly("notify", || guard.notify(2).unwrap());
+        promptly("wait_timeout", || {
+            assert!(!guard.wait_timeout(Duration::from_millis(10)).unwrap());
+        });
+        drop(guard);
+        promptly("the waiters' return", || [first, second].into_iter().for_each(Child::finish));
+        assert!(!third.has_ended(), "nobody has notified it");
+        // One who is killed with its notification in hand, before it could return: another gets it.
+        let fourth = waiter();
+        third.signal(rustix::process::Signal::STOP);
+        let guard = condition.acquire().unwrap();
+        assert_eq!(promptly("notify_one", || guard.notify_one()), Ok(true));
+        third.kill();
+        drop(guard);
+        promptly("the heir's return", || fourth.finish());
+        let fifth = waiter();
+        let guard = condition.acquire().unwrap();
+        assert_eq!(promptly("notify_all", || guard.notify_all()), Ok(1));
+        drop(guard);
+        promptly("the last waiter's return", || fifth.finish());
     }
 }
 
@@ -248,6 +402,62 @@ fn f10_handler() {
     other.finish();
     promptly("all of it", || calls.finish());
     assert!(rings.get() > 1000, "{} signals in 2 s", rings.get());
+}
+
+// ---- f23: gh-101094. qsize and get_value are NotImplementedError; over-releasing a bounded semaphore may go unnoticed.
+
+fn f23() {
+    let queue = Queue::<u64>::bounded(5).unwrap();
+    let semaphore = Semaphore::new(3).unwrap();
+    let bounded = BoundedSemaphore::new(4).unwrap();
+    // What one process does, others count.
+    for count in 1..=3 {
+        Child::start(|| {
+            queue.put(&7).unwrap();
+            semaphore.take().unwrap();
+            semaphore.release_many(2).unwrap();
+            bounded.take().unwrap();
+        })
+        .finish();
+        let counts = (queue.qsize() as u32, semaphore.value(), bounded.value());
+        assert_eq!(counts, (count, 3 + count, 4 - count));
+    }
+    assert!(!queue.empty() && !queue.full());
+    assert_eq!((bounded.bound(), bounded.locked()), (4, false));
+    bounded.release_many(3).unwrap();
+    assert_eq!(bounded.release_many(1), Err(ReleaseError::TooMany { most: 4 }));
+
+    // Of many that release at the same time just so many may as have taken: the check and the release are one step.
+    let (go, released) = (Word::new(), Word::new());
+    for round in 1..=200 {
+        let out = round % 5;
+        (0..out).for_each(|_| bounded.take().unwrap());
+        released.set(0);
+        let racers: [Child; 2] = std::array::from_fn(|_| {
+            Child::start(|| {
+                support::eventually("the start", || go.get() == round);
+                for _ in 0..4 {
+                    match bounded.release() {
+                        Ok(()) => released.count(),
+                        Err(error) => assert_eq!(error, ReleaseError::TooMany { most: 4 }),
+                    }
+                }
+            })
+        });
+        go.set(round);
+        racers.into_iter().for_each(Child::finish);
+        assert_eq!((released.get(), bounded.value()), (out, 4));
+        // All or none.
+        bounded.take().unwrap();
+        assert_eq!(bounded.release_many(2), Err(ReleaseError::TooMany { most: 4 }));
+        assert_eq!(bounded.value(), 3);
+        bounded.release().unwrap();
+    }
+    // Nor may anybody release what a living process has a permit for.
+    let permit = bounded.acquire().unwrap();
+    assert_eq!(bounded.release(), Err(ReleaseError::TooMany { most: 4 }));
+    drop(permit);
+    assert_eq!(bounded.value(), 4);
 }
 
 // ---- f30: the wait of a lock with a timeout uses the wall clock: a step of it makes the wait endless, or no wait.

@@ -25,25 +25,27 @@ pub struct Events {
     /// Who changes it.
     lock: Lock,
     time: Words,
+    /// Not 0: it is set for good.
+    closed: Words,
 }
 
 impl Events {
     pub fn new() -> Events {
         let event = Event::new().unwrap();
-        Events { event, lock: Lock::new().unwrap(), time: Words::new(1) }
+        Events { event, lock: Lock::new().unwrap(), time: Words::new(1), closed: Words::new(1) }
     }
 
     fn turn(&self, what: u64) {
         self.time.set(0, (self.time.get(0) / 4 + 1) * 4 + what);
     }
 
-    fn change(&self, worker: &mut Worker) {
+    fn change(&self, set: bool) {
         let guard = self.lock.acquire_timeout(LONG);
         let mut guard = match guard {
             Err(AcquireError::OwnerDied(died)) => died.into_guard(),
             guard => guard.unwrap(),
         };
-        if worker.random.one_in(2) {
+        if set || self.closed.get(0) != 0 {
             self.turn(SETTING);
             self.event.set();
             self.turn(SET);
@@ -86,12 +88,13 @@ impl Ground for Events {
                 self.event.wait();
                 self.check(before, true, "wait");
             }
-            _ => self.change(worker),
+            _ => self.change(worker.random.one_in(2)),
         }
     }
 
     fn last_call(&self) {
-        self.event.set();
+        self.closed.set(0, 1);
+        self.change(true);
     }
 
     fn audit(&self, _: &[u64; SLOTS]) -> Vec<String> {

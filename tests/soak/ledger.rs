@@ -39,6 +39,11 @@ impl Words {
         self.0[at].fetch_add(more, SeqCst)
     }
 
+    /// Raises one to at least this.
+    pub fn max(self, at: usize, value: u64) {
+        self.0[at].fetch_max(value, SeqCst);
+    }
+
     /// The sum of all.
     pub fn sum(self) -> u64 {
         (0..self.0.len()).map(|at| self.get(at)).sum()
@@ -77,29 +82,43 @@ impl Ledger {
     }
 }
 
-/// What is at a place of an array that only the holder of a lock uses.
-pub trait Cells {
+/// An array under a lock.
+pub trait Look {
     /// Reads one.
     fn get(&self, at: usize) -> u64;
+}
+
+/// An array under a lock, which its holder may change.
+pub trait Cells: Look {
     /// Writes one.
     fn set(&mut self, at: usize, value: u64);
 }
 
-impl Cells for Words {
+impl Look for Words {
     fn get(&self, at: usize) -> u64 {
         Words::get(*self, at)
     }
+}
 
+impl Cells for Words {
     fn set(&mut self, at: usize, value: u64) {
         Words::set(*self, at, value);
     }
 }
 
-impl<const N: usize> Cells for &mut [u64; N] {
+impl<const N: usize> Look for &[u64; N] {
     fn get(&self, at: usize) -> u64 {
         self[at]
     }
+}
 
+impl<const N: usize> Look for &mut [u64; N] {
+    fn get(&self, at: usize) -> u64 {
+        self[at]
+    }
+}
+
+impl<const N: usize> Cells for &mut [u64; N] {
     fn set(&mut self, at: usize, value: u64) {
         self[at] = value;
     }

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use procession::sync::{Lock, Mutex};
+use procession::sync::{Lock, Mutex, RLock};
 use procession_core::sync::AcquireError;
 
-use crate::ledger::{Cells, Ledger, Words};
+use crate::ledger::{Cells, Ledger, Look, Words};
 use crate::support::LONG;
 use crate::{Ground, Random, SLOTS, Worker};
 
@@ -41,6 +41,19 @@ impl Account {
         data.set(0, 0);
     }
 
+    /// Reads, as one of several readers and beside no writer. If somebody died, the data may be anything, but stay so.
+    pub fn read(data: impl Look, damaged: bool, random: &mut Random) {
+        let look = || -> [u64; CELLS] { std::array::from_fn(|at| data.get(at)) };
+        let before = look();
+        if !damaged {
+            assert_eq!(before[0], 0, "a reader is not alone, a writer is there");
+            let parts = before[2..].iter().sum::<u64>();
+            assert_eq!(before[1], parts, "damage under the lock that nobody spoke of");
+        }
+        random.dawdle();
+        assert_eq!(look(), before, "somebody wrote beside a reader");
+    }
+
     /// Whoever comes after a death sets it right.
     pub fn mend(mut data: impl Cells) {
         data.set(0, 0);
@@ -54,7 +67,7 @@ impl Account {
     }
 
     /// Whether what is there is what was acknowledged, and no more than one for each death besides.
-    pub fn audit(self, data: impl Cells, kills: &[u64; SLOTS]) -> Vec<String> {
+    pub fn audit(self, data: impl Look, kills: &[u64; SLOTS]) -> Vec<String> {
         let mut complaints = Vec::new();
         for (slot, kills) in kills.iter().enumerate() {
             let (there, acknowledged) = (data.get(2 + slot), self.acknowledged.get(slot));
@@ -210,5 +223,69 @@ impl Ground for Mutexes {
             account.audit(&mut *guard, kills)
         };
         self.each.iter().flat_map(audit).collect()
+    }
+}
+
+/// A lock that its holder may acquire again, over words outside.
+pub struct RLocks {
+    lock: RLock,
+    data: Words,
+    account: Account,
+}
+
+impl RLocks {
+    pub fn new() -> RLocks {
+        RLocks { lock: RLock::new().unwrap(), data: Words::new(CELLS), account: Account::new() }
+    }
+}
+
+impl Ground for RLocks {
+    fn name(&self) -> &'static str {
+        "RLock"
+    }
+
+    fn step(&self, worker: &mut Worker) {
+        let asked = Asked::choose(&mut worker.random);
+        let answer = match asked {
+            Asked::Patiently => self.lock.acquire(),
+            Asked::Once => self.lock.try_acquire(),
+            Asked::For(time) => self.lock.acquire_timeout(time),
+        };
+        let Some((mut guard, damaged)) = got(asked, answer) else { return };
+        if damaged {
+            Account::mend(self.data);
+            guard.mark_consistent();
+        }
+        assert_eq!(self.lock.depth(), 1, "a fresh one");
+        let deep = worker.random.below(4) as u32;
+        let inner: Vec<_> = (0..deep).map(|_| self.lock.try_acquire().unwrap()).collect();
+        assert_eq!(self.lock.depth(), 1 + deep);
+        self.account.change(self.data, worker.slot, &mut worker.random);
+        match worker.random.one_in(8) {
+            true => {
+                guard.detach();
+                drop(inner);
+                assert_eq!(self.lock.depth(), 1);
+                self.lock.release().unwrap();
+            }
+            false => {
+                drop(inner);
+                assert_eq!(self.lock.depth(), 1);
+                drop(guard);
+            }
+        }
+        self.account.acknowledge(worker.slot);
+    }
+
+    fn audit(&self, kills: &[u64; SLOTS]) -> Vec<String> {
+        let Some((mut guard, damaged)) = got(Asked::Patiently, self.lock.acquire_timeout(LONG))
+        else {
+            return vec!["it is not to be had".into()];
+        };
+        if damaged {
+            Account::mend(self.data);
+            guard.mark_consistent();
+        }
+        self.account.audit(self.data, kills)
     }
 }

@@ -12,9 +12,13 @@
 //! Nobody may be stuck: each process says when it has made a step, and if one that is not stopped makes none for
 //! [`PATIENCE`], the soak fails and says at what.
 
+mod conditions;
+mod data;
 mod flags;
 mod ledger;
 mod locks;
+mod meetings;
+mod permits;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "no test uses all of it")]
 mod support;
@@ -24,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use ledger::{Ledger, Words};
+use ledger::Ledger;
 use support::{Child, Word};
 
 /// How many processes there are at a time.
@@ -94,8 +98,6 @@ impl Random {
 struct Worker {
     slot: usize,
     random: Random,
-    /// Not 0: it is time to end.
-    stop: Word,
 }
 
 /// Some objects of a kind, and what is known of them.
@@ -120,6 +122,16 @@ fn grounds() -> Vec<Box<dyn Ground>> {
         Box::new(locks::Mutexes::new()),
         Box::new(flags::Events::new()),
         Box::new(flags::Choices::new()),
+        Box::new(data::RwLocks::new()),
+        Box::new(data::RwDatas::new()),
+        Box::new(data::SeqLocks::new()),
+        Box::new(data::Atomics::new()),
+        Box::new(locks::RLocks::new()),
+        Box::new(permits::Permits::new()),
+        Box::new(permits::Units::new()),
+        Box::new(meetings::Latches::new()),
+        Box::new(conditions::Stock::new()),
+        Box::new(conditions::Stock::with_lock()),
     ]
 }
 
@@ -137,7 +149,7 @@ impl Processes {
     fn start(&self, slot: usize, life: u64) -> Child {
         Child::start(|| {
             let random = Random::new(self.seed ^ (slot as u64) << 32 ^ life << 40);
-            let mut worker = Worker { slot, random, stop: self.stop };
+            let mut worker = Worker { slot, random };
             while self.stop.get() == 0 {
                 let ground = worker.random.below(self.grounds.len() as u64);
                 self.places.set(slot, ground);

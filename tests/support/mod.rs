@@ -234,9 +234,9 @@ impl Word {
         self.0.store(value, Ordering::SeqCst);
     }
 
-    /// Adds to it.
-    pub fn add(self, more: u64) {
-        self.0.fetch_add(more, Ordering::SeqCst);
+    /// Adds to it; what it was before.
+    pub fn add(self, more: u64) -> u64 {
+        self.0.fetch_add(more, Ordering::SeqCst)
     }
 
     /// Adds one.
