@@ -29,6 +29,11 @@ pub type Test = (&'static str, fn());
 /// Runs the tests that the command line asks for: what `main` of a test without harness does. Understands what
 /// cargo and nextest say.
 pub fn run(tests: &[Test]) -> ExitCode {
+    run_within(TEST, tests)
+}
+
+/// The same, with another limit on each test's time.
+pub fn run_within(limit: Duration, tests: &[Test]) -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let has = |word: &str| words.iter().any(|found| found == word);
     let filters: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
@@ -48,7 +53,7 @@ pub fn run(tests: &[Test]) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for (name, body) in tests.iter().filter(|(name, _)| chosen(name)) {
         let begin = Instant::now();
-        match run_one(*body) {
+        match run_one(limit, *body) {
             Ok(()) => println!("test {name} ... ok ({} ms)", begin.elapsed().as_millis()),
             Err(error) => {
                 println!("test {name} ... FAILED: {error}");
@@ -59,7 +64,7 @@ pub fn run(tests: &[Test]) -> ExitCode {
     code
 }
 
-fn run_one(body: fn()) -> Result<(), String> {
+fn run_one(limit: Duration, body: fn()) -> Result<(), String> {
     let child = Child::start(|| {
         let _ = setpgid(None, None);
         body();
@@ -67,9 +72,9 @@ fn run_one(body: fn()) -> Result<(), String> {
     // Both sides, so that it holds from either's next instruction on. Failure: it is quick, and gone.
     let _ = setpgid(Some(child.pid), Some(child.pid));
     let group = child.pid;
-    let late = !child.has_ended_by(Instant::now() + TEST);
+    let late = !child.has_ended_by(Instant::now() + limit);
     let answer = match late {
-        true => Err(format!("it did not end within {} s", TEST.as_secs())),
+        true => Err(format!("it did not end within {} s", limit.as_secs())),
         false => child.outcome(),
     };
     let _ = kill_process_group(group, Signal::KILL);
@@ -138,10 +143,31 @@ impl Child {
         assert!(self.has_ended_by(Instant::now() + LONG), "a child lives on after SIGKILL");
     }
 
+    /// Waits until it sleeps in the kernel for a word of memory to change.
+    pub fn falls_asleep(&self) {
+        let calls = [libc::SYS_futex, libc::SYS_futex_waitv].map(|call| format!("{call} "));
+        let name = format!("/proc/{}/syscall", self.pid);
+        eventually("a child is asleep", || {
+            let call = std::fs::read_to_string(&name).expect("what a living child does");
+            calls.iter().any(|waits| call.starts_with(waits))
+        });
+    }
+
     /// Waits for its end; it has to leave with status 0.
     pub fn finish(self) {
         assert!(self.has_ended_by(Instant::now() + LONG), "a child does not end");
         self.outcome().expect("a child that does what it has to");
+    }
+
+    /// Waits for its end; which signal it was ended by, if one did.
+    pub fn ends_by(self) -> Option<i32> {
+        assert!(self.has_ended_by(Instant::now() + LONG), "a child does not end");
+        self.status()?.terminating_signal()
+    }
+
+    /// Whether it has ended by now.
+    pub fn has_ended(&self) -> bool {
+        self.status().is_some()
     }
 
     /// Whether it has ended; does not reap.
@@ -208,9 +234,9 @@ impl Word {
         self.0.store(value, Ordering::SeqCst);
     }
 
-    /// Adds to it.
-    pub fn add(self, more: u64) {
-        self.0.fetch_add(more, Ordering::SeqCst);
+    /// Adds to it; what it was before.
+    pub fn add(self, more: u64) -> u64 {
+        self.0.fetch_add(more, Ordering::SeqCst)
     }
 
     /// Adds one.
@@ -239,6 +265,27 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         pause();
     }
+}
+
+/// From now on `handler` handles SIGALRM in this process. No system call that it interrupts is begun again.
+pub fn on_alarm(handler: extern "C" fn(libc::c_int)) {
+    // SAFETY: all zero is an action without flags that masks nothing; each handler here does atomic steps only.
+    let error = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as libc::sighandler_t;
+        libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut())
+    };
+    assert_eq!(error, 0, "a signal handler");
+}
+
+/// Sends this process SIGALRM again and again; zero: no more. Its children do not inherit that.
+pub fn alarm_each(every: Duration) {
+    let every = libc::timeval { tv_sec: 0, tv_usec: every.as_micros() as _ };
+    let timer = libc::itimerval { it_interval: every, it_value: every };
+    // SAFETY: reads the timer, which lives until it returns.
+    let error =
+        unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
+    assert_eq!(error, 0, "a timer");
 }
 
 /// Sleeps until it is killed.

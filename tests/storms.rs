@@ -1,0 +1,243 @@
+//! Storms of signals: a timer interrupts each process every millisecond, and no system call is begun again by the kernel.
+//! Nothing may come early, late, twice or never for that.
+//!
+//! `cargo test --test storms`
+
+#[path = "support/family.rs"]
+mod family;
+#[allow(dead_code, reason = "no test uses all of it")]
+mod support;
+
+use std::process::ExitCode;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use procession::sync::{Event, Lock, wait_any};
+
+use support::{Child, LONG, Test, Word, alarm_each, eventually, on_alarm, sleep_forever};
+
+const TESTS: &[Test] = &[
+    ("signals_interrupt_sleeps", interrupts),
+    ("no_work_is_disturbed", work),
+    ("time_limits_are_kept", time_limits),
+    ("a_wait_without_limit_has_none", without_limit),
+    ("a_death_is_found_out", deaths),
+    ("threads_are_disturbed_no_more", threads),
+    ("an_event_is_set_by_signal_handlers_in_the_middle_of_its_calls", bells),
+];
+
+fn main() -> ExitCode {
+    support::run(TESTS)
+}
+
+/// How many signals this process got.
+static SIGNALS: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn count(_: libc::c_int) {
+    SIGNALS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// From now on this process is interrupted each millisecond.
+fn storm() {
+    on_alarm(count);
+    alarm_each(Duration::from_millis(1));
+}
+
+/// The storm is one: a futex call comes back with EINTR.
+fn interrupts() {
+    storm();
+    let word = std::sync::atomic::AtomicU32::new(0);
+    let begin = Instant::now();
+    let mut interrupted = 0;
+    while interrupted < 20 {
+        assert!(begin.elapsed() < LONG, "{interrupted} interruptions");
+        // SAFETY: the word is valid for the call.
+        let answer = unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                &raw const word,
+                libc::FUTEX_WAIT,
+                0,
+                std::ptr::null::<()>(),
+            )
+        };
+        let error = std::io::Error::last_os_error().raw_os_error();
+        assert_eq!((answer, error), (-1, Some(libc::EINTR)));
+        interrupted += 1;
+    }
+    assert!(SIGNALS.load(Ordering::Relaxed) >= 20);
+}
+
+fn work() {
+    family::work(1000, &storm);
+}
+
+fn time_limits() {
+    storm();
+    // Shorter than the time between two signals, about as long, and much longer.
+    for time in [Duration::from_micros(300), Duration::from_millis(1), Duration::from_millis(40)] {
+        family::time_is_kept(time);
+    }
+}
+
+/// Waits that come to an end by nothing but what they wait for.
+fn without_limit() {
+    let (lock, event, never) = (Lock::new().unwrap(), Event::new().unwrap(), Event::new().unwrap());
+    let (now, back) = (Word::new(), Word::new());
+    let guard = lock.acquire().unwrap();
+    let waits: [&dyn Fn(); 4] = [
+        &|| drop(lock.acquire().unwrap()),
+        &|| event.wait(),
+        &|| assert_eq!(wait_any(&[&never, &event]), Some(1)),
+        &|| assert!(event.wait_timeout(LONG)),
+    ];
+    let waiters = waits.map(|wait| {
+        Child::start(|| {
+            storm();
+            now.count();
+            wait();
+            assert!(SIGNALS.load(Ordering::Relaxed) > 100, "there was no storm");
+            back.count();
+        })
+    });
+    now.wait_for(waiters.len() as u64);
+    std::thread::sleep(Duration::from_millis(400));
+    assert_eq!(back.get(), 0, "somebody came back, and nothing had happened");
+    drop(guard);
+    event.set();
+    waiters.into_iter().for_each(Child::finish);
+}
+
+/// Who waits for the dead finds out, however often it is interrupted.
+fn deaths() {
+    let lock = Lock::new().unwrap();
+    let held = Word::new();
+    for _ in 0..5 {
+        held.set(0);
+        let holder = Child::start(|| {
+            std::mem::forget(lock.acquire().unwrap());
+            held.set(1);
+            sleep_forever();
+        });
+        held.wait();
+        let waiter = Child::start(|| {
+            storm();
+            let error = lock.acquire().expect_err("the holder died");
+            error.into_guard().unwrap().mark_consistent();
+        });
+        waiter.falls_asleep();
+        holder.kill();
+        waiter.finish();
+    }
+}
+
+/// The signals reach whatever thread they meet.
+fn threads() {
+    Child::start(|| {
+        let (lock, event) = (Lock::new().unwrap(), Event::new().unwrap());
+        let (sum, rounds) = (AtomicU64::new(0), 20_000);
+        storm();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..rounds {
+                        let _guard = lock.acquire_timeout(LONG).unwrap();
+                        // Load and store: two holders would show.
+                        sum.store(sum.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+                    }
+                });
+            }
+            let waiters = [(); 2].map(|()| scope.spawn(|| event.wait()));
+            std::thread::sleep(Duration::from_millis(200));
+            assert!(waiters.iter().all(|waiter| !waiter.is_finished()));
+            event.set();
+        });
+        assert_eq!(sum.load(Ordering::Relaxed), 4 * rounds);
+    })
+    .finish();
+}
+
+/// What the signal handler sets, and how often it did.
+static BELL: OnceLock<(Event, Word)> = OnceLock::new();
+
+extern "C" fn ring(_: libc::c_int) {
+    if let Some((event, rings)) = BELL.get() {
+        event.set();
+        rings.count();
+    }
+}
+
+/// From now on this process's handler sets the event again and again.
+fn ring_often() {
+    on_alarm(ring);
+    alarm_each(Duration::from_micros(150));
+}
+
+fn bells() {
+    const TIME: Duration = Duration::from_secs(1);
+    let (event, rings) = BELL.get_or_init(|| (Event::new().unwrap(), Word::new()));
+    let until = |end: Instant, body: &dyn Fn()| {
+        while Instant::now() < end {
+            body();
+        }
+    };
+    // One call at a time, so that the handler comes in its midst; and two processes that are interrupted at each other.
+    let calls: [(&str, &dyn Fn()); 5] = [
+        ("wait", &|| {
+            event.wait();
+            event.clear();
+        }),
+        ("wait_timeout", &|| {
+            assert!(event.wait_timeout(LONG), "it is set all the time");
+            event.clear();
+        }),
+        ("set and clear", &|| {
+            event.set();
+            event.clear();
+        }),
+        ("is_set", &|| while !event.is_set() {}),
+        ("wait_any", &|| {
+            assert_eq!(wait_any(&[event]), Some(0));
+            event.clear();
+        }),
+    ];
+    for (name, call) in calls {
+        event.clear();
+        let before = rings.get();
+        let pair = [(); 2].map(|()| {
+            Child::start(|| {
+                ring_often();
+                until(Instant::now() + TIME / 4, call);
+                alarm_each(Duration::ZERO);
+                event.set();
+            })
+        });
+        pair.into_iter().for_each(Child::finish);
+        assert!(rings.get() > before + 100, "{name}: {} signals", rings.get() - before);
+    }
+    // Each ring is an event that somebody who waits already does not miss: the handler of one ends the other's wait.
+    let (turn, rounds) = (Word::new(), 300);
+    event.clear();
+    let ringer = Child::start(|| {
+        on_alarm(ring);
+        for round in 1..=rounds {
+            eventually("its turn", || turn.get() >= 2 * round - 1);
+            rustix::process::kill_process(
+                rustix::process::getpid(),
+                rustix::process::Signal::ALARM,
+            )
+            .unwrap();
+            eventually("the next turn", || turn.get() >= 2 * round);
+        }
+    });
+    let before = rings.get();
+    for _ in 0..rounds {
+        turn.count();
+        assert!(event.wait_timeout(LONG));
+        event.clear();
+        turn.count();
+    }
+    ringer.finish();
+    assert_eq!(rings.get(), before + rounds);
+}
