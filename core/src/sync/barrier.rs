@@ -552,8 +552,8 @@ impl<'r> Barrier<'r> {
                 Arrival::Full(full) | Arrival::Early(full) => {
                     let mut asked = 0;
                     let moved = self.head.event.wait(me, deadline, Pace::Polite, |ask| {
-                        // Acquire: who arrives next meets those who left.
-                        if self.head.word.load(Ordering::Acquire) != full.word() {
+                        // Relaxed: `arrive` looks again.
+                        if self.head.word.load(Ordering::Relaxed) != full.word() {
                             return Some(Ok(()));
                         }
                         if ask { self.inquire(me, full, &mut asked) } else { None }
@@ -847,8 +847,9 @@ impl<'r> Barrier<'r> {
                 Phase::Action => self.parties(),
                 Phase::Broken(_) => 0,
             };
-            // Unless it moved meanwhile, the cells only became more, and so many they were at some moment.
-            if self.head.word.load(Ordering::Acquire) == state.word() {
+            // Unless it moved meanwhile, the cells only became more, and so many they were at some moment. Relaxed: the loads
+            // of the cells are Acquire, which keeps this one behind them.
+            if self.head.word.load(Ordering::Relaxed) == state.word() {
                 return count;
             }
         }

@@ -255,11 +255,16 @@ fn who_wakes_late_hears_what_became_of_its_own_round() {
 #[test]
 fn the_action_is_run_once_before_anybody_passes() {
     explore(Sleeps::Endless, 3, || {
-        let point = Point::new(2, 1, &[]);
-        let meet = |point: &Point, process: &Process| {
+        let point = Point::new(2, 2, &[]);
+        let meet = |point: &Point, process: &Process, party: usize| {
+            // SAFETY: this room is this party's until all have met; loom checks just that.
+            unsafe { point.rooms[party].write(7) };
             let action = || {
                 // SAFETY: nobody has passed, and nobody else runs the action; loom checks just that.
-                unsafe { point.rooms[0].write(point.rooms[0].read() + 1) };
+                unsafe {
+                    assert_eq!((point.rooms[1].read(), point.rooms[2].read()), (7, 7));
+                    point.rooms[0].write(point.rooms[0].read() + 1);
+                }
                 Ok::<_, Infallible>(())
             };
             point.barrier().wait_with(process.me(), Deadline::NEVER, action).unwrap();
@@ -269,9 +274,9 @@ fn the_action_is_run_once_before_anybody_passes() {
         let (own, process) = (Process::new(), Process::new());
         let other = thread::spawn({
             let point = Arc::clone(&point);
-            move || meet(&point, &process)
+            move || meet(&point, &process, 1)
         });
-        meet(&point, &own);
+        meet(&point, &own, 2);
         other.join().unwrap();
     });
 }

@@ -87,7 +87,16 @@ fn what_fails_is_done_by_the_next() {
             let place = Arc::clone(&place);
             move || place.visit(process.me())
         });
-        let failed = place.once.call_with(own.me(), Deadline::NEVER, |_| Err(()));
+        let fail = || {
+            place.once.call_with(own.me(), Deadline::NEVER, |_| {
+                // SAFETY: nobody else is at it now; loom checks just that.
+                unsafe { place.value.write(0) };
+                Err(())
+            })
+        };
+        // Twice: who has seen the first failure must not miss what the second one did.
+        let _ = fail();
+        let failed = fail();
         let made = other.join().unwrap();
         match failed {
             Err(OnceError::Failed(())) => assert!(made, "nobody did it"),
