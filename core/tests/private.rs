@@ -37,7 +37,7 @@ fn locks_of_all_kinds_exclude() {
     let (plain, nested, runs) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU32::new(0));
     let add = |count: &AtomicU64| count.store(count.load(Relaxed) + 1, Relaxed);
     each(|_| {
-        once.call(me, |_| drop(runs.fetch_add(1, Relaxed))).unwrap();
+        once.call(me, |_| _ = runs.fetch_add(1, Relaxed)).unwrap();
         for turn in 0..TURNS {
             *mutex.lock(me).unwrap() += 1;
             {
