@@ -218,6 +218,25 @@ fn an_upgrade_waits_for_readers() {
 }
 
 #[test]
+fn who_gives_up_hands_on_what_was_written() {
+    explore(Sleeps::Endless, 2, || {
+        let account = Arc::new(Account::new());
+        let own = Process::new();
+        let other = thread::spawn({
+            let (account, process) = (Arc::clone(&account), Process::new());
+            move || account.look(process.me())
+        });
+        account.deposit(own.me());
+        let reading = account.lock.read(own.me()).expect("nobody dies here");
+        let looking = account.lock.upgradable_read(own.me()).expect("nobody dies here");
+        // Its own reader is in the way.
+        let looking = looking.try_upgrade().expect_err("a reader is in").into_guard();
+        other.join().unwrap();
+        drop((reading, looking));
+    });
+}
+
+#[test]
 #[should_panic(expected = "Causality violation")]
 fn without_fences_reader_and_writer_miss_each_other() {
     explore(Sleeps::Sliced, 3, || {
