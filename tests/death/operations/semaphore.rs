@@ -264,12 +264,15 @@ pub fn operations() -> Vec<Operation> {
             "semaphore.release.waking",
             Units::with_sleeper,
             |units| {
-                let taken = (0..UNITS).try_for_each(|_| units.take(SOON));
+                // One by a permit: it comes back if the victim dies before it has released the others.
+                let permit = units.acquire(SOON);
+                let taken = (1..UNITS).try_for_each(|_| units.take(SOON));
                 units.wait_for_sleeper();
-                taken
+                (permit, taken)
             },
-            |units, _| {
-                let _ = units.give(2);
+            |units, hand| {
+                let _ = units.give(UNITS - 1);
+                drop(hand);
             },
         ),
     ]
