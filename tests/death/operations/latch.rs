@@ -123,8 +123,8 @@ impl Work {
         }
     }
 
-    /// Does what is left, in both ways, and waits.
-    fn complete(&self, patience: Duration) -> Result<(), Trouble> {
+    /// Does what is left, in both ways.
+    fn complete(&self) -> Result<(), Trouble> {
         let wrong = |error: LatchError| Trouble::Wrong(error.to_string());
         loop {
             let done = match self.claim() {
@@ -139,7 +139,7 @@ impl Work {
                 Err(error) => return Err(wrong(error)),
             }
         }
-        self.wait(self.me(), patience)
+        Ok(())
     }
 }
 
@@ -153,7 +153,14 @@ impl Scene for Work {
     }
 
     fn survive(&self, _: u32, patience: Duration) -> Result<(), Trouble> {
-        self.complete(patience)
+        self.complete()?;
+        self.wait(self.me(), patience)
+    }
+
+    /// Without spinning, which takes long when stepped.
+    fn repair(&self, _: Duration) -> Result<(), Trouble> {
+        self.complete()?;
+        self.wait(self.me(), Duration::ZERO)
     }
 
     fn release(&self) {
