@@ -564,7 +564,10 @@ impl<'r> Semaphore<'r> {
         who: For,
     ) -> Option<Result<u32, Fault>> {
         let event = &self.head.event;
-        let answer = event.wait(me, deadline, Pace::Polite, |ask| self.attempt(me, tag, who, ask));
+        // First without the question, which is saved for when it is needed.
+        let answer = self.attempt(me, tag, who, false).or_else(|| {
+            event.wait(me, deadline, Pace::Polite, |ask| self.attempt(me, tag, who, ask))
+        });
         if matches!(answer, Some(Err(Fault::Crowded))) {
             // The unit stays: somebody who needs no cell may be waiting for it.
             event.notify_one(me);

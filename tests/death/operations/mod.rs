@@ -6,10 +6,12 @@ mod block;
 mod event;
 mod ground;
 mod items;
+mod latch;
 mod lock;
 mod queue;
 mod rlock;
 mod rwlock;
+mod semaphore;
 mod seqlock;
 mod slot;
 mod spsc;
@@ -23,6 +25,8 @@ pub use toys::toys;
 pub fn operations() -> Vec<Operation> {
     let families = [
         lock::operations(),
+        latch::operations(),
+        semaphore::operations(),
         event::operations(),
         rwlock::operations(),
         seqlock::operations(),
