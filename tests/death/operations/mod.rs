@@ -3,14 +3,15 @@
 mod atomic;
 mod attach;
 mod block;
+mod condition;
 mod event;
 mod ground;
 mod items;
 mod lock;
 mod queue;
+mod rlock;
 mod rwlock;
 mod seqlock;
-mod rlock;
 mod slot;
 mod spsc;
 mod toys;
@@ -28,6 +29,7 @@ pub fn operations() -> Vec<Operation> {
         seqlock::operations(),
         atomic::operations(),
         rlock::operations(),
+        condition::operations(),
         attach::operations(),
         slot::operations(),
         spsc::operations(),
