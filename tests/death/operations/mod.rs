@@ -3,6 +3,7 @@
 mod atomic;
 mod attach;
 mod block;
+mod condition;
 mod event;
 mod ground;
 mod items;
@@ -32,6 +33,7 @@ pub fn operations() -> Vec<Operation> {
         seqlock::operations(),
         atomic::operations(),
         rlock::operations(),
+        condition::operations(),
         attach::operations(),
         slot::operations(),
         spsc::operations(),
