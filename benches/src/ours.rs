@@ -1,8 +1,6 @@
 //! A region in memory that forked children share, for the rows that measure core by itself.
 
-use std::cell::Cell;
-use std::marker::PhantomData;
-use std::ptr::NonNull;
+use std::cell::{Cell, UnsafeCell};
 
 use procession_core::region::{Fixed, Member, Membership, Options, Place, Region, Shareable};
 
@@ -62,36 +60,26 @@ impl Ground {
         let at = self.reserve(size_of::<T>() as u64)?;
         Ok(self.region.object(at)?)
     }
-
-    /// A new object, all zero, and a number that it protects, on its cache line if it is small enough.
-    pub fn object_and_number<T: Shareable>(&self) -> Result<(&T, Number<'_>)> {
-        let at = self.reserve(size_of::<T>() as u64 + 8)?;
-        Ok((self.region.object(at)?, self.number(at + size_of::<T>() as u64)?))
-    }
-
-    /// The number at an offset that was reserved.
-    pub fn number(&self, at: u64) -> Result<Number<'_>> {
-        let word = self.region.bytes(at, 8, 8)?.cast();
-        Ok(Number { word, region: PhantomData })
-    }
 }
 
-/// A number in the region that is nobody's while nobody has what protects it.
-#[derive(Clone, Copy)]
-pub struct Number<'r> {
-    word: NonNull<u64>,
-    region: PhantomData<&'r Region<'r>>,
-}
+/// A number in shared memory that is nobody's while nobody has what protects it.
+#[repr(transparent)]
+pub struct Number(UnsafeCell<u64>);
 
-impl Number<'_> {
+// SAFETY: each access is in the hands of a caller who sees to it that no other overlaps.
+unsafe impl Sync for Number {}
+// SAFETY: every pattern is a number, also zeroes, and processes access it as the caller of each access promises.
+unsafe impl Shareable for Number {}
+
+impl Number {
     /// Adds 1.
     ///
     /// # Safety
     /// Nobody else touches it meanwhile.
     #[inline]
-    pub unsafe fn raise(self) {
-        // SAFETY: the word is mapped and aligned, and the caller alone touches it.
-        unsafe { *self.word.as_ptr() += 1 };
+    pub unsafe fn raise(&self) {
+        // SAFETY: as the caller promises.
+        unsafe { *self.0.get() += 1 };
     }
 
     /// What it is.
@@ -99,20 +87,21 @@ impl Number<'_> {
     /// # Safety
     /// Nobody writes it meanwhile.
     #[inline]
-    pub unsafe fn get(self) -> u64 {
-        // SAFETY: the word is mapped and aligned, and nobody writes it.
-        unsafe { *self.word.as_ptr() }
-    }
-
-    /// Sets it.
-    ///
-    /// # Safety
-    /// Nobody else touches it meanwhile.
-    pub unsafe fn set(self, number: u64) {
-        // SAFETY: the word is mapped and aligned, and the caller alone touches it.
-        unsafe { *self.word.as_ptr() = number };
+    pub unsafe fn get(&self) -> u64 {
+        // SAFETY: as the caller promises.
+        unsafe { *self.0.get() }
     }
 }
+
+/// Something and the number that it protects, on its cache line if it is small enough.
+#[repr(C)]
+pub struct Beside<T> {
+    pub it: T,
+    pub number: Number,
+}
+
+// SAFETY: both parts are, and C's layout is the same for all.
+unsafe impl<T: Shareable> Shareable for Beside<T> {}
 
 /// Joins before the shot, so that a forked child's joining is not measured.
 pub fn settle(me: Member<'_>) -> Result<()> {

@@ -9,7 +9,7 @@ use procession_core::sync::Lock;
 
 use crate::Result;
 use crate::harness::{Duel, Plan, Row, Timing, duel};
-use crate::ours::{Ground, Number, settle};
+use crate::ours::{Beside, Ground, settle};
 use crate::peers::pthread::mutex::{self, Kind};
 use crate::peers::python::Python;
 use crate::rows::counted;
@@ -77,12 +77,12 @@ fn python(plan: Plan) -> Result<Duel> {
 }
 
 /// Takes the lock, adds 1, and gives it back, `times` times.
-fn add(lock: &Lock, number: Number<'_>, me: Member<'_>, times: u64) -> Result<()> {
+fn add(lock: &Beside<Lock>, me: Member<'_>, times: u64) -> Result<()> {
     for _ in 0..times {
-        let (lock, number) = black_box((lock, number));
-        let _guard = lock.acquire(me).map_err(|error| error.to_string())?;
+        let lock = black_box(lock);
+        let _guard = lock.it.acquire(me).map_err(|error| error.to_string())?;
         // SAFETY: the number is only touched while the lock is held.
-        unsafe { number.raise() };
+        unsafe { lock.number.raise() };
     }
     Ok(())
 }
@@ -90,32 +90,32 @@ fn add(lock: &Lock, number: Number<'_>, me: Member<'_>, times: u64) -> Result<()
 fn ours(ops: u64) -> Result<Timing> {
     let ground = Ground::new()?;
     let seat = ground.join()?;
-    let (lock, number) = ground.object_and_number()?;
+    let lock = ground.object::<Beside<Lock>>()?;
     let start = Instant::now();
-    add(lock, number, seat.member(), ops)?;
+    add(lock, seat.member(), ops)?;
     let took = start.elapsed();
     // SAFETY: who counted is done.
-    counted(unsafe { number.get() }, ops)?;
+    counted(unsafe { lock.number.get() }, ops)?;
     Ok(Timing { ops, took })
 }
 
 fn ours_contended(processes: u64, ops: u64) -> Result<Timing> {
     let ground = Ground::new()?;
     let seat = ground.join()?;
-    let (lock, number) = ground.object_and_number()?;
+    let lock = ground.object::<Beside<Lock>>()?;
     let each = ops.div_ceil(processes);
     let runner = |_| -> two::Runner<'_> {
         Box::new(|gate| {
             settle(seat.member())?;
             gate.start();
-            add(lock, number, seat.member(), each)?;
+            add(lock, seat.member(), each)?;
             gate.stop();
             Ok(0)
         })
     };
     let finish = two::processes((0..processes).map(runner).collect())?;
     // SAFETY: those who counted are done.
-    counted(unsafe { number.get() }, each * processes)?;
+    counted(unsafe { lock.number.get() }, each * processes)?;
     Ok(Timing { ops: each * processes, took: finish.took })
 }
 

@@ -9,6 +9,8 @@ pub mod lock;
 pub mod mpmc;
 pub mod queue;
 pub mod rtt;
+pub mod rwlock;
+pub mod seqlock;
 pub mod spsc;
 pub mod start;
 pub mod wait;
@@ -26,6 +28,8 @@ pub fn all() -> Vec<Row> {
         wait::rows(),
         counter::rows(),
         event::rows(),
+        rwlock::rows(),
+        seqlock::rows(),
         spsc::rows(),
         mpmc::rows(),
         rtt::rows(),
