@@ -70,7 +70,7 @@ fn interrupts() {
 }
 
 fn work() {
-    family::work(1000, &storm);
+    family::work(3000, &storm);
 }
 
 fn time_limits() {

@@ -117,7 +117,7 @@ impl Ground for Stock {
         match worker.random.below(4) {
             0 | 1 => self.produce(worker),
             // Half of them never wait without a limit, so that somebody produces.
-            2 if worker.slot % 2 == 0 => self.consume(worker, None),
+            2 if worker.slot.is_multiple_of(2) => self.consume(worker, None),
             _ => {
                 let time = worker.random.micros(5000);
                 self.consume(worker, Some(time));

@@ -334,9 +334,12 @@ fn cells(rounds: u64, before: &dyn Fn()) {
     assert_eq!(wide.load(SeqCst), rounds * sum);
 }
 
+/// A call that waits for so long, and says whether it found that its time was up.
+type InVain<'a> = &'a dyn Fn(Duration) -> bool;
+
 /// Hands each call that has a time limit to `check`, with its name, in a situation in which it waits in vain. Calling it
 /// says whether it found that its time was up.
-pub fn timed(check: &dyn Fn(&str, &dyn Fn(Duration) -> bool)) {
+pub fn timed(check: &dyn Fn(&str, InVain)) {
     let (lock, mutex) = (Lock::new().unwrap(), Mutex::new(0u8).unwrap());
     let (_held, _locked) = (lock.acquire().unwrap(), mutex.lock().unwrap());
     let event = Event::new().unwrap();
