@@ -4,12 +4,13 @@ use procession_core::sync::{
     AcquireError, ConditionError, LatchError, NotUpgraded, PermitError, ReleaseError, UpgradeError,
     WaitError,
 };
+use procession_core::sync::{BarrierError, OnceError};
 use procession_core::value::ValueError;
 
 use crate::channel::{CreateError, GetError, PutError};
 use crate::memory::{HandleError, MemoryError};
 use crate::process::{JoinError, StartError};
-use crate::sync::{LatchCreateError, SemaphoreError};
+use crate::sync::{BarrierCreateError, LatchCreateError, SemaphoreError};
 
 /// Whatever can go wrong in this library, for functions that use `?` across its families. Each family has an error of its
 /// own with all details; this one holds it.
@@ -46,6 +47,15 @@ pub enum Error {
     /// Waiting for a latch, or doing a part of it.
     #[error(transparent)]
     Latch(#[from] LatchError),
+    /// Making a barrier.
+    #[error(transparent)]
+    BarrierCreate(#[from] BarrierCreateError),
+    /// Waiting at a barrier.
+    #[error(transparent)]
+    Barrier(BarrierError<String>),
+    /// Doing something once.
+    #[error(transparent)]
+    Once(OnceError<String>),
     /// Waiting.
     #[error(transparent)]
     Wait(#[from] WaitError),
@@ -100,6 +110,18 @@ impl<G> From<AcquireError<G>> for Error {
 impl<G> From<NotUpgraded<G>> for Error {
     fn from(not: NotUpgraded<G>) -> Self {
         Self::Upgrade(not.error())
+    }
+}
+
+impl<E: std::fmt::Display> From<BarrierError<E>> for Error {
+    fn from(error: BarrierError<E>) -> Self {
+        Self::Barrier(error.map_action(|error| error.to_string()))
+    }
+}
+
+impl<E: std::fmt::Display> From<OnceError<E>> for Error {
+    fn from(error: OnceError<E>) -> Self {
+        Self::Once(error.map_failed(|error| error.to_string()))
     }
 }
 

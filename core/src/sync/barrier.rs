@@ -238,18 +238,23 @@ pub enum BarrierError<E = Infallible> {
     Join(#[from] JoinError),
 }
 
-impl BarrierError {
-    /// The same, where an action could have failed and has not.
-    fn beside_action<E>(self) -> BarrierError<E> {
+impl<E> BarrierError<E> {
+    /// The same with another error of the action, made of this one.
+    pub fn map_action<F>(self, map: impl FnOnce(E) -> F) -> BarrierError<F> {
         match self {
             Self::Broken(broken) => BarrierError::Broken(broken),
             Self::TimedOut => BarrierError::TimedOut,
             Self::WouldBlock => BarrierError::WouldBlock,
-            Self::Action(never) => match never {},
+            Self::Action(error) => BarrierError::Action(map(error)),
             Self::Corrupt { word } => BarrierError::Corrupt { word },
             Self::Join(error) => BarrierError::Join(error),
         }
     }
+}
+
+/// The same, where an action could have failed and has not.
+fn beside_action<E>(error: BarrierError) -> BarrierError<E> {
+    error.map_action(|never| match never {})
 }
 
 /// Why a barrier cannot be made or attached to.
@@ -464,20 +469,44 @@ impl<'r> Barrier<'r> {
     /// # Errors
     /// [`BarrierError::WouldBlock`] if others are missing; `Broken`; `Corrupt`; `Join`.
     pub fn try_wait(self, me: Member<'_>) -> Result<usize, BarrierError> {
+        self.try_meet(me, NO_ACTION)
+    }
+
+    /// The same with an action: see [`wait_with`](Self::wait_with).
+    ///
+    /// # Errors
+    /// [`BarrierError::WouldBlock`], if others are missing; [`BarrierError::Action`]; `Broken`; `Corrupt`; `Join`.
+    pub fn try_wait_with<E>(
+        self,
+        me: Member<'_>,
+        action: impl FnOnce() -> Result<(), E>,
+    ) -> Result<usize, BarrierError<E>> {
+        self.try_meet(me, Some(action))
+    }
+
+    fn try_meet<E>(
+        self,
+        me: Member<'_>,
+        action: Option<impl FnOnce() -> Result<(), E>>,
+    ) -> Result<usize, BarrierError<E>> {
         let tag = me.tag()?;
-        let (state, index) = match self.arrive(me, tag, true)? {
-            Arrival::Arrived(state, index) => (state, index),
+        match self.arrive(me, tag, true).map_err(beside_action)? {
+            Arrival::Arrived(state, index) => {
+                // A child that is forked in the action has not completed anything: it waits until its parent has.
+                if !self.complete(me, tag, state, action)? {
+                    self.pass(me, tag, state, index, Deadline::NEVER).map_err(beside_action)?;
+                }
+                Ok(index)
+            }
             Arrival::Full(state) | Arrival::Early(state) => {
                 if me.may_ask(self.head)
                     && let Some(outcome) = self.inquire(me, state, &mut 0)
                 {
-                    outcome?;
+                    outcome.map_err(beside_action)?;
                 }
-                return Err(BarrierError::WouldBlock);
+                Err(BarrierError::WouldBlock)
             }
-        };
-        self.complete(me, tag, state, NO_ACTION)?;
-        Ok(index)
+        }
     }
 
     /// Waits for the other parties until `deadline`. A deadline that is past makes it arrive all the same: it
@@ -530,12 +559,12 @@ impl<'r> Barrier<'r> {
         action: Option<impl FnOnce() -> Result<(), E>>,
     ) -> Result<usize, BarrierError<E>> {
         let tag = me.tag()?;
-        let (state, index) = self.enter(me, tag, deadline).map_err(BarrierError::beside_action)?;
+        let (state, index) = self.enter(me, tag, deadline).map_err(beside_action)?;
         // A child that is forked in the action has not completed anything: it waits until its parent has.
         if index + 1 == self.parties() && self.complete(me, tag, state, action)? {
             return Ok(index);
         }
-        self.pass(me, tag, state, index, deadline).map_err(BarrierError::beside_action)?;
+        self.pass(me, tag, state, index, deadline).map_err(beside_action)?;
         Ok(index)
     }
 
@@ -640,9 +669,9 @@ impl<'r> Barrier<'r> {
             return Ok(true);
         }
         // Nobody else completes: somebody has broken it.
-        let now = self.state().map_err(BarrierError::beside_action)?;
+        let now = self.state().map_err(beside_action)?;
         match self.outcome(me, now, state.generation) {
-            Some(outcome) => outcome.map(|()| true).map_err(BarrierError::beside_action),
+            Some(outcome) => outcome.map(|()| true).map_err(beside_action),
             None => Err(BarrierError::Corrupt { word: now.word() }),
         }
     }

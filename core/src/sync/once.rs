@@ -60,6 +60,20 @@ pub enum OnceError<E = Infallible> {
     Join(#[from] JoinError),
 }
 
+impl<E> OnceError<E> {
+    /// The same with another error of the function, made of this one.
+    pub fn map_failed<F>(self, map: impl FnOnce(E) -> F) -> OnceError<F> {
+        match self {
+            Self::WouldBlock => OnceError::WouldBlock,
+            Self::TimedOut => OnceError::TimedOut,
+            Self::AlreadySet => OnceError::AlreadySet,
+            Self::Failed(error) => OnceError::Failed(map(error)),
+            Self::Corrupt { word } => OnceError::Corrupt { word },
+            Self::Join(error) => OnceError::Join(error),
+        }
+    }
+}
+
 /// Something that is done once, by whichever process comes first: `std::sync::Once` in shared memory. 8 bytes, all zero as
 /// long as nobody has begun.
 ///

@@ -76,6 +76,7 @@ pub use error::{JoinError, StartError};
 pub use handle::Child;
 pub use names::{CurrentProcess, ParentProcess, current_process, parent_process};
 pub use target::Target;
+pub(crate) use target::{CallError, Entry};
 
 use child::Letter;
 use link::{Request, Starter};

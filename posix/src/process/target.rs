@@ -65,17 +65,17 @@ const MAGIC: u64 = u64::from_le_bytes(*b"target\x01\xf7");
 
 impl Entry {
     /// The name of the target's type, for messages and as a check.
-    pub(super) fn type_name(&self) -> &'static str {
+    pub(crate) fn type_name(&self) -> &'static str {
         (self.type_name)()
     }
 
     /// The distance from the program's base; `None` if the entry is not part of the program.
-    pub(super) fn offset(&'static self) -> Option<u64> {
+    pub(crate) fn offset(&'static self) -> Option<u64> {
         image().offset_of(&raw const *self as usize, size_of::<Entry>())
     }
 
     /// The entry at `offset`, if there is one, of the type with this name.
-    pub(super) fn find(offset: u64, type_name: &str) -> Option<&'static Entry> {
+    pub(crate) fn find(offset: u64, type_name: &str) -> Option<&'static Entry> {
         let address = image().address_at(offset, size_of::<Entry>())?;
         if address % align_of::<Entry>() != 0 {
             return None;
@@ -96,7 +96,7 @@ impl Entry {
     }
 
     /// Decodes the arguments, calls the target, encodes its result.
-    pub(super) fn call(&self, args: &[u8]) -> Result<Vec<u8>, CallError> {
+    pub(crate) fn call(&self, args: &[u8]) -> Result<Vec<u8>, CallError> {
         (self.call)(args)
     }
 }

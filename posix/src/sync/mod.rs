@@ -1,11 +1,14 @@
 //! Synchronisation between the processes of a tree, as handles that travel.
 
 mod atomic;
+mod barrier;
 mod condition;
 mod event;
 mod latch;
 mod lock;
 mod mutex;
+mod once;
+mod once_cell;
 mod rlock;
 mod rwdata;
 mod rwlock;
@@ -15,11 +18,14 @@ mod shared;
 pub(crate) mod wait;
 
 pub use atomic::Atomic;
+pub use barrier::{Barrier, BarrierCreateError};
 pub use condition::{Condition, ConditionGuard};
 pub use event::Event;
 pub use latch::{Latch, LatchCreateError};
 pub use lock::{AcquireError, Lock};
 pub use mutex::Mutex;
+pub use once::Once;
+pub use once_cell::OnceCell;
 pub use procession_core::region::{Sleeper, Who};
 pub use procession_core::sync::{
     AtomicNumber, AtomicType, ConditionError, Hold, LatchError, LatchPlaceError, LockGuard,
@@ -27,6 +33,7 @@ pub use procession_core::sync::{
     RwDataReadGuard, RwDataUpgradableReadGuard, RwDataWriteGuard, RwLockReadGuard,
     RwLockUpgradableReadGuard, RwLockWriteGuard, SemaphorePlaceError, UpgradeError, WaitError,
 };
+pub use procession_core::sync::{BarrierError, BarrierPlaceError, Broken, OnceError, Reason};
 pub use procession_core::sys::Deadline;
 pub use rlock::RLock;
 pub use rwdata::RwData;

@@ -1,14 +1,11 @@
 //! Waiting for any of several objects of different types.
 
-/// | [`RwLock`](super::RwLock), [`RwData`](super::RwData) | a reader would be let in, or the writer that keeps it out is dead |
 use std::time::Duration;
 
-/// | [`RwLock`](super::RwLock), [`RwData`](super::RwData) | a reader would be let in, or the writer that keeps it out is dead |
 use procession_core::region::Member;
 use procession_core::sys::Deadline;
 use procession_core::wait as core;
 
-/// | [`RwLock`](super::RwLock), [`RwData`](super::RwData) | a reader would be let in, or the writer that keeps it out is dead |
 /// What can be waited for together with other objects. Only this crate's handles are; what being ready means, each says:
 ///
 /// | object | ready when |
@@ -18,16 +15,15 @@ use procession_core::wait as core;
 /// | [`Event`](super::Event) | it is set |
 /// | [`Semaphore`](super::Semaphore), [`BoundedSemaphore`](super::BoundedSemaphore) | a unit is free, or the holder of one is dead |
 /// | [`Latch`](super::Latch) | it is open, or broken |
+/// | [`RwLock`](super::RwLock), [`RwData`](super::RwData) | a reader would be let in, or the writer that keeps it out is dead |
+/// | [`Once`](super::Once), [`OnceCell`](super::OnceCell) | it has been done; the value is set |
 pub trait Waitable: sealed::Source {}
 
-/// | [`RwLock`](super::RwLock), [`RwData`](super::RwData) | a reader would be let in, or the writer that keeps it out is dead |
 impl<T: sealed::Source> Waitable for T {}
 
-/// | [`RwLock`](super::RwLock), [`RwData`](super::RwData) | a reader would be let in, or the writer that keeps it out is dead |
 pub(crate) mod sealed {
     use super::{Member, core};
 
-    /// | [`RwLock`](super::RwLock), [`RwData`](super::RwData) | a reader would be let in, or the writer that keeps it out is dead |
     /// Where a handle's object is, and who looks at it.
     pub trait Source {
         fn source(&self) -> &dyn core::Waitable;
@@ -35,7 +31,6 @@ pub(crate) mod sealed {
     }
 }
 
-/// | [`RwLock`](super::RwLock), [`RwData`](super::RwData) | a reader would be let in, or the writer that keeps it out is dead |
 /// Waits until one of these objects is ready, as long as it takes. Which one, by its place; the first of several. `None` at
 /// once if there are none.
 ///
@@ -63,13 +58,11 @@ pub fn wait_any(objects: &[&dyn Waitable]) -> Option<usize> {
     wait_any_until(objects, Deadline::NEVER)
 }
 
-/// | [`RwLock`](super::RwLock), [`RwData`](super::RwData) | a reader would be let in, or the writer that keeps it out is dead |
 /// The same for at most `timeout`; zero looks once. `None` if none was ready until then.
 pub fn wait_any_timeout(objects: &[&dyn Waitable], timeout: Duration) -> Option<usize> {
     wait_any_until(objects, Deadline::after(timeout))
 }
 
-/// | [`RwLock`](super::RwLock), [`RwData`](super::RwData) | a reader would be let in, or the writer that keeps it out is dead |
 /// The same until `deadline`.
 pub fn wait_any_until(objects: &[&dyn Waitable], deadline: Deadline) -> Option<usize> {
     let me = objects.first()?.me();
