@@ -39,8 +39,8 @@ pub use procession_posix::{Error, Result, channel, memory, process, ready, sync,
 pub use channel::{GetError, PutError, Queue};
 pub use process::{Process, init};
 pub use sync::{
-    BoundedSemaphore, Condition, Deadline, Event, Latch, Lock, Mutex, RLock, RwData, RwLock,
-    Semaphore, SeqLock,
+    Atomic, Barrier, BoundedSemaphore, Condition, Deadline, Event, Latch, Lock, Mutex, Once,
+    OnceCell, RLock, RwData, RwLock, Semaphore, SeqLock,
 };
 pub use value::{Array, Value};
 
@@ -49,8 +49,9 @@ pub mod prelude {
     pub use crate::channel::{GetError, PutError, Queue};
     pub use crate::process::{Process, StartMethod, current_process};
     pub use crate::sync::{
-        AcquireError, BoundedSemaphore, Condition, Deadline, Event, Latch, Lock, Mutex, RLock,
-        RwData, RwLock, Semaphore, SeqLock, wait_any, wait_any_timeout,
+        AcquireError, Atomic, Barrier, BoundedSemaphore, Condition, Deadline, Event, Latch, Lock,
+        Mutex, Once, OnceCell, RLock, RwData, RwLock, Semaphore, SeqLock, wait_any,
+        wait_any_timeout,
     };
     pub use crate::value::{Array, Value};
 }

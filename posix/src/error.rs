@@ -1,10 +1,9 @@
 //! One error for programs that use several families.
 
 use procession_core::sync::{
-    AcquireError, ConditionError, LatchError, NotUpgraded, PermitError, ReleaseError, UpgradeError,
-    WaitError,
+    AcquireError, BarrierError, ConditionError, LatchError, NotUpgraded, OnceError, PermitError,
+    ReleaseError, UpgradeError, WaitError,
 };
-use procession_core::sync::{BarrierError, OnceError};
 use procession_core::value::ValueError;
 
 use crate::channel::{CreateError, GetError, PutError};

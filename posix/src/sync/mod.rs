@@ -28,12 +28,12 @@ pub use once::Once;
 pub use once_cell::OnceCell;
 pub use procession_core::region::{Sleeper, Who};
 pub use procession_core::sync::{
-    AtomicNumber, AtomicType, ConditionError, Hold, LatchError, LatchPlaceError, LockGuard,
-    MutexGuard, NotUpgraded, OwnerDied, Part, Permit, PermitError, RLockGuard, ReleaseError,
-    RwDataReadGuard, RwDataUpgradableReadGuard, RwDataWriteGuard, RwLockReadGuard,
-    RwLockUpgradableReadGuard, RwLockWriteGuard, SemaphorePlaceError, UpgradeError, WaitError,
+    AtomicNumber, AtomicType, BarrierError, BarrierPlaceError, Broken, ConditionError, Hold,
+    LatchError, LatchPlaceError, LockGuard, MutexGuard, NotUpgraded, OnceError, OwnerDied, Part,
+    Permit, PermitError, RLockGuard, Reason, ReleaseError, RwDataReadGuard,
+    RwDataUpgradableReadGuard, RwDataWriteGuard, RwLockReadGuard, RwLockUpgradableReadGuard,
+    RwLockWriteGuard, SemaphorePlaceError, UpgradeError, WaitError,
 };
-pub use procession_core::sync::{BarrierError, BarrierPlaceError, Broken, OnceError, Reason};
 pub use procession_core::sys::Deadline;
 pub use rlock::RLock;
 pub use rwdata::RwData;
