@@ -468,6 +468,33 @@ fn an_upgradable_reader_hands_on_what_the_dead_had_stored() {
     news_come_with_the_data(|pair, me| drop(told(pair.lock.upgradable_read(me))));
 }
 
+#[test]
+fn a_try_that_comes_the_long_way_excludes_readers() {
+    explore(Sleeps::Sliced, 2, || {
+        let account = Arc::new(Account::new());
+        let (own, mortal) = (Process::new(), Process::new());
+        // A writer dies inside, and nobody mends: the word is never as the short ways want it.
+        assert!(mortal.live(INSIDE_AT_ONCE, |me| drop(account.lock.write(me))).is_none());
+        let other = thread::spawn({
+            let (account, process) = (Arc::clone(&account), Process::new());
+            move || {
+                let (_guard, died) = told(account.lock.read(process.me()));
+                assert!(died);
+                account.get()
+            }
+        });
+        match account.lock.try_write(own.me()) {
+            Err(AcquireError::OwnerDied(died)) => account.add(died.guard()),
+            Err(AcquireError::WouldBlock) => {}
+            _ => panic!("nobody has mended it"),
+        }
+        other.join().unwrap();
+    });
+}
+
+/// With so much fuel a writer that finds the lock free dies as soon as it is in.
+const INSIDE_AT_ONCE: u32 = INSIDE - 4;
+
 /// More readers than cells, and all of them dead.
 #[test]
 fn dead_readers_give_back_their_cells() {
