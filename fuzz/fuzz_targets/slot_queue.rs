@@ -52,7 +52,7 @@ fuzz_target!(|input: Input| {
     let start = CHUNK as usize;
     let within = start..start + SlotQueue::<u64>::bytes_for(capacity) as usize;
     // The head; the slots; rows of participants; any of it.
-    let areas = [start..start + 512, start + 512..within.end, 4128..4192, within.clone()];
+    let areas = [start..start + 512, start + 512..within.end, 4160..4224, within.clone()];
     let (seat, other) = (region.join().expect("a row"), region.join().expect("a row"));
     let mut me = seat.member();
     MEMORY.write(start, &input.bytes[..input.bytes.len().min(within.len())]);

@@ -61,7 +61,7 @@ fn run<const SIZE: usize>(input: &Input, item: [u8; SIZE]) {
     let start = CHUNK as usize;
     let within = start..start + SpscRing::<[u8; SIZE]>::bytes_for(capacity) as usize;
     // The head; the lines; rows of participants; any of it.
-    let areas = [start..start + 512, start + 512..within.end, 4128..4192, within.clone()];
+    let areas = [start..start + 512, start + 512..within.end, 4160..4224, within.clone()];
     let (seat, other) = (region.join().expect("a row"), region.join().expect("a row"));
     MEMORY.write(start, &input.bytes[..input.bytes.len().min(within.len())]);
     let (mut producer, mut consumer): (Option<Producer<'_, _>>, Option<Consumer<'_, _>>) =

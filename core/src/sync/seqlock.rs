@@ -210,7 +210,7 @@ impl<T: Pod> SeqLock<T> {
     /// [`WaitError::Corrupt`]; `Join`. The value is as before.
     #[inline]
     pub fn set(&self, me: Member<'_>, value: T) -> Result<(), WaitError> {
-        self.set_until(me, value, Deadline::NEVER)
+        self.set_until(me, Deadline::NEVER, value)
     }
 
     /// Replaces the value, unless a living writer is at it.
@@ -227,7 +227,7 @@ impl<T: Pod> SeqLock<T> {
     /// # Errors
     /// [`WaitError::TimedOut`]; otherwise as [`set`](Self::set).
     #[inline]
-    pub fn set_until(&self, me: Member<'_>, value: T, deadline: Deadline) -> Result<(), WaitError> {
+    pub fn set_until(&self, me: Member<'_>, deadline: Deadline, value: T) -> Result<(), WaitError> {
         self.claim(me, deadline)?.publish(value)
     }
 
@@ -504,7 +504,7 @@ mod tests {
         let updated = cell.update(me, |one| {
             assert_eq!(cell.try_set(me, 5), Err(WaitError::WouldBlock));
             let soon = Deadline::after(core::time::Duration::from_millis(5));
-            assert_eq!(cell.set_until(me, 5, soon), Err(WaitError::TimedOut));
+            assert_eq!(cell.set_until(me, soon, 5), Err(WaitError::TimedOut));
             assert_eq!(cell.get(), 1);
             one + 1
         });

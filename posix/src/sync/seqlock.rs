@@ -103,7 +103,7 @@ impl<T: Pod> SeqLock<T> {
     /// [`WaitError::TimedOut`]; otherwise as [`set`](Self::set).
     #[inline]
     pub fn set_timeout(&self, value: T, timeout: Duration) -> Result<(), WaitError> {
-        self.set_until(value, Deadline::after(timeout))
+        self.set_until(Deadline::after(timeout), value)
     }
 
     /// Replaces the value; waits for another writer until `deadline`.
@@ -111,8 +111,8 @@ impl<T: Pod> SeqLock<T> {
     /// # Errors
     /// [`WaitError::TimedOut`]; otherwise as [`set`](Self::set).
     #[inline]
-    pub fn set_until(&self, value: T, deadline: Deadline) -> Result<(), WaitError> {
-        self.shared.object.set_until(self.shared.me, value, deadline)
+    pub fn set_until(&self, deadline: Deadline, value: T) -> Result<(), WaitError> {
+        self.shared.object.set_until(self.shared.me, deadline, value)
     }
 
     /// Replaces the value by what `change` makes of it, and returns that; no other write comes in between. Waits for another
