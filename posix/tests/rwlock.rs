@@ -191,7 +191,7 @@ fn a_writer_that_dies_leaves_the_cell_as_it_was() {
     let other = Process::new(die_writing, (cell.clone(),)).start().unwrap();
     assert!(other.join().is_err());
     assert_eq!(cell.get(), [7; 8]);
-    assert_eq!(cell.set_timeout([8; 8], LONG), Ok(()));
+    assert_eq!(cell.set_timeout(LONG, [8; 8]), Ok(()));
     assert_eq!(cell.get(), [8; 8]);
 }
 

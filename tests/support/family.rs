@@ -382,7 +382,7 @@ pub fn timed(check: &dyn Fn(&str, InVain)) {
     check("Latch::wait_timeout", &|time| latch.wait_timeout(time) == Err(LatchError::TimedOut));
     let cell = SeqLock::new(0u64).unwrap();
     check("SeqLock::set_timeout", &|time| {
-        let late = |_| matches!(cell.set_timeout(1, time), Err(WaitError::TimedOut)).into();
+        let late = |_| matches!(cell.set_timeout(time, 1), Err(WaitError::TimedOut)).into();
         cell.update(late) == Ok(1)
     });
     let recursive = RLock::new().unwrap();

@@ -219,7 +219,7 @@ impl<T: Pod> SeqLock<T> {
     /// [`WaitError::WouldBlock`]; otherwise as [`set`](Self::set).
     #[inline]
     pub fn try_set(&self, me: Member<'_>, value: T) -> Result<(), WaitError> {
-        at_once(self.set_until(me, value, Deadline::NOW))
+        at_once(self.set_until(me, Deadline::NOW, value))
     }
 
     /// Replaces the value; waits for another writer until `deadline`.

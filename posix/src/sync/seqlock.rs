@@ -102,7 +102,7 @@ impl<T: Pod> SeqLock<T> {
     /// # Errors
     /// [`WaitError::TimedOut`]; otherwise as [`set`](Self::set).
     #[inline]
-    pub fn set_timeout(&self, value: T, timeout: Duration) -> Result<(), WaitError> {
+    pub fn set_timeout(&self, timeout: Duration, value: T) -> Result<(), WaitError> {
         self.set_until(Deadline::after(timeout), value)
     }
 
