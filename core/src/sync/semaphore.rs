@@ -130,8 +130,8 @@ const LEAST_CELLS: u32 = 16;
 pub struct Semaphore<'r> {
     head: &'r Head,
     cells: &'r [AtomicU64],
-    /// Among how many cells the processes have their homes.
-    homes: u32,
+    /// Where homes are: a power of two less one, and below the number of cells.
+    mask: u32,
 }
 
 impl fmt::Debug for Semaphore<'_> {
@@ -278,10 +278,15 @@ impl<'r> Semaphore<'r> {
         // Acquire meets the Release in `make`.
         let word = head.what.load(Ordering::Acquire);
         let (cells, homes) = (word as u32 & 0xFFFF, word as u32 >> 16);
-        if word >> 32 != WHAT || cells == 0 || cells > MOST_CELLS || homes == 0 || homes > cells {
+        if word >> 32 != WHAT
+            || cells == 0
+            || cells > MOST_CELLS
+            || !homes.is_power_of_two()
+            || homes > cells
+        {
             return Err(SemaphorePlaceError::Nothing { word });
         }
-        Ok(Self { head, cells: place.objects(CELLS_AT, u64::from(cells))?, homes })
+        Ok(Self { head, cells: place.objects(CELLS_AT, u64::from(cells))?, mask: homes - 1 })
     }
 
     const fn cells(value: u32, bounded: bool) -> u32 {
@@ -335,10 +340,10 @@ impl<'r> Semaphore<'r> {
         event.store(0, Ordering::Relaxed);
         head.bound.store(Self::most(value, bounded), Ordering::Relaxed);
         // Homes are where units are.
-        let homes = celled.max(1);
+        let homes = 1 << celled.max(1).ilog2();
         // Release meets the Acquire in `attach`.
         head.what.store(WHAT << 32 | u64::from(homes) << 16 | u64::from(count), Ordering::Release);
-        Ok(Self { head, cells, homes })
+        Ok(Self { head, cells, mask: homes - 1 })
     }
 }
 
@@ -375,26 +380,39 @@ impl<'r> Semaphore<'r> {
         deadline: Deadline,
     ) -> Result<Permit<'r>, PermitError> {
         let tag = me.tag()?;
-        if let Some(cell) = self.cells.get(self.home(tag)) {
+        let home = self.cells.get(self.home(tag)).and_then(|cell| {
             // Relaxed: only what the compare-and-swap confirms counts.
             let now = Cell(cell.load(Ordering::Relaxed));
-            let held = now.held(tag);
+            let held = now.take(tag);
             // Acquire meets the Release of `Permit::drop`: what its holder did is visible.
-            if now.is_free()
+            let taken = now.is_free()
                 && cell
                     .compare_exchange(now.0, held.0, Ordering::Acquire, Ordering::Relaxed)
-                    .is_ok()
-            {
-                return Ok(Permit { semaphore: *self, me, cell, held, tag });
-            }
-        }
-        // The answer comes back in registers, as a lock's does.
+                    .is_ok();
+            taken.then_some((cell, held))
+        });
+        let (cell, held) = match home {
+            Some(taken) => taken,
+            None => self.wait_for_permit(me, tag, deadline)?,
+        };
+        // Made of parts in registers at one place: one that came through memory from one of two ways would be copied
+        // through memory on both, which costs more than the semaphore.
+        Ok(Permit { head: self.head, cells: self.cells, me, cell, held, tag })
+    }
+
+    /// A cell that this process holds, and what stands there.
+    #[cold]
+    fn wait_for_permit(
+        &self,
+        me: Member<'_>,
+        tag: Tag,
+        deadline: Deadline,
+    ) -> Result<(&'r AtomicU64, Cell), PermitError> {
         match self.contend(me, tag, deadline, For::Permit) {
             Some(Ok(index)) => {
                 let cell = &self.cells[index as usize];
                 // Relaxed: this process wrote it.
-                let held = Cell(cell.load(Ordering::Relaxed));
-                Ok(Permit { semaphore: *self, me, cell, held, tag })
+                Ok((cell, Cell(cell.load(Ordering::Relaxed))))
             }
             Some(Err(Fault::Crowded)) => {
                 Err(PermitError::TooManyPermits { most: self.cells.len() as u32 })
@@ -548,11 +566,11 @@ impl<'r> Semaphore<'r> {
             .filter_map(move |now| me.who(now.owner()?))
     }
 
-    /// Where a process looks first: homes are spread as far from each other as they can be.
+    /// Where a process looks first. Neighbours in the table of participants are neighbours here while there are few homes, and
+    /// on different cache lines as soon as there are enough.
     #[inline]
     fn home(&self, tag: Tag) -> usize {
-        let spread = tag.index().wrapping_mul(0x9E37_79B9);
-        ((u64::from(spread) * u64::from(self.homes)) >> 32) as usize
+        (tag.bits().wrapping_mul(9) & self.mask) as usize
     }
 
     #[cold]
@@ -852,7 +870,8 @@ fn mix(digest: u64, word: u64) -> u64 {
 #[must_use = "the unit is given back at once if the permit is dropped"]
 #[derive(Debug)]
 pub struct Permit<'r> {
-    semaphore: Semaphore<'r>,
+    head: &'r Head,
+    cells: &'r [AtomicU64],
     me: Member<'r>,
     cell: &'r AtomicU64,
     held: Cell,
@@ -866,7 +885,8 @@ impl Permit<'_> {
     /// [`ReleaseError::NotHeld`] for a permit that this process has inherited over fork; `Corrupt`.
     pub fn detach(self) -> Result<(), ReleaseError> {
         let permit = core::mem::ManuallyDrop::new(self);
-        let Permit { semaphore, me, cell, held, tag } = &*permit;
+        let Permit { head, cells, me, cell, held, tag } = &*permit;
+        let semaphore = Semaphore { head, cells, mask: 0 };
         if !me.is(*tag) {
             return Err(ReleaseError::NotHeld);
         }
@@ -883,13 +903,14 @@ impl Permit<'_> {
         })
     }
 
-    /// The word is not as this permit wrote it, or this process is not the one that acquired.
+    /// The word is not as this permit wrote it, or this process is not the one that acquired. Takes parts, so that a permit
+    /// need not be in memory.
     #[cold]
-    fn drop_strange(&self) {
-        if self.me.is(self.tag) {
+    fn drop_strange(head: &Head, me: Member<'_>, cell: &AtomicU64, tag: Tag) {
+        if me.is(tag) {
             // The next call that comes by reports it, and so do those that wait.
-            self.cell.store(Cell::DAMAGED.0, Ordering::Release);
-            self.semaphore.head.event.notify_all(self.me);
+            cell.store(Cell::DAMAGED.0, Ordering::Release);
+            head.event.notify_all(me);
         }
         // Else: inherited over fork. The parent holds the unit and gives it back.
     }
@@ -898,13 +919,14 @@ impl Permit<'_> {
 impl Drop for Permit<'_> {
     #[inline]
     fn drop(&mut self) {
+        let Self { head, me, cell, held, tag, .. } = *self;
         // Relaxed: nobody but the holder changes the cell.
-        if self.cell.load(Ordering::Relaxed) == self.held.0 && self.me.is(self.tag) {
+        if cell.load(Ordering::Relaxed) == held.0 && me.is(tag) {
             // Release meets the Acquire of the next holder.
-            self.cell.store(self.held.free().next().0, Ordering::Release);
-            self.semaphore.head.event.notify_one(self.me);
+            cell.store(held.give(tag).0, Ordering::Release);
+            head.event.notify_one(me);
         } else {
-            self.drop_strange();
+            Self::drop_strange(head, me, cell, tag);
         }
     }
 }
@@ -939,7 +961,7 @@ impl Heap {
     #[must_use]
     pub fn semaphore(&self) -> Semaphore<'_> {
         let cells = &self.cells[..];
-        Semaphore { head: &self.head, cells, homes: cells.len() as u32 }
+        Semaphore { head: &self.head, cells, mask: (1 << cells.len().ilog2()) - 1 }
     }
 }
 

@@ -159,6 +159,19 @@ impl Cell {
         self.with(HELD, tag.bits())
     }
 
+    /// A free cell as a permit's: the same as [`held`](Self::held), in one step.
+    #[inline]
+    pub fn take(self, tag: Tag) -> Self {
+        Self(self.0.wrapping_add((HELD - FREE) << STATE_SHIFT | u64::from(tag.bits())))
+    }
+
+    /// A permit's cell as a free one, with the next nonce: the same as `free` and `next`, in one step.
+    #[inline]
+    pub fn give(self, tag: Tag) -> Self {
+        let nonce = 1 << NONCE_SHIFT;
+        Self(self.0.wrapping_add(nonce - ((HELD - FREE) << STATE_SHIFT) - u64::from(tag.bits())))
+    }
+
     /// Its owner's move into it, with the same nonce.
     pub fn taking(self, tag: Tag) -> Self {
         self.with(TAKING, tag.bits())
@@ -212,6 +225,8 @@ mod tests {
     fn the_parts_of_a_cell_do_not_touch() {
         let tag = Tag::from_bits(Tag::MASK).unwrap();
         let cell = Cell::FREE.held(tag);
+        assert_eq!(Cell::FREE.take(tag), cell);
+        assert_eq!(cell.give(tag), cell.free().next());
         assert_eq!((cell.state(), cell.owner(), cell.nonce()), (Some(State::Held), Some(tag), 0));
         let cell = cell.free().next();
         assert_eq!((cell.state(), cell.owner(), cell.nonce()), (Some(State::Free), None, 1));
