@@ -1,6 +1,7 @@
 //! The ground that core's scenes stand on: a region in memory that the forked processes share.
 
 use std::ptr::NonNull;
+use std::time::Duration;
 
 use procession_core::region::{Fixed, Member, Membership, Options, Region, Shareable};
 use procession_core::sys::Deadline;
@@ -87,6 +88,8 @@ pub fn get_ready(me: Member<'_>) {
     me.tag().expect("a seat for a forked process");
     let nobody_comes = Eventcount::new();
     for _ in 0..50 {
-        nobody_comes.wait(me, Deadline::at_nanos(1), Pace::Eager, |_| None::<()>);
+        // Not past, else nobody spins; and over when the spinning is.
+        let soon = Deadline::after(Duration::from_micros(20));
+        nobody_comes.wait(me, soon, Pace::Eager, |_| None::<()>);
     }
 }

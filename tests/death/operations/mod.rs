@@ -2,6 +2,7 @@
 
 mod atomic;
 mod attach;
+mod barrier;
 mod block;
 mod condition;
 mod event;
@@ -9,6 +10,7 @@ mod ground;
 mod items;
 mod latch;
 mod lock;
+mod once;
 mod queue;
 mod rlock;
 mod rwlock;
@@ -34,6 +36,8 @@ pub fn operations() -> Vec<Operation> {
         atomic::operations(),
         rlock::operations(),
         condition::operations(),
+        barrier::operations(),
+        once::operations(),
         attach::operations(),
         slot::operations(),
         spsc::operations(),
