@@ -882,17 +882,18 @@ impl Permit<'_> {
             },
         })
     }
+}
 
-    /// The word is not as this permit wrote it, or this process is not the one that acquired.
-    #[cold]
-    fn drop_strange(&self) {
-        if self.me.is(self.tag) {
-            // The next call that comes by reports it, and so do those that wait.
-            self.cell.store(Cell::DAMAGED.0, Ordering::Release);
-            self.semaphore.head.event.notify_all(self.me);
-        }
-        // Else: inherited over fork. The parent holds the unit and gives it back.
+/// The word is not as a permit wrote it, or this process is not the one that acquired. (Not a method of the permit, which
+/// would have to lie in memory then, also on the usual way.)
+#[cold]
+fn drop_strange(head: &Head, cell: &AtomicU64, me: Member<'_>, tag: Tag) {
+    if me.is(tag) {
+        // The next call that comes by reports it, and so do those that wait.
+        cell.store(Cell::DAMAGED.0, Ordering::Release);
+        head.event.notify_all(me);
     }
+    // Else: inherited over fork. The parent holds the unit and gives it back.
 }
 
 impl Drop for Permit<'_> {
@@ -904,7 +905,7 @@ impl Drop for Permit<'_> {
             self.cell.store(self.held.free().next().0, Ordering::Release);
             self.semaphore.head.event.notify_one(self.me);
         } else {
-            self.drop_strange();
+            drop_strange(self.semaphore.head, self.cell, self.me, self.tag);
         }
     }
 }
