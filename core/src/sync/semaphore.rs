@@ -348,7 +348,7 @@ impl<'r> Semaphore<'r> {
     /// # Errors
     /// `TooManyPermits`; `Corrupt`; `Join`.
     #[inline]
-    pub fn acquire(&self, me: Member<'r>) -> Result<Permit<'r>, PermitError> {
+    pub fn acquire(&'r self, me: Member<'r>) -> Result<Permit<'r>, PermitError> {
         self.acquire_until(me, Deadline::NEVER)
     }
 
@@ -357,7 +357,7 @@ impl<'r> Semaphore<'r> {
     /// # Errors
     /// [`PermitError::WouldBlock`] if there was a moment without a free unit; `TooManyPermits`; `Corrupt`; `Join`.
     #[inline]
-    pub fn try_acquire(&self, me: Member<'r>) -> Result<Permit<'r>, PermitError> {
+    pub fn try_acquire(&'r self, me: Member<'r>) -> Result<Permit<'r>, PermitError> {
         match self.acquire_until(me, Deadline::NOW) {
             Err(PermitError::TimedOut) => Err(PermitError::WouldBlock),
             answer => answer,
@@ -370,7 +370,7 @@ impl<'r> Semaphore<'r> {
     /// [`PermitError::TimedOut`]; `TooManyPermits`; `Corrupt`; `Join`.
     #[inline]
     pub fn acquire_until(
-        &self,
+        &'r self,
         me: Member<'r>,
         deadline: Deadline,
     ) -> Result<Permit<'r>, PermitError> {
@@ -385,7 +385,7 @@ impl<'r> Semaphore<'r> {
                     .compare_exchange(now.0, held.0, Ordering::Acquire, Ordering::Relaxed)
                     .is_ok()
             {
-                return Ok(Permit { semaphore: *self, me, cell, held, tag });
+                return Ok(Permit { semaphore: self, me, cell, held, tag });
             }
         }
         // The answer comes back in registers, as a lock's does.
@@ -394,7 +394,7 @@ impl<'r> Semaphore<'r> {
                 let cell = &self.cells[index as usize];
                 // Relaxed: this process wrote it.
                 let held = Cell(cell.load(Ordering::Relaxed));
-                Ok(Permit { semaphore: *self, me, cell, held, tag })
+                Ok(Permit { semaphore: self, me, cell, held, tag })
             }
             Some(Err(Fault::Crowded)) => {
                 Err(PermitError::TooManyPermits { most: self.cells.len() as u32 })
@@ -852,7 +852,7 @@ fn mix(digest: u64, word: u64) -> u64 {
 #[must_use = "the unit is given back at once if the permit is dropped"]
 #[derive(Debug)]
 pub struct Permit<'r> {
-    semaphore: Semaphore<'r>,
+    semaphore: &'r Semaphore<'r>,
     me: Member<'r>,
     cell: &'r AtomicU64,
     held: Cell,
