@@ -3,13 +3,17 @@
 use crate::Result;
 use crate::harness::Row;
 
+pub mod barrier;
+pub mod condition;
 pub mod counter;
 pub mod event;
 pub mod lock;
 pub mod mpmc;
 pub mod queue;
+pub mod rlock;
 pub mod rtt;
 pub mod rwlock;
+pub mod semaphore;
 pub mod seqlock;
 pub mod spsc;
 pub mod start;
@@ -26,10 +30,14 @@ pub fn all() -> Vec<Row> {
     let families = [
         lock::rows(),
         wait::rows(),
-        counter::rows(),
+        rlock::rows(),
+        semaphore::rows(),
         event::rows(),
+        condition::rows(),
+        barrier::rows(),
         rwlock::rows(),
         seqlock::rows(),
+        counter::rows(),
         spsc::rows(),
         mpmc::rows(),
         rtt::rows(),

@@ -455,22 +455,21 @@ impl Drop for RLockGuard<'_> {
         if word & !DIED == self.owned() && self.me.is(self.tag) {
             self.lock.release_level(self.me, word);
         } else {
-            self.drop_strange();
+            drop_strange(self.lock, self.me, self.tag);
         }
     }
 }
 
-impl RLockGuard<'_> {
-    /// The word is not as this thread wrote it, or this process is not the one that acquired.
-    #[cold]
-    fn drop_strange(&self) {
-        if self.me.is(self.tag) {
-            // The next call reports it, and so do those that wait.
-            self.lock.word.store(DAMAGED, Ordering::Release);
-            self.lock.event.notify_all(self.me);
-        }
-        // Else: inherited over fork. The parent holds the lock and releases it.
+/// The word is not as a guard's thread wrote it, or this process is not the one that acquired. (Not a method of the guard,
+/// which would have to lie in memory then, also on the usual way.)
+#[cold]
+fn drop_strange(lock: &RLock, me: Member<'_>, tag: Tag) {
+    if me.is(tag) {
+        // The next call reports it, and so do those that wait.
+        lock.word.store(DAMAGED, Ordering::Release);
+        lock.event.notify_all(me);
     }
+    // Else: inherited over fork. The parent holds the lock and releases it.
 }
 
 /// How a thread held the lock: `(depth, loose)`.
