@@ -130,6 +130,8 @@ fn grounds() -> Vec<Box<dyn Ground>> {
         Box::new(permits::Permits::new()),
         Box::new(permits::Units::new()),
         Box::new(meetings::Latches::new()),
+        Box::new(meetings::Meetings::new()),
+        Box::new(meetings::Onces::new()),
         Box::new(conditions::Stock::new()),
         Box::new(conditions::Stock::with_lock()),
     ]
