@@ -144,6 +144,8 @@ struct Processes {
     /// Of each slot: steps made, and the ground of the present one.
     steps: Ledger,
     places: Ledger,
+    /// The ground to which most go now.
+    hot: Word,
     stop: Word,
 }
 
@@ -153,10 +155,18 @@ impl Processes {
             let random = Random::new(self.seed ^ (slot as u64) << 32 ^ life << 40);
             let mut worker = Worker { slot, random };
             while self.stop.get() == 0 {
-                let ground = worker.random.below(self.grounds.len() as u64);
+                // Many meet at one ground, others are anywhere.
+                let ground = match worker.random.one_in(3) {
+                    true => worker.random.below(self.grounds.len() as u64),
+                    false => self.hot.get(),
+                };
                 self.places.set(slot, ground);
-                self.grounds[ground as usize].step(&mut worker);
-                self.steps.add(slot, 1);
+                // For a while, so that each ground has its share of the time, and of the deaths.
+                let end = Instant::now() + worker.random.micros(1000);
+                while self.stop.get() == 0 && Instant::now() < end {
+                    self.grounds[ground as usize].step(&mut worker);
+                    self.steps.add(slot, 1);
+                }
             }
         })
     }
@@ -188,6 +198,7 @@ fn soak() {
         grounds: grounds(),
         steps: Ledger::new(),
         places: Ledger::new(),
+        hot: Word::new(),
         stop: Word::new(),
     };
     let begin = |slot, lives| Slot {
@@ -203,6 +214,7 @@ fn soak() {
     while Instant::now() < end {
         std::thread::sleep(random.micros(8000));
         watch(&processes, &mut slots);
+        processes.hot.set(random.below(processes.grounds.len() as u64));
         let at = random.below(SLOTS as u64) as usize;
         let slot = &mut slots[at];
         if random.one_in(3) {
@@ -248,7 +260,10 @@ fn soak() {
             complaints.push(format!("{}: {complaint}", ground.name()));
         }
     }
-    println!("soak: {steps} steps, {killed} kills, {stopped} stops");
+    println!("soak: {steps} steps, {killed} kills, {stopped} stops; kills at");
+    for (ground, kills) in processes.grounds.iter().zip(&kills) {
+        println!("    {} {}", ground.name(), kills.iter().sum::<u64>());
+    }
     assert!(complaints.is_empty(), "SOAK_SEED={seed}:\n{}", complaints.join("\n"));
 }
 
