@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use procession::sync::{Barrier, BarrierError, Deadline, Latch, LatchError, Lock, Once, Reason};
+use procession::sync::{
+    Barrier, BarrierError, Deadline, Latch, LatchError, Lock, Once, OnceError, Reason,
+};
 use procession_core::sync::AcquireError;
 
 use crate::ledger::{Ledger, Words};
 use crate::support::LONG;
-use crate::{Ground, PATIENCE, SLOTS, Worker};
+use crate::{Ground, PATIENCE, SLOTS, Worker, turn};
 
 /// How many latches, one after the other.
 const LATCHES: usize = 2000;
@@ -15,6 +17,7 @@ const LATCHES: usize = 2000;
 /// Each slot does one part of each latch. If it dies meanwhile, that latch may open, or be broken, or neither.
 pub struct Latches {
     latches: Vec<Latch>,
+    start: Instant,
     /// Of each slot: how many parts it has begun, and done.
     begun: Ledger,
     done: Ledger,
@@ -28,7 +31,8 @@ impl Latches {
     pub fn new() -> Latches {
         let latches = (0..LATCHES).map(|_| Latch::new(SLOTS as u32).unwrap()).collect();
         let (begun, done) = (Ledger::new(), Ledger::new());
-        Latches { latches, begun, done, spoilt: Words::new(LATCHES), doomed: Ledger::new() }
+        let (spoilt, doomed) = (Words::new(LATCHES), Ledger::new());
+        Latches { latches, start: Instant::now(), begun, done, spoilt, doomed }
     }
 
     /// Compares what a latch says with what is known.
@@ -75,8 +79,8 @@ impl Ground for Latches {
 
     fn step(&self, worker: &mut Worker) {
         let slot = worker.slot;
-        let at = self.done.get(slot) as usize;
-        if at < LATCHES && worker.random.one_in(8) {
+        let at = (self.done.get(slot) as usize).min(LATCHES);
+        if at <= turn(self.start, LATCHES) && worker.random.one_in(8) {
             let latch = &self.latches[at];
             self.begun.set(slot, at as u64 + 1);
             if worker.random.one_in(2) {
@@ -87,7 +91,7 @@ impl Ground for Latches {
                     drop(part);
                     part = patiently(|| latch.part());
                 }
-                worker.random.dawdle();
+                worker.random.dawdle_long();
                 part.count_down().unwrap();
             }
             self.done.set(slot, at as u64 + 1);
@@ -235,7 +239,7 @@ const ONCES: usize = 2000;
 /// Things that are done once each, by whoever comes first, and by another if that one dies.
 pub struct Onces {
     onces: Vec<Once>,
-    turn: Words,
+    start: Instant,
     /// Of each: how often it was begun, how often it came to its end, and who is at it.
     begun: Words,
     ended: Words,
@@ -246,7 +250,7 @@ impl Onces {
     pub fn new() -> Onces {
         let onces = (0..ONCES).map(|_| Once::new().unwrap()).collect();
         let [begun, ended, inside] = [(); 3].map(|()| Words::new(ONCES));
-        Onces { onces, turn: Words::new(1), begun, ended, inside }
+        Onces { onces, start: Instant::now(), begun, ended, inside }
     }
 }
 
@@ -256,9 +260,11 @@ impl Ground for Onces {
     }
 
     fn step(&self, worker: &mut Worker) {
-        let at = (self.turn.get(0) as usize).min(ONCES - 1);
+        let now = turn(self.start, ONCES);
+        // Until the next one's turn has come it fails, and is begun again, as often as they get to it.
+        let at = now.saturating_sub(worker.random.below(2) as usize);
         let Worker { slot, random } = worker;
-        let ran = self.onces[at].call(|again| {
+        let ran = self.onces[at].call_with(Deadline::after(LONG), |again| {
             let begun = self.begun.add(at, 1);
             assert_eq!(again, begun > 0, "it was begun {begun} times before");
             let inside = self.inside.get(at);
@@ -266,13 +272,16 @@ impl Ground for Onces {
             self.inside.set(at, *slot as u64 + 1);
             random.dawdle();
             assert_eq!(self.inside.get(at), *slot as u64 + 1, "two at a time");
-            self.ended.add(at, 1);
-        });
-        if !ran.unwrap() {
-            assert!(self.ended.get(at) > 0, "it is not done yet");
-            if random.one_in(8) {
-                self.turn.max(0, at as u64 + 1);
+            if at == turn(self.start, ONCES) {
+                return Err(());
             }
+            self.ended.add(at, 1);
+            Ok(())
+        });
+        match ran {
+            Ok(true) | Err(OnceError::Failed(())) => {}
+            Ok(false) => assert!(self.ended.get(at) > 0, "it is not done yet"),
+            Err(error) => panic!("{error:?}"),
         }
     }
 
