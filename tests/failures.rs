@@ -15,8 +15,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use procession::sync::{
-    BoundedSemaphore, Condition, ConditionError, Event, Latch, LatchError, Lock, Mutex, RLock,
-    ReleaseError, RwLock, Semaphore, SeqLock,
+    Barrier, BarrierError, BoundedSemaphore, Broken, Condition, ConditionError, Event, Latch,
+    LatchError, Lock, Mutex, Once, RLock, Reason, ReleaseError, RwLock, Semaphore, SeqLock,
 };
 use procession::{Process, Queue};
 use procession_core::sync::AcquireError;
@@ -27,9 +27,11 @@ const TESTS: &[Test] = &[
     ("f01_what_a_killed_process_held_is_not_lost", f01),
     ("f01_what_a_killed_process_held_twice_is_not_lost", f01_rlock),
     ("f01_permits_of_a_killed_process_come_back", f01_semaphore),
+    ("f01_what_a_killed_process_had_begun_is_done", f01_once),
     ("f01_what_killed_readers_and_writers_held_is_not_lost", f01_readers),
     ("f09_event_set_does_not_wait_for_a_dead_waiter", f09_event),
     ("f09_notify_does_not_wait_for_a_dead_waiter", f09_condition),
+    ("f09_a_barrier_does_not_wait_for_a_dead_party", f09_barrier),
     ("f10_a_pulse_is_seen", f10_pulse),
     ("f10_set_in_a_signal_handler", f10_handler),
     ("f23_counts_are_known_and_bounds_kept", f23),
@@ -148,11 +150,21 @@ fn f01() {
 }
 
 fn f01_semaphore() {
-    // All permits are held by one who dies; the next one wants them all.
+    let bounded = BoundedSemaphore::new(1).unwrap();
+    let hold = || keep(bounded.acquire().unwrap());
+    outlives_its_holder("a bounded semaphore", &hold, &|| drop(bounded.acquire().unwrap()));
+    assert_eq!((bounded.value(), bounded.locked()), (1, false));
+    // One dies with all of several, and another wants them all.
     let bounded = BoundedSemaphore::new(3).unwrap();
-    let hold = || (0..3).for_each(|_| keep(bounded.acquire().unwrap()));
-    let take = || drop([(); 3].map(|()| bounded.acquire().unwrap()));
-    outlives_its_holder("a bounded semaphore", &hold, &take);
+    let waiter = |count: u64| {
+        let child = Child::start(|| (0..count).for_each(|_| keep(bounded.acquire().unwrap())));
+        promptly("three permits", || child.finish());
+    };
+    holder(&|| (0..3).for_each(|_| keep(bounded.acquire().unwrap()))).kill();
+    waiter(3);
+    waiter(2);
+    waiter(1);
+    drop([(); 3].map(|()| bounded.acquire_timeout(SOON).unwrap()));
     assert_eq!((bounded.value(), bounded.locked()), (3, false));
     assert_eq!(bounded.release(), Err(ReleaseError::TooMany { most: 3 }));
     let semaphore = Semaphore::new(1).unwrap();
@@ -175,6 +187,40 @@ fn f01_semaphore() {
     dead.kill();
     promptly("the news for a waiter", || waiter.finish());
     assert_eq!(latch.broken(), Some(dead.pid().as_raw_nonzero().get() as u32));
+}
+
+fn f01_once() {
+    for _ in 0..5 {
+        let (once, runs) = (Once::new().unwrap(), Word::new());
+        let [dead, second] = [(); 2].map(|()| {
+            Child::start(|| {
+                once.call(|_| {
+                    runs.count();
+                    sleep_forever();
+                })
+                .unwrap();
+            })
+        });
+        dead.falls_asleep();
+        second.falls_asleep();
+        let waiters = [(); 2].map(|()| Child::start(|| once.wait().unwrap()));
+        waiters.iter().for_each(Child::falls_asleep);
+        assert_eq!(runs.get(), 1);
+        let first = once.runner().unwrap().pid;
+        let [dead, second] = if first == dead.pid().as_raw_nonzero().get() as u32 {
+            [dead, second]
+        } else {
+            [second, dead]
+        };
+        dead.kill();
+        runs.wait_for(2);
+        second.kill();
+        let done =
+            promptly("Once::call", || once.call(|again| assert!(again, "not the first run")));
+        assert_eq!(done, Ok(true));
+        promptly("the waiters' return", || waiters.into_iter().for_each(Child::finish));
+        assert_eq!(once.call(|_| panic!("it is done")), Ok(false));
+    }
 }
 
 fn f01_rlock() {
@@ -316,6 +362,70 @@ fn f09_condition() {
         drop(guard);
         promptly("the last waiter's return", || fifth.finish());
     }
+}
+
+fn f09_barrier() {
+    const HALF: Duration = Duration::from_millis(500);
+    let barrier = Barrier::new(4).unwrap();
+    let expect = |answer: Result<usize, BarrierError<String>>, died: u32| match answer {
+        Err(BarrierError::Broken(Broken { reason: Reason::Died, who: Some(who) })) => {
+            assert_eq!(who.pid, died);
+        }
+        answer => panic!("{answer:?}, though {died} died"),
+    };
+    let died = Word::new();
+    for reaped in [false, true] {
+        let dead = Child::start(|| drop(barrier.wait()));
+        let waiters = [
+            Child::start(|| expect(barrier.wait(), died.get() as u32)),
+            Child::start(|| expect(barrier.wait_timeout(LONG), died.get() as u32)),
+        ];
+        dead.falls_asleep();
+        waiters.iter().for_each(Child::falls_asleep);
+        assert_eq!(barrier.n_waiting(), 3);
+        let pid = dead.pid().as_raw_nonzero().get() as u32;
+        died.set(u64::from(pid));
+        dead.kill();
+        let dead = (!reaped).then_some(dead);
+        // One dead party breaks it for all at once, also for who comes now.
+        promptly("the waiters' return", || waiters.into_iter().for_each(Child::finish));
+        assert!(barrier.broken());
+        promptly("a wait for half a second", || expect(barrier.wait_timeout(HALF), pid));
+        promptly("reset", || barrier.reset().unwrap());
+        drop(dead);
+        // And all is well again.
+        let seen = Word::new();
+        let four = [(); 4].map(|()| Child::start(|| seen.set_bit(8 * barrier.wait().unwrap())));
+        four.into_iter().for_each(Child::finish);
+        assert_eq!(seen.get(), 0x0101_0101, "each index once");
+        promptly("reset", || barrier.reset().unwrap());
+    }
+    // Nobody is there but a dead one: the time limit holds, and so does what comes after.
+    let dead = Child::start(|| drop(barrier.wait()));
+    dead.falls_asleep();
+    dead.kill();
+    let begin = Instant::now();
+    let answer = barrier.wait_timeout(HALF);
+    let broken = matches!(answer, Err(BarrierError::Broken(_) | BarrierError::TimedOut));
+    assert!(broken && begin.elapsed() < HALF + SOON, "{answer:?} after {:?}", begin.elapsed());
+    promptly("abort", || barrier.abort().unwrap());
+    promptly("reset", || barrier.reset().unwrap());
+    // One who has met the others before, and dies before it comes again.
+    let pair = Barrier::new(2).unwrap();
+    let dead = Child::start(|| {
+        pair.wait().unwrap();
+        sleep_forever();
+    });
+    let other = Child::start(|| {
+        pair.wait().unwrap();
+        expect(pair.wait(), died.get() as u32);
+    });
+    died.set(dead.pid().as_raw_nonzero().get() as u64);
+    support::eventually("one comes again", || pair.n_waiting() == 1 && !pair.broken());
+    dead.falls_asleep();
+    other.falls_asleep();
+    dead.kill();
+    promptly("the other's return", || other.finish());
 }
 
 // ---- f10: gh-95826, gh-126434, gh-85772. Event.wait returns False after set and clear; set in a signal handler deadlocks.

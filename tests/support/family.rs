@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use std::sync::atomic::Ordering::SeqCst;
 
 use procession::sync::{
-    Atomic, BoundedSemaphore, Condition, Deadline, Event, Latch, LatchError, Lock, Mutex,
-    PermitError, RLock, RwData, RwLock, Semaphore, SeqLock, UpgradeError, WaitError, wait_any,
-    wait_any_timeout,
+    Atomic, Barrier, BarrierError, BoundedSemaphore, Condition, Deadline, Event, Latch, LatchError,
+    Lock, Mutex, Once, OnceError, PermitError, RLock, RwData, RwLock, Semaphore, SeqLock,
+    UpgradeError, WaitError, wait_any, wait_any_timeout,
 };
 use procession::{GetError, PutError, Queue};
 use procession_core::sync::AcquireError;
@@ -47,6 +47,8 @@ pub fn work(rounds: u64, before: &dyn Fn()) {
     conditions(rounds, before);
     permits(rounds, before);
     latches(rounds, before);
+    barriers(rounds, before);
+    onces(rounds, before);
     readers_and_writers(rounds, before);
     cells(rounds, before);
 }
@@ -263,6 +265,52 @@ fn latches(rounds: u64, before: &dyn Fn()) {
     assert!(latches.iter().all(Latch::is_open));
 }
 
+fn barriers(rounds: u64, before: &dyn Fn()) {
+    let barrier = Barrier::new(PROCESSES as u32).unwrap();
+    let arrived: [Word; PROCESSES] = std::array::from_fn(|_| Word::new());
+    let passed: [Word; PROCESSES] = std::array::from_fn(|_| Word::new());
+    let acted = Word::new();
+    crowd(before, &|number| {
+        for round in 1..=rounds {
+            arrived[number].set(round);
+            let index = match round % 3 {
+                0 => barrier.wait(),
+                1 => barrier.wait_timeout(LONG),
+                _ => barrier.wait_with(Deadline::after(LONG), || {
+                    acted.count();
+                    Ok(())
+                }),
+            };
+            passed[index.unwrap()].count();
+            assert!(arrived.iter().all(|word| word.get() >= round), "not all have come");
+            assert_eq!(acted.get(), (round + 1) / 3, "the action runs before anybody passes, once");
+            // So that the next action waits for all to have looked.
+            barrier.wait().unwrap();
+        }
+    });
+    assert!(passed.iter().all(|word| word.get() == rounds), "each index once in each generation");
+}
+
+fn onces(rounds: u64, before: &dyn Fn()) {
+    let onces: Vec<Once> = (0..rounds.min(500)).map(|_| Once::new().unwrap()).collect();
+    let (runs, told) = (Word::new(), Word::new());
+    crowd(before, &|number| {
+        for (round, once) in onces.iter().enumerate() {
+            let run = |again: bool| {
+                assert!(!again, "nobody has failed");
+                runs.count();
+            };
+            match (number + round) % 3 {
+                0 => drop(told.add(u64::from(once.call(run).unwrap()))),
+                1 => drop(told.add(u64::from(once.call_timeout(LONG, run).unwrap()))),
+                _ => once.wait_timeout(LONG).unwrap(),
+            }
+            assert!(once.is_done() && runs.get() > round as u64);
+        }
+    });
+    assert_eq!([runs.get(), told.get()], [onces.len() as u64; 2]);
+}
+
 fn readers_and_writers(rounds: u64, before: &dyn Fn()) {
     let (lock, sum) = (RwLock::new().unwrap(), Word::new());
     let data = RwData::new([0u64; 2]).unwrap();
@@ -380,6 +428,25 @@ pub fn timed(check: &dyn Fn(&str, InVain)) {
     let latch = Latch::new(1).unwrap();
     let _part = latch.part().unwrap();
     check("Latch::wait_timeout", &|time| latch.wait_timeout(time) == Err(LatchError::TimedOut));
+    let barrier = Barrier::new(2).unwrap();
+    check("Barrier::wait_timeout", &|time| {
+        let answer = barrier.wait_timeout(time);
+        // It has broken it.
+        barrier.reset().unwrap();
+        answer == Err(BarrierError::TimedOut)
+    });
+    let once = Once::new().unwrap();
+    check("Once::wait_timeout", &|time| {
+        matches!(once.wait_timeout(time), Err(WaitError::TimedOut))
+    });
+    check("Once::call_timeout", &|time| {
+        let mut late = false;
+        let given_up = once.call_with(Deadline::NEVER, |_| {
+            late = once.call_timeout(time, |_| ()) == Err(OnceError::TimedOut);
+            Err(())
+        });
+        late && given_up == Err(OnceError::Failed(()))
+    });
     let cell = SeqLock::new(0u64).unwrap();
     check("SeqLock::set_timeout", &|time| {
         let late = |_| matches!(cell.set_timeout(time, 1), Err(WaitError::TimedOut)).into();

@@ -239,6 +239,12 @@ impl Word {
         self.0.fetch_add(more, Ordering::SeqCst)
     }
 
+    /// Sets one of its bits, which was not set.
+    pub fn set_bit(self, bit: usize) {
+        let before = self.0.fetch_or(1 << bit, Ordering::SeqCst);
+        assert_eq!(before >> bit & 1, 0, "bit {bit} was set");
+    }
+
     /// Adds one.
     pub fn count(self) {
         self.add(1);
