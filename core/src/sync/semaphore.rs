@@ -353,7 +353,7 @@ impl<'r> Semaphore<'r> {
     /// # Errors
     /// `TooManyPermits`; `Corrupt`; `Join`.
     #[inline]
-    pub fn acquire(&'r self, me: Member<'r>) -> Result<Permit<'r>, PermitError> {
+    pub fn acquire(&self, me: Member<'r>) -> Result<Permit<'r>, PermitError> {
         self.acquire_until(me, Deadline::NEVER)
     }
 
@@ -362,7 +362,7 @@ impl<'r> Semaphore<'r> {
     /// # Errors
     /// [`PermitError::WouldBlock`] if there was a moment without a free unit; `TooManyPermits`; `Corrupt`; `Join`.
     #[inline]
-    pub fn try_acquire(&'r self, me: Member<'r>) -> Result<Permit<'r>, PermitError> {
+    pub fn try_acquire(&self, me: Member<'r>) -> Result<Permit<'r>, PermitError> {
         match self.acquire_until(me, Deadline::NOW) {
             Err(PermitError::TimedOut) => Err(PermitError::WouldBlock),
             answer => answer,
@@ -375,7 +375,7 @@ impl<'r> Semaphore<'r> {
     /// [`PermitError::TimedOut`]; `TooManyPermits`; `Corrupt`; `Join`.
     #[inline]
     pub fn acquire_until(
-        &'r self,
+        &self,
         me: Member<'r>,
         deadline: Deadline,
     ) -> Result<Permit<'r>, PermitError> {
@@ -408,19 +408,11 @@ impl<'r> Semaphore<'r> {
         tag: Tag,
         deadline: Deadline,
     ) -> Result<(&'r AtomicU64, Cell), PermitError> {
-                    .is_ok()
-            {
-                return Ok(Permit { semaphore: self, me, cell, held, tag });
-            }
-        }
-        // The answer comes back in registers, as a lock's does.
         match self.contend(me, tag, deadline, For::Permit) {
             Some(Ok(index)) => {
                 let cell = &self.cells[index as usize];
                 // Relaxed: this process wrote it.
                 Ok((cell, Cell(cell.load(Ordering::Relaxed))))
-                let held = Cell(cell.load(Ordering::Relaxed));
-                Ok(Permit { semaphore: self, me, cell, held, tag })
             }
             Some(Err(Fault::Crowded)) => {
                 Err(PermitError::TooManyPermits { most: self.cells.len() as u32 })
@@ -880,7 +872,6 @@ fn mix(digest: u64, word: u64) -> u64 {
 pub struct Permit<'r> {
     head: &'r Head,
     cells: &'r [AtomicU64],
-    semaphore: &'r Semaphore<'r>,
     me: Member<'r>,
     cell: &'r AtomicU64,
     held: Cell,
@@ -911,7 +902,6 @@ impl Permit<'_> {
             },
         })
     }
-}
 
     /// The word is not as this permit wrote it, or this process is not the one that acquired. Takes parts, so that a permit
     /// need not be in memory.
@@ -923,16 +913,7 @@ impl Permit<'_> {
             head.event.notify_all(me);
         }
         // Else: inherited over fork. The parent holds the unit and gives it back.
-/// The word is not as a permit wrote it, or this process is not the one that acquired. (Not a method of the permit, which
-/// would have to lie in memory then, also on the usual way.)
-#[cold]
-fn drop_strange(head: &Head, cell: &AtomicU64, me: Member<'_>, tag: Tag) {
-    if me.is(tag) {
-        // The next call that comes by reports it, and so do those that wait.
-        cell.store(Cell::DAMAGED.0, Ordering::Release);
-        head.event.notify_all(me);
     }
-    // Else: inherited over fork. The parent holds the unit and gives it back.
 }
 
 impl Drop for Permit<'_> {
@@ -946,7 +927,6 @@ impl Drop for Permit<'_> {
             head.event.notify_one(me);
         } else {
             Self::drop_strange(head, me, cell, tag);
-            drop_strange(self.semaphore.head, self.cell, self.me, self.tag);
         }
     }
 }
