@@ -8,12 +8,17 @@ mod family;
 #[allow(dead_code, reason = "no test uses all of it")]
 mod support;
 
+use std::mem::forget;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use procession::sync::{Event, Lock, wait_any};
+use procession::Queue;
+use procession::sync::{
+    Atomic, Barrier, BarrierError, BoundedSemaphore, Broken, Condition, Event, Latch, LatchError,
+    Lock, Mutex, Once, RLock, Reason, RwLock, Semaphore, wait_any,
+};
 
 use support::{Child, LONG, Test, Word, alarm_each, eventually, on_alarm, sleep_forever};
 
@@ -83,53 +88,136 @@ fn time_limits() {
 
 /// Waits that come to an end by nothing but what they wait for.
 fn without_limit() {
-    let (lock, event, never) = (Lock::new().unwrap(), Event::new().unwrap(), Event::new().unwrap());
-    let (now, back) = (Word::new(), Word::new());
-    let guard = lock.acquire().unwrap();
-    let waits: [&dyn Fn(); 4] = [
+    let (lock, mutex, rlock) =
+        (Lock::new().unwrap(), Mutex::new(0).unwrap(), RLock::new().unwrap());
+    let (event, never) = (Event::new().unwrap(), Event::new().unwrap());
+    let (permits, units) = (BoundedSemaphore::new(1).unwrap(), Semaphore::new(0).unwrap());
+    let (rwlock, atomic) = (RwLock::new().unwrap(), Atomic::new(0u32).unwrap());
+    let condition = Condition::new().unwrap();
+    let (barrier, latch) = (Barrier::new(2).unwrap(), Latch::new(1).unwrap());
+    let (once, empty) = (Once::new().unwrap(), Queue::<u8>::bounded(1).unwrap());
+    let waits: [&dyn Fn(); 17] = [
         &|| drop(lock.acquire().unwrap()),
+        &|| *mutex.lock().unwrap() += 1,
+        &|| drop(rlock.acquire().unwrap()),
         &|| event.wait(),
-        &|| assert_eq!(wait_any(&[&never, &event]), Some(1)),
         &|| assert!(event.wait_timeout(LONG)),
+        &|| assert_eq!(wait_any(&[&never, &event]), Some(1)),
+        &|| drop(permits.acquire().unwrap()),
+        &|| units.take().unwrap(),
+        &|| drop(rwlock.read().unwrap()),
+        &|| drop(rwlock.write().unwrap()),
+        &|| drop(rwlock.upgradable_read().unwrap()),
+        &|| assert_eq!(atomic.wait(0), Ok(7)),
+        &|| condition.acquire().unwrap().wait().unwrap(),
+        &|| assert_eq!(barrier.wait(), Ok(0)),
+        &|| latch.wait().unwrap(),
+        &|| once.wait().unwrap(),
+        &|| assert_eq!(empty.get().unwrap(), 9),
     ];
+    let held = (lock.acquire().unwrap(), mutex.lock().unwrap(), rlock.acquire().unwrap());
+    let (permit, writes) = (permits.acquire().unwrap(), rwlock.write().unwrap());
+    let (now, back) = (Word::new(), Word::new());
     let waiters = waits.map(|wait| {
         Child::start(|| {
             storm();
             now.count();
             wait();
-            assert!(SIGNALS.load(Ordering::Relaxed) > 100, "there was no storm");
+            assert!(SIGNALS.load(Ordering::Relaxed) > 10, "there was no storm");
             back.count();
         })
     });
     now.wait_for(waiters.len() as u64);
-    std::thread::sleep(Duration::from_millis(400));
+    std::thread::sleep(Duration::from_millis(500));
     assert_eq!(back.get(), 0, "somebody came back, and nothing had happened");
-    drop(guard);
+    drop((held, permit, writes));
     event.set();
+    units.release().unwrap();
+    atomic.store(7, Ordering::SeqCst);
+    atomic.notify_all();
+    assert_eq!(condition.acquire().unwrap().notify_one(), Ok(true));
+    assert_eq!(barrier.wait(), Ok(1));
+    latch.count_down().unwrap();
+    assert_eq!(once.call(|_| ()), Ok(true));
+    empty.put(&9).unwrap();
     waiters.into_iter().for_each(Child::finish);
 }
 
 /// Who waits for the dead finds out, however often it is interrupted.
 fn deaths() {
-    let lock = Lock::new().unwrap();
-    let held = Word::new();
-    for _ in 0..5 {
-        held.set(0);
+    let (lock, rlock, rwlock) =
+        (Lock::new().unwrap(), RLock::new().unwrap(), RwLock::new().unwrap());
+    let (permits, pair) = (BoundedSemaphore::new(1).unwrap(), Barrier::new(3).unwrap());
+    let (latch, once) = (Latch::new(1).unwrap(), Once::new().unwrap());
+    // What one does who then is killed, and who waits for it.
+    let cases: [[&dyn Fn(); 2]; 7] = [
+        [&|| forget(lock.acquire().unwrap()), &|| {
+            let error = lock.acquire().expect_err("the holder died");
+            error.into_guard().unwrap().mark_consistent();
+        }],
+        [&|| forget(rlock.acquire().unwrap()), &|| {
+            let error = rlock.acquire().expect_err("the holder died");
+            error.into_guard().unwrap().mark_consistent();
+        }],
+        [&|| forget(rwlock.write().unwrap()), &|| {
+            let error = rwlock.write().expect_err("the writer died");
+            error.into_guard().unwrap().mark_consistent();
+        }],
+        [&|| forget(rwlock.read().unwrap()), &|| drop(rwlock.write().unwrap())],
+        [&|| forget(permits.acquire().unwrap()), &|| drop(permits.acquire().unwrap())],
+        [&|| forget(latch.part().unwrap()), &|| {
+            assert!(matches!(latch.wait(), Err(LatchError::Broken { .. })));
+        }],
+        [
+            &|| {
+                // It has arrived, and does not come back.
+                let _ = std::thread::Builder::new().spawn({
+                    let pair = pair.clone();
+                    move || pair.wait()
+                });
+                eventually("one is there", || pair.n_waiting() == 1);
+            },
+            &|| {
+                let answer = pair.wait();
+                let died = |broken: &Broken| broken.reason == Reason::Died;
+                assert!(matches!(&answer, Err(BarrierError::Broken(broken)) if died(broken)));
+            },
+        ],
+    ];
+    for [hold, wait] in cases {
+        let held = Word::new();
         let holder = Child::start(|| {
-            std::mem::forget(lock.acquire().unwrap());
+            storm();
+            hold();
             held.set(1);
             sleep_forever();
         });
         held.wait();
         let waiter = Child::start(|| {
             storm();
-            let error = lock.acquire().expect_err("the holder died");
-            error.into_guard().unwrap().mark_consistent();
+            wait();
         });
         waiter.falls_asleep();
         holder.kill();
         waiter.finish();
     }
+    let begun = Word::new();
+    let runner = Child::start(|| {
+        storm();
+        let run = |_| {
+            begun.set(1);
+            sleep_forever();
+        };
+        once.call(run).unwrap();
+    });
+    begun.wait();
+    let next = Child::start(|| {
+        storm();
+        assert_eq!(once.call(|again| assert!(again)), Ok(true));
+    });
+    next.falls_asleep();
+    runner.kill();
+    next.finish();
 }
 
 /// The signals reach whatever thread they meet.

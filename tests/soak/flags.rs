@@ -6,7 +6,9 @@
 
 use std::time::{Duration, Instant};
 
-use procession::sync::{Event, Lock, Waitable, wait_any, wait_any_timeout};
+use procession::sync::{
+    BoundedSemaphore, Event, Lock, PermitError, RwLock, Waitable, wait_any, wait_any_timeout,
+};
 use procession_core::sync::AcquireError;
 
 use crate::ledger::Words;
@@ -106,16 +108,19 @@ impl Ground for Events {
     }
 }
 
-/// Waiting for any of several, among them a lock whose holders die.
+/// Waiting for any of several, among them some whose holders die.
 pub struct Choices {
     event: Event,
-    locks: [Lock; 3],
+    locks: [Lock; 2],
+    permits: BoundedSemaphore,
+    pages: RwLock,
 }
 
 impl Choices {
     pub fn new() -> Choices {
         let locks = std::array::from_fn(|_| Lock::new().unwrap());
-        Choices { event: Event::new().unwrap(), locks }
+        let (permits, pages) = (BoundedSemaphore::new(1).unwrap(), RwLock::new().unwrap());
+        Choices { event: Event::new().unwrap(), locks, permits, pages }
     }
 }
 
@@ -125,8 +130,8 @@ impl Ground for Choices {
     }
 
     fn step(&self, worker: &mut Worker) {
-        let [one, two, three] = &self.locks;
-        let all: [&dyn Waitable; 4] = [one, two, three, &self.event];
+        let [one, two] = &self.locks;
+        let all: [&dyn Waitable; 5] = [one, &self.permits, two, &self.pages, &self.event];
         let asked = Asked::choose(&mut worker.random);
         let begin = Instant::now();
         let ready = match asked {
@@ -135,14 +140,24 @@ impl Ground for Choices {
             Asked::For(time) => wait_any_timeout(&all, time),
         };
         match (ready, asked) {
-            (Some(3), _) => {
+            (Some(4), _) => {
                 if worker.random.one_in(3) {
                     self.event.clear();
                 }
             }
+            // Another may have been faster.
+            (Some(1), _) => match self.permits.try_acquire() {
+                Ok(_permit) => worker.random.dawdle(),
+                Err(error) => assert_eq!(error, PermitError::WouldBlock),
+            },
+            (Some(3), _) => {
+                if let Some((mut guard, _)) = got(Asked::Once, self.pages.try_write()) {
+                    guard.mark_consistent();
+                    worker.random.dawdle();
+                }
+            }
             (Some(at), _) => {
-                // Another may have been faster.
-                if let Some((mut guard, _)) = got(Asked::Once, self.locks[at].try_acquire()) {
+                if let Some((mut guard, _)) = got(Asked::Once, self.locks[at / 2].try_acquire()) {
                     guard.mark_consistent();
                     worker.random.dawdle();
                     if worker.random.one_in(2) {
@@ -158,8 +173,9 @@ impl Ground for Choices {
 
     fn audit(&self, _: &[u64; SLOTS]) -> Vec<String> {
         // Each alone: beside one that is free nobody asks who else is dead.
-        let ready = |lock: &Lock| wait_any_timeout(&[lock], LONG) == Some(0);
-        match self.locks.iter().all(ready) {
+        let ready = |one: &&dyn Waitable| wait_any_timeout(&[*one], LONG) == Some(0);
+        let all: [&dyn Waitable; 4] = [&self.locks[0], &self.locks[1], &self.permits, &self.pages];
+        match all.iter().all(ready) {
             true => Vec::new(),
             false => vec!["all are free, or their holders dead, and it does not say so".into()],
         }

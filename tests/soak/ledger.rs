@@ -44,6 +44,14 @@ impl Words {
         self.0[at].fetch_max(value, SeqCst);
     }
 
+    /// Sets one that is 0; what it is then.
+    pub fn settle(self, at: usize, value: u64) -> u64 {
+        match self.0[at].compare_exchange(0, value, SeqCst, SeqCst) {
+            Ok(_) => value,
+            Err(before) => before,
+        }
+    }
+
     /// The sum of all.
     pub fn sum(self) -> u64 {
         (0..self.0.len()).map(|at| self.get(at)).sum()

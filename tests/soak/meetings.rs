@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use procession::sync::{
-    Barrier, BarrierError, Deadline, Latch, LatchError, Lock, Once, OnceError, Reason,
+    Barrier, BarrierError, Deadline, Latch, LatchError, Lock, Once, OnceCell, OnceError, Reason,
 };
 use procession_core::sync::AcquireError;
 
@@ -239,6 +239,9 @@ const ONCES: usize = 2000;
 /// Things that are done once each, by whoever comes first, and by another if that one dies.
 pub struct Onces {
     onces: Vec<Once>,
+    cells: Vec<OnceCell<[u64; 4]>>,
+    /// Of each cell: the first value that somebody saw.
+    seen: Words,
     start: Instant,
     /// Of each: how often it was begun, how often it came to its end, and who is at it.
     begun: Words,
@@ -250,7 +253,9 @@ impl Onces {
     pub fn new() -> Onces {
         let onces = (0..ONCES).map(|_| Once::new().unwrap()).collect();
         let [begun, ended, inside] = [(); 3].map(|()| Words::new(ONCES));
-        Onces { onces, start: Instant::now(), begun, ended, inside }
+        let cells = (0..ONCES).map(|_| OnceCell::new().unwrap()).collect();
+        let seen = Words::new(ONCES);
+        Onces { onces, cells, seen, start: Instant::now(), begun, ended, inside }
     }
 }
 
@@ -264,6 +269,14 @@ impl Ground for Onces {
         // Until the next one's turn has come it fails, and is begun again, as often as they get to it.
         let at = now.saturating_sub(worker.random.below(2) as usize);
         let Worker { slot, random } = worker;
+        let made = random.next() | 1;
+        let value = self.cells[at].get_or_init(|| {
+            random.dawdle();
+            [made; 4]
+        });
+        let value = *value.unwrap();
+        let first = self.seen.settle(at, value[0]);
+        assert_eq!(value, [first; 4], "a cell has two values");
         let ran = self.onces[at].call_with(Deadline::after(LONG), |again| {
             let begun = self.begun.add(at, 1);
             assert_eq!(again, begun > 0, "it was begun {begun} times before");
