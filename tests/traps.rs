@@ -684,13 +684,13 @@ fn other_birth() {
     });
     held.wait();
     assert!(matches!(lock.try_acquire(), Err(AcquireError::WouldBlock)));
-    // The table starts behind the first page; a row is 32 bytes, of which the second word says when its process was
+    // The table starts behind the first page; a row is 64 bytes, of which the second word says when its process was
     // born. With another number there, the living process of that pid is not the one that took the lock.
     let index = Tag::from_bits(name.get() as u32).unwrap().index() as usize;
     // SAFETY: the row lies in the mapped region; other processes use it by atomics as well.
     let birth = unsafe {
-        let row = arena().unwrap().region().base().add(4096 + 32 * index);
-        row.cast::<[std::sync::atomic::AtomicU64; 4]>().as_ref()
+        let row = arena().unwrap().region().base().add(4096 + 64 * index);
+        row.cast::<[std::sync::atomic::AtomicU64; 8]>().as_ref()
     };
     birth[1].fetch_xor(1, std::sync::atomic::Ordering::SeqCst);
     take_over(&lock, SOON);

@@ -141,3 +141,40 @@ fn events_and_numbers_wake() {
     });
     assert_eq!(latest.get(), [300; 4]);
 }
+
+/// Spawns a thread and returns once it sleeps.
+fn asleep<'scope, R: Send + 'scope>(
+    threads: &'scope std::thread::Scope<'scope, '_>,
+    work: impl FnOnce() -> R + Send + 'scope,
+) -> std::thread::ScopedJoinHandle<'scope, R> {
+    let (tell, number) = std::sync::mpsc::channel();
+    let thread = threads.spawn(move || {
+        // SAFETY: a number, and nothing else.
+        tell.send(unsafe { libc::gettid() }).unwrap();
+        work()
+    });
+    let path = format!("/proc/self/task/{}/stat", number.recv().unwrap());
+    let deadline = soon();
+    while !std::fs::read_to_string(&path).unwrap().contains(") S ") {
+        assert!(!deadline.is_past());
+        std::thread::yield_now();
+    }
+    thread
+}
+
+#[test]
+fn who_only_waits_for_a_once_does_not_take_the_wake_of_the_next() {
+    let seat = Membership::private();
+    let me = seat.member();
+    let once = Once::new();
+    scope(|threads| {
+        let once = &once;
+        let failed = once.call_with(me, soon(), |_| {
+            let waiter = asleep(threads, move || once.wait_until(me, soon()));
+            Err((waiter, asleep(threads, move || once.call_until(me, soon(), |_| ()))))
+        });
+        let Err(OnceError::Failed((waiter, caller))) = failed else { panic!("it fails") };
+        assert_eq!(caller.join().unwrap(), Ok(true));
+        assert_eq!(waiter.join().unwrap(), Ok(()));
+    });
+}

@@ -252,7 +252,8 @@ impl<'r> Member<'r> {
         #[cfg(loom)]
         let tag = setting.participants.join(1, &mut sweep)?;
         // Two threads may join at the same time: one tag is kept, the other claims nothing and is declared dead.
-        match self.tag.compare_exchange(0, tag.bits(), Ordering::Relaxed, Ordering::Relaxed) {
+        // Release: who sees the tag sees the namespace beside it.
+        match self.tag.compare_exchange(0, tag.bits(), Ordering::Release, Ordering::Relaxed) {
             Ok(_) => {
                 #[cfg(not(loom))]
                 self.participants().name(tag, self.own_name());
@@ -322,7 +323,10 @@ impl<'r> Member<'r> {
         {
             let (pid, words) = match self.seat.setting.scope {
                 Scope::Shared => (self.participants().pid(tag)?, self.participants().name_of(tag)),
-                // Memory of one process, whose tag is made of its pid.
+                // Memory of one process. The tag is made of its pid, which may be too long for it.
+                Scope::Private if self.is(tag) => {
+                    (crate::sys::liveness::own_pid(), self.own_name())
+                }
                 Scope::Private => (tag.generation(), self.own_name()),
             };
             let mut name = [0; super::participants::NAME];
@@ -382,9 +386,14 @@ impl<'r> Member<'r> {
 
     /// The pid namespace in which this process counts.
     fn namespace(self) -> u64 {
+        // A forked child that has not joined yet may count in another one than its parent, in which it would take the living for
+        // dead. Acquire meets the Release in `rejoin`.
+        let inherited = self.tag.load(Ordering::Acquire) == 0;
         let known = self.seat.namespace.load(Ordering::Relaxed);
+        #[cfg(loom)]
+        let _ = inherited;
         #[cfg(not(loom))]
-        if known == NOT_ASKED {
+        if known == NOT_ASKED || inherited {
             let asked = crate::sys::liveness::namespace();
             self.seat.namespace.store(asked, Ordering::Relaxed);
             return asked;

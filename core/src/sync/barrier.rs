@@ -499,8 +499,10 @@ impl<'r> Barrier<'r> {
                 Ok(index)
             }
             Arrival::Full(state) | Arrival::Early(state) => {
+                // From anywhere: one look asks about some only, and a loop of tries shall come to all.
+                let mut asked = crate::sys::nanos() as usize;
                 if me.may_ask(self.head)
-                    && let Some(outcome) = self.inquire(me, state, &mut 0)
+                    && let Some(outcome) = self.inquire(me, state, &mut asked)
                 {
                     outcome.map_err(beside_action)?;
                 }
@@ -1107,6 +1109,32 @@ mod tests {
             });
             assert!(taken.iter().all(|taken| taken.load(Ordering::Relaxed) == 1));
             assert_eq!(barrier.n_waiting(), 0);
+        }
+    }
+
+    #[test]
+    fn a_loop_of_tries_finds_the_dead_among_many_living() {
+        const PARTIES: u32 = 150;
+        let bytes = crate::region::testing::Bytes::new(1 << 20);
+        let region = bytes.create().unwrap();
+        let seats: Vec<_> = (0..PARTIES).map(|_| region.join().unwrap()).collect();
+        let mut memory = memory(PARTIES);
+        let barrier = make(&mut memory, PARTIES);
+        // All have just passed it, and one has died since.
+        for (place, seat) in barrier.row(0).iter().zip(&seats) {
+            place.store(cell(0, seat.member().tag().unwrap()), Ordering::Relaxed);
+        }
+        let after = State { generation: 1, phase: Phase::Again, by: None };
+        barrier.head.word.store(after.word(), Ordering::Relaxed);
+        let me = seats[0].member();
+        let dead = seats[PARTIES as usize - 20].member().tag().unwrap();
+        me.participants().declare_dead(dead);
+        let deadline = late();
+        loop {
+            match barrier.try_wait(me) {
+                Err(BarrierError::WouldBlock) => assert!(!deadline.is_past(), "nobody finds it"),
+                answer => break assert_eq!(reason(answer.unwrap_err()), Reason::Died),
+            }
         }
     }
 

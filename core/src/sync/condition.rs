@@ -18,6 +18,8 @@
 //! - **All changes happen under the lock**, by plain stores; only sleeping needs none. So a notification of n waiters is one
 //!   store, there is no moment at which it is there in part, and a waiter is notified exactly if its bit stands when it
 //!   has the lock again, whether it was woken, its deadline passed, or both.
+//! - Threads of one process may share a guard, and notify with it at the same time. So what `notify` changes, it changes
+//!   by atomic steps; a waiter has its guard for itself, and nobody notifies beside it.
 //! - Whoever dies under the lock leaves one of the states above: each step is one store. The lock tells the next holder of
 //!   the death; if nobody else comes, a waiter does, which asks in its slices for the holder too: what it waits for may be what
 //!   the dead one was about to say. So nobody waits for the word of one who died with the lock.
@@ -338,25 +340,30 @@ impl Condition {
         // Relaxed, here and at all accesses: changed under the lock alone, which hands them on.
         let notified = self.notified.load(Ordering::Relaxed);
         let mut left = self.waiting.load(Ordering::Relaxed) & ALL & !notified;
-        let (mut chosen, mut count) = (0, 0);
-        while count < most
-            && let Some(cell) = self.oldest(left, u64::MAX)
-        {
-            left &= !bit(cell);
-            if self.is_known_dead(me, cell)? {
-                self.vacate(me, cell);
-                continue;
+        let mut count = 0;
+        loop {
+            let mut chosen = 0u64;
+            while count + chosen.count_ones() < most
+                && let Some(cell) = self.oldest(left, u64::MAX)
+            {
+                left &= !bit(cell);
+                if self.is_known_dead(me, cell)? {
+                    self.vacate(me, cell);
+                    continue;
+                }
+                chosen |= bit(cell);
             }
-            chosen |= bit(cell);
-            count += 1;
-        }
-        if chosen != 0 {
+            if chosen == 0 {
+                break;
+            }
             let bound = self.next.load(Ordering::Relaxed);
             for cell in bits(chosen) {
                 self.cells[cell].ticket.store(bound, Ordering::Relaxed);
             }
-            self.notified.store(notified | chosen, Ordering::Relaxed);
-            self.wake_first(me, chosen)?;
+            // Those that another thread with this guard has notified meanwhile do not count: then others are looked for.
+            let fresh = chosen & !self.notified.fetch_or(chosen, Ordering::Relaxed);
+            count += fresh.count_ones();
+            self.wake_first(me, fresh)?;
         }
         if count < most {
             self.notify_beyond(me);
@@ -415,7 +422,8 @@ impl Condition {
         }
         let cell = free.trailing_zeros() as usize;
         let ticket = self.next.load(Ordering::Relaxed);
-        self.next.store(ticket + 1, Ordering::Relaxed);
+        // It wraps in damaged memory only.
+        self.next.store(ticket.wrapping_add(1), Ordering::Relaxed);
         self.cells[cell].ticket.store(ticket, Ordering::Relaxed);
         self.cells[cell].tag.store(tag.bits(), Ordering::Relaxed);
         self.waiting.store(waiting | bit(cell), Ordering::Relaxed);
@@ -491,8 +499,7 @@ impl Condition {
 
     /// Frees a cell that is not notified.
     fn vacate(&self, me: Member<'_>, cell: usize) {
-        let waiting = self.waiting.load(Ordering::Relaxed);
-        self.waiting.store(waiting & !bit(cell), Ordering::Relaxed);
+        self.waiting.fetch_and(!bit(cell), Ordering::Relaxed);
         self.room.notify_one(me);
     }
 
@@ -516,10 +523,21 @@ impl Condition {
             let heir = self.oldest(waiting & !notified, bound);
             if let Some(heir) = heir {
                 self.cells[heir].ticket.store(bound, Ordering::Relaxed);
-                self.notified.store(notified & !bit(cell) | bit(heir), Ordering::Relaxed);
+            }
+            let left = notified & !bit(cell) | heir.map_or(0, bit);
+            let passed = self.notified.compare_exchange(
+                notified,
+                left,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
+            if passed.is_err() {
+                // Another thread with this guard is at it: the next who looks finds what it leaves.
+                return Ok(());
+            }
+            if let Some(heir) = heir {
                 self.cells[heir].event.notify_one(me);
             } else {
-                self.notified.store(notified & !bit(cell), Ordering::Relaxed);
                 // Those beyond have no tickets: it may have been due to them.
                 self.notify_beyond(me);
             }
@@ -530,8 +548,7 @@ impl Condition {
     }
 
     fn notify_beyond(&self, me: Member<'_>) {
-        let count = self.beyond.load(Ordering::Relaxed);
-        self.beyond.store(count.wrapping_add(1), Ordering::Relaxed);
+        self.beyond.fetch_add(1, Ordering::Relaxed);
         self.room.notify_all(me);
     }
 
@@ -745,6 +762,31 @@ mod tests {
     }
 
     #[test]
+    fn threads_that_share_a_guard_do_not_notify_the_same() {
+        let ground = &Ground::new();
+        let tag = ground.seat.member().tag().unwrap();
+        let guard = &ground.acquire();
+        for _ in 0..50 {
+            ground.changed.notified.store(0, Ordering::Relaxed);
+            for cell in &ground.changed.cells {
+                cell.tag.store(tag.bits(), Ordering::Relaxed);
+            }
+            ground.changed.waiting.store(ALL, Ordering::Relaxed);
+            let start = std::sync::Barrier::new(2);
+            let notify = || {
+                start.wait();
+                (0..CELLS / 2).map(|_| ground.changed.notify(guard, 1).unwrap()).sum::<u32>()
+            };
+            let both = std::thread::scope(|scope| {
+                let other = scope.spawn(notify);
+                notify() + other.join().unwrap()
+            });
+            assert_eq!(both, CELLS as u32);
+            assert_eq!(ground.changed.notified.load(Ordering::Relaxed), ALL);
+        }
+    }
+
+    #[test]
     fn another_lock_is_refused() {
         let ground = Ground::new();
         let me = ground.seat.member();
@@ -828,6 +870,14 @@ mod tests {
             assert_eq!(outcome, Err(ConditionError::OwnerDied { notified: true }));
         });
         assert!(ground.lock.try_acquire(ground.seat.member()).is_ok());
+    }
+
+    #[test]
+    fn a_ticket_that_nobody_reaches_is_no_panic() {
+        let ground = Ground::new();
+        ground.changed.next.store(u64::MAX, Ordering::Relaxed);
+        let mut guard = ground.acquire();
+        assert_eq!(ground.changed.wait_until(&mut guard, Deadline::NOW), Ok(false));
     }
 
     #[test]

@@ -5,13 +5,14 @@
 //! ```text
 //! not done       (AGAIN or not, nobody) → (same, me)    begin: one compare-and-swap
 //! running        (any, me) → DONE alone                 the end: one store, then wake all
-//! running        (any, me) → (AGAIN, nobody)            it failed or panicked: one store, then wake one
+//! running        (any, me) → (AGAIN, nobody)            it failed or panicked: one store, then wake all
 //! run by a dead  (any, dead) → (AGAIN, me)              recovery: one compare-and-swap from exactly that value
 //! ```
 //!
 //! - DONE alone is the last value: whoever has read it with Acquire sees what was done, and pays one load.
 //! - Nobody but the runner changes the word while it lives, so that its end needs no compare-and-swap. A child that it forks
 //!   meanwhile is not the runner: it changes nothing, and waits for its parent's end.
+//! - Who only waits for the end sleeps beside those who would do it: to wake one might wake nobody who goes on.
 //! - AGAIN tells who runs next that there was a run which did not come to its end: it may find half of what that did.
 //! - Nobody gets stuck: a sleeper looks again in slices, asks whether the runner is dead, and takes over. A runner that
 //!   dies between its store and the wake has done it.
@@ -226,37 +227,58 @@ impl Once {
         deadline: Deadline,
         function: impl FnOnce(bool) -> Result<(), E>,
     ) -> Result<bool, OnceError<E>> {
-        if self.is_done() {
-            return Ok(false);
-        }
-        self.run(me, deadline, function)
+        self.make(me, deadline, function, drop)
     }
 
-    #[cold]
-    fn run<E>(
+    /// The same in two steps: only the one whose run counts calls `keep` with what it has made, and not a child that was forked
+    /// in `make`.
+    #[inline]
+    pub(super) fn make<V, E>(
         &self,
         me: Member<'_>,
         deadline: Deadline,
-        function: impl FnOnce(bool) -> Result<(), E>,
+        make: impl FnOnce(bool) -> Result<V, E>,
+        keep: impl FnOnce(V),
     ) -> Result<bool, OnceError<E>> {
-        let tag = me.tag()?;
-        match self.turn(me, tag, deadline) {
-            Some(Turn::Done) => return Ok(false),
-            Some(Turn::Mine(again)) => {
-                let running = Running { once: self, me, tag };
-                function(again).map_err(OnceError::Failed)?;
+        if self.is_done() {
+            return Ok(false);
+        }
+        self.run(me, deadline, make, keep)
+    }
+
+    #[cold]
+    fn run<V, E>(
+        &self,
+        me: Member<'_>,
+        deadline: Deadline,
+        make: impl FnOnce(bool) -> Result<V, E>,
+        keep: impl FnOnce(V),
+    ) -> Result<bool, OnceError<E>> {
+        let mut work = Work::ToDo(make);
+        loop {
+            let tag = me.tag()?;
+            let again = match self.turn(me, tag, deadline) {
+                Some(Turn::Done) => return Ok(false),
+                Some(Turn::Mine(again)) => again,
+                Some(Turn::Damaged(word)) => return Err(OnceError::Corrupt { word }),
+                None => return Err(OnceError::TimedOut),
+            };
+            let running = Running { once: self, me, tag };
+            let made = match work {
+                Work::ToDo(make) => make(again).map_err(OnceError::Failed)?,
+                Work::Made(made) => made,
+            };
+            if me.is(tag) {
+                keep(made);
                 core::mem::forget(running);
+                let end = self.finish(me, tag);
+                return end.map(|()| true).map_err(|word| OnceError::Corrupt { word });
             }
-            Some(Turn::Damaged(word)) => return Err(OnceError::Corrupt { word }),
-            None => return Err(OnceError::TimedOut),
+            // A child that was forked in the function. Its parent is the one that does it; should that die, this child has
+            // done it all the same, since it went on from there.
+            core::mem::forget(running);
+            work = Work::Made(made);
         }
-        if me.is(tag) {
-            return self.finish(me, tag).map(|()| true).map_err(|word| OnceError::Corrupt { word });
-        }
-        // A child that was forked in the function. Its parent is the one that does it; should that die, it has been done
-        // all the same: by this child, which went on from there.
-        let done: Result<_, OnceError<E>> = self.run(me, deadline, no_more);
-        done
     }
 
     fn turn(&self, me: Member<'_>, tag: Tag, deadline: Deadline) -> Option<Turn> {
@@ -270,8 +292,7 @@ impl Once {
         let runner = Tag::from_bits(word);
         let again = match runner {
             None if word == DONE => return Some(Turn::Done),
-            None if word & !AGAIN != 0 => return Some(Turn::Damaged(word)),
-            Some(_) if word & DONE != 0 => return Some(Turn::Damaged(word)),
+            _ if is_damaged(word) => return Some(Turn::Damaged(word)),
             None => word & AGAIN != 0,
             Some(runner) if ask => match me.verdict(runner) {
                 Verdict::Alive => return None,
@@ -317,7 +338,7 @@ impl Once {
         let done = self.event.wait(me, deadline, Pace::Polite, |_| {
             match self.word.load(Ordering::Acquire) {
                 DONE => Some(Ok(())),
-                word if word & DONE != 0 => Some(Err(WaitError::Corrupt { word: word.into() })),
+                word if is_damaged(word) => Some(Err(WaitError::Corrupt { word: word.into() })),
                 _ => None,
             }
         });
@@ -348,9 +369,19 @@ impl Waitable for Once {
     }
 }
 
-/// What is left to do for a child whose parent was at it.
-fn no_more<E>(_: bool) -> Result<(), E> {
-    Ok(())
+/// Whether no `Once` ever holds this word.
+fn is_damaged(word: u32) -> bool {
+    match Tag::from_bits(word) {
+        Some(_) => word & DONE != 0,
+        None => word & !AGAIN != 0 && word != DONE,
+    }
+}
+
+/// What a call that may get its turn twice has to do.
+enum Work<F, V> {
+    ToDo(F),
+    /// Nothing more: it is a child whose parent was at it.
+    Made(V),
 }
 
 /// Somebody is at it. Dropping this says that it was not done.
@@ -371,11 +402,8 @@ impl Drop for Running<'_> {
         let new = if word & !AGAIN == self.tag.bits() { AGAIN } else { DAMAGED };
         // Release meets the Acquire of who does it next, and finds what this one did of it.
         self.once.word.store(new, Ordering::Release);
-        if new == AGAIN {
-            self.once.event.notify_one(self.me);
-        } else {
-            self.once.event.notify_all(self.me);
-        }
+        // All: the one that is woken might only wait for the end, and sleep again.
+        self.once.event.notify_all(self.me);
     }
 }
 
@@ -494,9 +522,7 @@ mod tests {
             let once = Once { word: AtomicU32::new(word), event: Eventcount::new() };
             assert_eq!(once.call(me, |_| ()), Err(OnceError::Corrupt { word }), "{word:#x}");
             assert!(!once.is_done());
-            if word & DONE != 0 {
-                assert!(matches!(once.wait(me), Err(WaitError::Corrupt { .. })));
-            }
+            assert_eq!(once.wait_until(me, late()), Err(WaitError::Corrupt { word: word.into() }));
         }
         // A runner that finds damage reports it, and so do those who come later.
         for fails in [false, true] {

@@ -152,7 +152,7 @@ impl<'m, T: AnyBitPattern> OnceCell<'m, T> {
         deadline: Deadline,
         make: impl FnOnce() -> Result<T, E>,
     ) -> Result<&'m T, OnceError<E>> {
-        self.once.call_with(me, deadline, |_| make().map(|value| self.write(value)))?;
+        self.once.make(me, deadline, |_| make(), |value| self.write(value))?;
         Ok(self.value())
     }
 

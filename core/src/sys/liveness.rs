@@ -61,6 +61,12 @@ pub fn myself() -> Life {
     }
 }
 
+/// The process id of this process. One system call.
+#[must_use]
+pub fn own_pid() -> u32 {
+    rustix::process::getpid().as_raw_nonzero().get() as u32
+}
+
 /// Asks the kernel whether the process that bore this name still runs. `namespace` is the asker's own.
 /// 4 µs with a pidfd; without, some tens.
 #[must_use]

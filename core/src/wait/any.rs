@@ -5,11 +5,12 @@
 //! 2 announce at each eventcount, remember its word
 //! 3 look at all again, with the question about dead owners
 //! 4 sleep until any of the words changes (FUTEX_WAITV), or a slice ends; go on with 2
-//! 5 pass on: each other object that is ready, and has sleepers, is notified again
+//! 5 pass on: each object that is ready, and has sleepers, is notified again
 //! ```
 //!
 //! - Each announcement is that of a single wait, so whoever notifies one of the objects sees this sleeper.
-//! - Step 5, since a notification for one sleeper may have gone to this one, which is about to use another object, or none.
+//! - Step 5, since a notification for one sleeper may have gone to this one, which is about to use another object, or none:
+//!   nothing is taken here. The object that was found needs it only if this one has slept.
 //! - Where the kernel has no such call (before Linux 5.16, or a filter denies it), and beyond [`MOST`] objects, the sleep is
 //!   on the first words only, and ends after a millisecond: what is waited for is readable, so looking again finds it.
 
@@ -62,15 +63,20 @@ pub trait Waitable {
 pub fn wait_any(me: Member<'_>, deadline: Deadline, objects: &[&dyn Waitable]) -> Option<usize> {
     let (first, rest) = objects.split_first()?;
     let look = |ask| objects.iter().position(|object| object.is_ready(me, ask));
-    let found = if deadline.is_past() {
+    let once = deadline.is_past();
+    let awake = if once {
         look(me.may_ask(first.sleepers()))
     } else {
-        me.patience()
-            .spin(Pace::Polite, || look(false))
-            .or_else(|| sleep(me, deadline, first.sleepers(), rest, &look))
-    }?;
+        me.patience().spin(Pace::Polite, || look(false))
+    };
+    let (found, slept) = match awake {
+        Some(found) => (found, false),
+        None if once => return None,
+        None => (sleep(me, deadline, first.sleepers(), rest, &look)?, true),
+    };
     for (index, object) in objects.iter().enumerate() {
-        if index != found && object.sleepers().is_awaited() && object.is_ready(me, false) {
+        let may_have_wake = index != found || slept;
+        if may_have_wake && object.sleepers().is_awaited() && object.is_ready(me, false) {
             object.sleepers().notify_one(me);
         }
     }

@@ -144,10 +144,11 @@ impl Eventcount {
                 Err(now) if (now ^ word) & !(WAITING | FENCED) == 0 => word = now,
                 // Who sleeps in the new epoch may have looked before this notifier's publication was to be seen, and relies
                 // on a fence of an earlier epoch.
-                Err(now) if !overtaken => {
+                Err(_) if !overtaken => {
                     overtaken = true;
                     fence(Ordering::SeqCst);
-                    word = now;
+                    // Read behind the fence: only an epoch that begins after this is one whose sleepers have seen it.
+                    word = self.0.load(Ordering::Relaxed);
                 }
                 // The epoch moved again, after that fence: who sleeps in the newest has seen the publication.
                 Err(_) => return 1,

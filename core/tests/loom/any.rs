@@ -67,6 +67,27 @@ fn a_wake_that_is_not_used_is_passed_on() {
 }
 
 #[test]
+fn a_wake_that_was_news_only_is_passed_on() {
+    // Who waits for any takes nothing: the one who wants the lock must wake all the same.
+    explore(Sleeps::Endless, 2, || {
+        let lock = Arc::new(Lock::new());
+        let (own, curious, plain) = (Process::new(), Process::new(), Process::new());
+        let guard = lock.acquire(own.me()).expect("a free lock");
+        let curious = thread::spawn({
+            let lock = Arc::clone(&lock);
+            move || wait_any(curious.me(), Deadline::NEVER, &[&*lock])
+        });
+        let plain = thread::spawn({
+            let lock = Arc::clone(&lock);
+            move || drop(lock.acquire(plain.me()).expect("nobody dies"))
+        });
+        drop(guard);
+        assert_eq!(curious.join().unwrap(), Some(0));
+        plain.join().unwrap();
+    });
+}
+
+#[test]
 fn the_holder_may_die() {
     explore_deaths(2, |fuel| {
         let (lock, event) = (Arc::new(Lock::new()), Arc::new(Event::new()));

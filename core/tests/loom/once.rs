@@ -107,6 +107,26 @@ fn what_fails_is_done_by_the_next() {
 }
 
 #[test]
+fn who_only_waits_does_not_take_the_wake_of_the_next() {
+    explore(Sleeps::Endless, 2, || {
+        let place = Place::new();
+        let (own, waiter, caller) = (Process::new(), Process::new(), Process::new());
+        let waiter = thread::spawn({
+            let place = Arc::clone(&place);
+            move || place.once.wait(waiter.me())
+        });
+        let caller = thread::spawn({
+            let place = Arc::clone(&place);
+            move || place.visit(caller.me())
+        });
+        let failed = place.once.call_with(own.me(), Deadline::NEVER, |_| Err(()));
+        let made = caller.join().unwrap();
+        assert_eq!(failed, if made { failed } else { Ok(false) });
+        waiter.join().unwrap().unwrap();
+    });
+}
+
+#[test]
 fn who_waits_wakes_when_it_is_done() {
     explore(Sleeps::Endless, 3, || {
         let place = Place::new();
