@@ -508,9 +508,8 @@ impl<T: AtomicType> Atomic<T> {
     /// # Ok::<(), DataError>(())
     /// ```
     pub fn create(place: Place<'_>, value: T) -> Result<&Self, PlaceError> {
-        let cell = data::create::<Self, _>(place, PhantomData::<T>)?.primitive;
-        T::store(&cell.cell, value, Ordering::Relaxed);
-        Ok(cell)
+        let fill = |atomic: &Self| T::store(&atomic.cell, value, Ordering::Relaxed);
+        Ok(data::create_with(place, PhantomData::<T>, fill)?.primitive)
     }
 
     /// Finds the one that somebody has made there.

@@ -351,9 +351,8 @@ impl<T: Pod> SeqLock<T> {
     /// # Ok::<(), DataError>(())
     /// ```
     pub fn create(place: Place<'_>, value: T) -> Result<&Self, PlaceError> {
-        let cell = data::create::<Self, _>(place, PhantomData::<T>)?.primitive;
-        cell.copies[0].store(value);
-        Ok(cell)
+        let fill = |cell: &Self| cell.copies[0].store(value);
+        Ok(data::create_with(place, PhantomData::<T>, fill)?.primitive)
     }
 
     /// Finds the one that somebody has made there.
