@@ -752,9 +752,10 @@ impl<'r> Semaphore<'r> {
         if Word(self.head.word.load(Ordering::Relaxed)).names(index, next.nonce()) {
             next = state(now.next().next());
         }
-        // Acquire meets the Release of `Permit::drop`, if the unit was free.
+        // Acquire meets the Release of `Permit::drop`, if the unit was free. Release: who finds this move finds the word no older
+        // than it was here; else a helper might go by an old name that looks the same.
         self.cells[index as usize]
-            .compare_exchange(now.0, next.0, Ordering::Acquire, Ordering::Relaxed)
+            .compare_exchange(now.0, next.0, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
             .then_some(next)
     }
