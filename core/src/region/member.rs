@@ -273,7 +273,7 @@ impl<'r> Member<'r> {
             return Verdict::Alive;
         }
         if self.seat.setting.scope == Scope::Private {
-            return Verdict::Dead;
+            return self.verdict_in_private(|mine| mine == owner);
         }
         let namespace = self.namespace();
         let (verdict, sure) = self.participants().verdict(owner, namespace);
@@ -291,7 +291,7 @@ impl<'r> Member<'r> {
             return Verdict::Alive;
         }
         if self.seat.setting.scope == Scope::Private {
-            return Verdict::Dead;
+            return self.verdict_in_private(|mine| mine.short() == owner);
         }
         let namespace = self.namespace();
         let (verdict, sure) = self.participants().verdict_short(owner, namespace);
@@ -311,7 +311,17 @@ impl<'r> Member<'r> {
         if self.is(owner) {
             return false;
         }
-        self.seat.setting.scope == Scope::Private || self.participants().is_known_dead(owner)
+        if self.seat.setting.scope == Scope::Private {
+            return self.verdict_in_private(|mine| mine == owner) == Verdict::Dead;
+        }
+        self.participants().is_known_dead(owner)
+    }
+
+    /// Memory of one process: every tag but its own is that of a parent from before a fork. All seats of the process have the
+    /// same one, and this one may have none yet.
+    #[cold]
+    fn verdict_in_private(self, own: impl Fn(Tag) -> bool) -> Verdict {
+        if self.tag().is_ok_and(own) { Verdict::Alive } else { Verdict::Dead }
     }
 
     /// The process behind a tag, if its row still belongs to it. Some loads; nobody asks whether it lives.

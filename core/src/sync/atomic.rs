@@ -202,6 +202,11 @@ impl Bits for bool {
     ) -> Result<Self, Self> {
         match cell.compare_exchange(old.into(), new.into(), success, failure) {
             Ok(_) => Ok(old),
+            // True by another byte: else who tries until it is done would try for ever.
+            Err(found) if old && found != 0 => cell
+                .compare_exchange(found, new.into(), success, failure)
+                .map(|_| old)
+                .map_err(|found| found != 0),
             Err(found) => Err(found != 0),
         }
     }
@@ -503,9 +508,8 @@ impl<T: AtomicType> Atomic<T> {
     /// # Ok::<(), DataError>(())
     /// ```
     pub fn create(place: Place<'_>, value: T) -> Result<&Self, PlaceError> {
-        let cell = data::create::<Self, _>(place, PhantomData::<T>)?.primitive;
-        T::store(&cell.cell, value, Ordering::Relaxed);
-        Ok(cell)
+        let fill = |atomic: &Self| T::store(&atomic.cell, value, Ordering::Relaxed);
+        Ok(data::create_with(place, PhantomData::<T>, fill)?.primitive)
     }
 
     /// Finds the one that somebody has made there.
@@ -586,6 +590,10 @@ mod tests {
         // What no process of this library writes is true all the same.
         flag.cell.store(2, Relaxed);
         assert!(flag.load(Relaxed) && flag.fetch_and(true, Relaxed));
+        flag.cell.store(2, Relaxed);
+        assert_eq!(flag.compare_exchange(false, true, AcqRel, Acquire), Err(true));
+        assert_eq!(flag.fetch_update(AcqRel, Acquire, |on| Some(!on)), Ok(true));
+        assert!(!flag.load(Relaxed));
     }
 
     #[test]

@@ -57,7 +57,17 @@ pub(super) fn create<'m, P: Shareable, T: AnyBitPattern>(
     place: Place<'m>,
     value: T,
 ) -> Result<Behind<'m, P, T>, PlaceError> {
+    create_with(place, value, |_| ())
+}
+
+/// The same; `fill` is called with the primitive before anybody can find it.
+pub(super) fn create_with<'m, P: Shareable, T: AnyBitPattern>(
+    place: Place<'m>,
+    value: T,
+    fill: impl FnOnce(&P),
+) -> Result<Behind<'m, P, T>, PlaceError> {
     let (what, behind) = parts(place)?;
+    fill(behind.primitive);
     // SAFETY: the place is mapped and has room behind `what`, aligned for T; nobody has attached to it yet.
     unsafe { behind.data.write(value) };
     // Release meets the Acquire of `attach`.

@@ -582,6 +582,18 @@ mod tests {
     }
 
     #[test]
+    fn a_holder_by_another_seat_of_the_same_process_lives() {
+        let (seat, other) = (Membership::private(), Membership::private());
+        let mut memory = [0; 8];
+        let latch = Latch::create(Place::in_memory(&mut memory), 1).unwrap();
+        let part = latch.part(seat.member()).unwrap();
+        let soon = Deadline::after(Duration::from_millis(5));
+        assert_eq!(latch.wait_until(other.member(), soon), Err(LatchError::TimedOut));
+        part.count_down().unwrap();
+        assert_eq!(latch.wait(other.member()), Ok(()));
+    }
+
+    #[test]
     fn garbage_is_an_error_and_stays_one() {
         let seat = Membership::private();
         let me = seat.member();

@@ -41,7 +41,7 @@ use super::{AcquireError, OwnerDied};
 use crate::region::{Member, Tag, Verdict, Who};
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::spin::Pace;
-use crate::sys::{Deadline, after_exchange, trace};
+use crate::sys::{Deadline, after_exchange, before_a_death, trace};
 use crate::wait::{Eventcount, Waitable};
 
 /// The phases, in an order that lets readers in below WAITING. 0 is nobody's.
@@ -650,6 +650,7 @@ impl RwLock {
     fn hold<'a>(&'a self, me: Member<'a>, tag: Tag, died: bool) -> RwLockWriteGuard<'a> {
         // Relaxed: it says only that data may be half written from now on, to those who find this process dead.
         self.word.store(word(HELD, tag, died), Ordering::Relaxed);
+        before_a_death();
         RwLockWriteGuard { lock: self, me, tag, died }
     }
 

@@ -698,6 +698,11 @@ impl<'r> Semaphore<'r> {
         let Some(taking) = self.begin(index, empty, |cell| cell.taking(tag)) else {
             return Ok(false);
         };
+        self.bring_on(me, tag, index, taking)
+    }
+
+    /// The rest of it, with the cell TAKING by my hand.
+    fn bring_on(&self, me: Member<'_>, tag: Tag, index: u32, taking: Cell) -> Result<bool, Fault> {
         let brought = self.rename(index, taking, Word::bring)?;
         let cell = &self.cells[index as usize];
         if brought {
@@ -706,10 +711,20 @@ impl<'r> Semaphore<'r> {
         } else {
             // Not named, so nobody helped. Release: see `begin`.
             cell.store(taking.empty().0, Ordering::Release);
-            // Somebody may have seen a unit and no cell for it.
-            self.head.event.notify_one(me);
         }
+        self.at_rest(me);
         Ok(brought)
+    }
+
+    /// After a cell was in a move. Meanwhile some may have been woken for units in the count, have seen no cell for them but this
+    /// one, and sleep again: each can go on now, or leave the unit to one who needs no cell.
+    fn at_rest(&self, me: Member<'_>) {
+        // Who sleeps again has fenced before it looked at the cell: it has seen this one at rest, or its unit is seen here.
+        me.fences().light();
+        // Relaxed: behind the fence.
+        if Word(self.head.word.load(Ordering::Relaxed)).spare() > 0 {
+            self.head.event.notify_all(me);
+        }
     }
 
     /// Moves the unit of this cell, which is LEAVING by my hand, out.
@@ -724,8 +739,7 @@ impl<'r> Semaphore<'r> {
             Ordering::Release,
             Ordering::Relaxed,
         );
-        // Somebody may have seen a unit and no cell for it.
-        self.head.event.notify_one(me);
+        self.at_rest(me);
         Ok(())
     }
 
@@ -738,9 +752,10 @@ impl<'r> Semaphore<'r> {
         if Word(self.head.word.load(Ordering::Relaxed)).names(index, next.nonce()) {
             next = state(now.next().next());
         }
-        // Acquire meets the Release of `Permit::drop`, if the unit was free.
+        // Acquire meets the Release of `Permit::drop`, if the unit was free. Release: who finds this move finds the word no older
+        // than it was here; else a helper might go by an old name that looks the same.
         self.cells[index as usize]
-            .compare_exchange(now.0, next.0, Ordering::Acquire, Ordering::Relaxed)
+            .compare_exchange(now.0, next.0, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
             .then_some(next)
     }

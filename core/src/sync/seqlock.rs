@@ -351,9 +351,8 @@ impl<T: Pod> SeqLock<T> {
     /// # Ok::<(), DataError>(())
     /// ```
     pub fn create(place: Place<'_>, value: T) -> Result<&Self, PlaceError> {
-        let cell = data::create::<Self, _>(place, PhantomData::<T>)?.primitive;
-        cell.copies[0].store(value);
-        Ok(cell)
+        let fill = |cell: &Self| cell.copies[0].store(value);
+        Ok(data::create_with(place, PhantomData::<T>, fill)?.primitive)
     }
 
     /// Finds the one that somebody has made there.
@@ -390,14 +389,14 @@ struct Claim<'a, T: Pod> {
 impl<T: Pod> Claim<'_, T> {
     #[inline]
     fn publish(self, value: T) -> Result<(), WaitError> {
+        if !self.me.is(self.tag) {
+            // `change` has forked: it is the parent that writes, or has written.
+            return Err(WaitError::WouldBlock);
+        }
         // Relaxed: nobody else changes the word of a living writer.
         let word = self.cell.word.load(Ordering::Relaxed);
         if word != self.word {
             return Err(WaitError::Corrupt { word });
-        }
-        if !self.me.is(self.tag) {
-            // `change` has forked: it is the parent that writes.
-            return Err(WaitError::WouldBlock);
         }
         // Meets the fence in `try_get`: the claim is before all that is written now.
         fence(Ordering::Release);
@@ -449,6 +448,23 @@ mod tests {
 
     /// In private memory any tag but the own is that of a parent from before a fork.
     const DEAD: u64 = 1 << 12 | 2;
+
+    #[test]
+    fn a_child_from_within_a_change_is_told_so_and_writes_nothing() {
+        let seat = Membership::private();
+        let me = seat.member();
+        let cell = SeqLock::new(7u64);
+        let tag = Tag::from_bits(DEAD as u32).unwrap();
+        // Its parent is still at it, and has finished.
+        for word in [DEAD, 1 << TAG_BITS] {
+            cell.word.store(word, Ordering::Relaxed);
+            let inherited = Claim { cell: &cell, me, tag, word: DEAD };
+            assert_eq!(inherited.publish(8), Err(WaitError::WouldBlock));
+            assert_eq!((cell.get(), cell.word.load(Ordering::Relaxed)), (7, word));
+        }
+        cell.set(me, 9).unwrap();
+        assert_eq!(cell.get(), 9);
+    }
 
     #[test]
     fn values_of_all_sizes() {

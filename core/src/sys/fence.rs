@@ -70,6 +70,14 @@ pub fn after_exchange() {
     fence(Ordering::SeqCst);
 }
 
+/// Whoever finds this process dead finds what was stored before this, if anything that is stored after it. A process is killed
+/// between two instructions, so only the compiler has to keep the order: it may move plain stores over a relaxed one.
+#[inline]
+pub fn before_a_death() {
+    #[cfg(not(loom))]
+    compiler_fence(Ordering::SeqCst);
+}
+
 /// Makes this process one of those that a sleeper's barrier reaches. Children inherit it over fork, exec drops it.
 /// `false`: the kernel has no such call or a filter denies it. One system call; 1 µs while the process has one
 /// thread, up to milliseconds with several, so it is done once, at attaching.

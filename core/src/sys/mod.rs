@@ -29,7 +29,7 @@ mod thread;
 pub(crate) mod trace;
 
 pub use clock::{Deadline, coarse_nanos, nanos};
-pub use fence::{Fences, after_exchange, register_fences};
+pub use fence::{Fences, after_exchange, before_a_death, register_fences};
 pub use futex::Scope;
 pub use thread::Thread;
 

@@ -257,3 +257,49 @@ fn only_what_was_made_can_be_attached_to() {
         );
     }
 }
+
+/// A semaphore of one cell, without a unit.
+fn with_one_cell() -> (Head, [AtomicU64; 1]) {
+    let head = Head {
+        word: AtomicU64::new(Word::new(0, 0).0),
+        what: AtomicU64::new(0),
+        event: Eventcount::new(),
+        bound: AtomicU32::new(2),
+    };
+    (head, [AtomicU64::new(Cell::EMPTY.0)])
+}
+
+#[test]
+fn who_is_woken_while_a_unit_moves_keeps_nobody_asleep() {
+    let seat = Membership::private();
+    let me = seat.member();
+    let tag = me.tag().unwrap();
+    let (head, cells) = with_one_cell();
+    let semaphore = Semaphore { head: &head, cells: &cells, mask: 0 };
+    let a_moment = || std::thread::sleep(Duration::from_millis(50));
+    std::thread::scope(|threads| {
+        let permits = [(); 2].map(|()| {
+            let waiter = threads.spawn(move || semaphore.acquire_until(me, in_a_while()).map(drop));
+            a_moment();
+            waiter
+        });
+        let taker = threads.spawn(move || semaphore.take_until(me, in_a_while()));
+        a_moment();
+        // Those that want permits are woken one after the other, find the only cell in a move, and sleep again.
+        let taking = semaphore.begin(0, Cell::EMPTY, |cell| cell.taking(tag)).unwrap();
+        for _ in 0..2 {
+            semaphore.release(me, 1).unwrap();
+            a_moment();
+        }
+        let start = std::time::Instant::now();
+        assert!(semaphore.bring_on(me, tag, 0, taking).unwrap());
+        // One unit is in the cell, and the other for who needs none.
+        assert_eq!(taker.join().unwrap(), Ok(()));
+        assert!(start.elapsed() < Duration::from_secs(5), "it slept beside a unit");
+        semaphore.release(me, 1).unwrap();
+        for waiter in permits {
+            let answer = waiter.join().unwrap();
+            assert!(matches!(answer, Err(PermitError::TooManyPermits { most: 1 })));
+        }
+    });
+}
