@@ -670,11 +670,17 @@ fn spoil(how: Spoilt) -> bool {
         Spoilt::Missing => c"/dev",
     };
     let flags = if how == Spoilt::ReadOnly { libc::MS_RDONLY } else { 0 };
-    // SAFETY: concerns this process and its children only; the second one is for who is not root.
-    let apart = unsafe {
-        libc::unshare(libc::CLONE_NEWNS) == 0
-            || libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) == 0
-    };
+    // SAFETY: concerns this process and its children only.
+    let mut apart = unsafe { libc::unshare(libc::CLONE_NEWNS) } == 0;
+    if !apart {
+        // Who is not root may be it at home.
+        let (user, group) = (rustix::process::getuid(), rustix::process::getgid());
+        // SAFETY: as above.
+        apart = unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) } == 0
+            && std::fs::write("/proc/self/setgroups", "deny").is_ok()
+            && std::fs::write("/proc/self/uid_map", format!("0 {user} 1")).is_ok()
+            && std::fs::write("/proc/self/gid_map", format!("0 {group} 1")).is_ok();
+    }
     let null = std::fs::File::open("/dev/null").unwrap();
     let none = std::ptr::null();
     // SAFETY: the calls take numbers and strings that end in zero.

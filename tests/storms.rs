@@ -75,7 +75,7 @@ fn interrupts() {
 }
 
 fn work() {
-    family::work(3000, &storm);
+    family::work(2000, &storm);
 }
 
 fn time_limits() {
