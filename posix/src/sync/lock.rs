@@ -8,11 +8,11 @@ use procession_core::sync as core;
 use procession_core::sys::Deadline;
 
 use super::shared::{Shared, travels, waiters};
-use super::{LockGuard, ReleaseError};
+use super::{AcquireError, LockGuard, ReleaseError};
 use crate::memory::{MemoryError, kind};
 
-/// Why a lock was not handed out as asked.
-pub type AcquireError<'a> = core::AcquireError<LockGuard<'a>>;
+/// What acquiring gives.
+type Acquired<'a> = Result<LockGuard<'a>, AcquireError<LockGuard<'a>>>;
 
 /// A mutual exclusion lock between processes, as `multiprocessing.Lock`; a process that is killed with it does not take
 /// it along.
@@ -21,7 +21,7 @@ pub type AcquireError<'a> = core::AcquireError<LockGuard<'a>>;
 ///
 /// Without contention a pair of acquire and release is one compare-and-swap and one store, no system call. A wait ends
 /// within some milliseconds after the holder's death (a quarter of a second, for who has waited long or beside others),
-/// with [`AcquireError::OwnerDied`](core::AcquireError::OwnerDied) and the guard inside. A holder that is stopped keeps
+/// with [`AcquireError::OwnerDied`] and the guard inside. A holder that is stopped keeps
 /// the lock.
 ///
 /// What the lock protects lies elsewhere; [`Mutex`](super::Mutex) is a lock with its data.
@@ -60,7 +60,7 @@ impl Lock {
     /// # Errors
     /// `OwnerDied` with the guard, if its last holder died with it; `Corrupt`; `Join`.
     #[inline]
-    pub fn acquire(&self) -> Result<LockGuard<'_>, AcquireError<'_>> {
+    pub fn acquire(&self) -> Acquired<'_> {
         self.shared.object.acquire(self.shared.me)
     }
 
@@ -69,7 +69,7 @@ impl Lock {
     /// # Errors
     /// `WouldBlock` if it is held; otherwise as [`acquire`](Self::acquire).
     #[inline]
-    pub fn try_acquire(&self) -> Result<LockGuard<'_>, AcquireError<'_>> {
+    pub fn try_acquire(&self) -> Acquired<'_> {
         self.shared.object.try_acquire(self.shared.me)
     }
 
@@ -78,7 +78,7 @@ impl Lock {
     /// # Errors
     /// `TimedOut`; otherwise as [`acquire`](Self::acquire).
     #[inline]
-    pub fn acquire_timeout(&self, timeout: Duration) -> Result<LockGuard<'_>, AcquireError<'_>> {
+    pub fn acquire_timeout(&self, timeout: Duration) -> Acquired<'_> {
         self.acquire_until(Deadline::after(timeout))
     }
 
@@ -87,7 +87,7 @@ impl Lock {
     /// # Errors
     /// `TimedOut`; otherwise as [`acquire`](Self::acquire).
     #[inline]
-    pub fn acquire_until(&self, deadline: Deadline) -> Result<LockGuard<'_>, AcquireError<'_>> {
+    pub fn acquire_until(&self, deadline: Deadline) -> Acquired<'_> {
         self.shared.object.acquire_until(self.shared.me, deadline)
     }
 
@@ -114,8 +114,8 @@ impl Lock {
     /// # }).unwrap();
     /// ```
     #[cfg(feature = "async")]
-    pub async fn acquire_async(&self) -> std::io::Result<Result<LockGuard<'_>, AcquireError<'_>>> {
-        let would_block = |error: &AcquireError<'_>| matches!(error, AcquireError::WouldBlock);
+    pub async fn acquire_async(&self) -> std::io::Result<Acquired<'_>> {
+        let would_block = |error: &AcquireError<_>| matches!(error, AcquireError::WouldBlock);
         crate::ready::retry(self, || self.try_acquire(), would_block).await
     }
 

@@ -22,17 +22,17 @@ pub use barrier::{Barrier, BarrierCreateError};
 pub use condition::{Condition, ConditionGuard};
 pub use event::Event;
 pub use latch::{Latch, LatchCreateError};
-pub use lock::{AcquireError, Lock};
+pub use lock::Lock;
 pub use mutex::Mutex;
 pub use once::Once;
 pub use once_cell::OnceCell;
 pub use procession_core::region::{Sleeper, Who};
 pub use procession_core::sync::{
-    AtomicNumber, AtomicType, BarrierError, BarrierPlaceError, Broken, ConditionError, Hold,
-    LatchError, LatchPlaceError, LockGuard, MutexGuard, NotUpgraded, OnceError, OwnerDied, Part,
-    Permit, PermitError, RLockGuard, Reason, ReleaseError, RwDataReadGuard,
-    RwDataUpgradableReadGuard, RwDataWriteGuard, RwLockReadGuard, RwLockUpgradableReadGuard,
-    RwLockWriteGuard, SemaphorePlaceError, UpgradeError, WaitError,
+    AcquireError, AtomicNumber, AtomicType, BarrierError, BarrierPlaceError, Broken,
+    ConditionError, Hold, LatchError, LatchPlaceError, LockGuard, MutexGuard, NotUpgraded,
+    OnceError, OwnerDied, Part, Permit, PermitError, RLockGuard, Reason, ReleaseError,
+    RwDataReadGuard, RwDataUpgradableReadGuard, RwDataWriteGuard, RwLockReadGuard,
+    RwLockUpgradableReadGuard, RwLockWriteGuard, SemaphorePlaceError, UpgradeError, WaitError,
 };
 pub use procession_core::sys::Deadline;
 pub use rlock::RLock;
