@@ -195,21 +195,18 @@ pub fn compare_values(
 
 /// How many operations of this side last about one batch. Serves as its warm-up as well.
 fn size(plan: Plan, side: &mut impl FnMut(u64) -> Result<Timing>) -> Result<u64> {
+    let enough = |timing: Timing| timing.took * 4 >= plan.batch;
     let mut ops = 16;
     loop {
-        let enough = |timing: Timing| timing.took * 4 >= plan.batch;
-        let mut timing = side(ops)?;
+        let timing = side(ops)?;
         if enough(timing) {
-            // Once more: somebody may have got in between, and what seems slow then is given too little to do.
-            let again = side(ops)?;
-            if again.took < timing.took {
-                timing = again;
-            }
-        }
-        // From a quarter of a batch on, the rest is a rule of three.
-        if enough(timing) {
+            // From a quarter of a batch on, the rest is a rule of three.
             let wanted = plan.batch.as_nanos() as f64 / timing.ns_per_op();
-            return Ok((wanted as u64).max(1));
+            ops = (wanted as u64).max(1);
+            // Somebody may have got in between, and what seems slow then is given too little to do.
+            if enough(side(ops)?) {
+                return Ok(ops);
+            }
         }
         ops = ops.saturating_mul(4);
     }

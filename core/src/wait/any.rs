@@ -111,7 +111,7 @@ fn sleep(
             return None;
         }
         let sighted = fenced && rest.len() < MOST;
-        let slice = if sighted { watch.slice() } else { BLIND_SLICE };
+        let slice = if sighted { watch.slice(true) } else { BLIND_SLICE };
         if !futex::wait_any(me.scope(), &words[..count], deadline.sliced(slice)) {
             futex::wait(me.scope(), &first.0, words[0].1, deadline.sliced(BLIND_SLICE));
         }

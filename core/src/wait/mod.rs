@@ -22,9 +22,10 @@
 //! - FENCED saves the fence of those who come to sleep later in the same epoch.
 //! - Nobody gets stuck: a notifier may die or be stopped between any two steps, and so may the one it woke. So every
 //!   sleep between processes ends by itself after a slice, and the sleeper looks again, with the question whether
-//!   an owner that blocks it is dead. One sentry for each eventcount slices shortly, all others long, so that a
-//!   thousand sleepers cost little; the sentry's name lies in a table of the region, and an eventcount that finds
-//!   its place there taken by another does without: its sleepers all slice shortly.
+//!   an owner that blocks it is dead. The first slice is short for all; after that one sentry for each eventcount slices
+//!   shortly, all others long, so that a thousand sleepers cost little. The sentry's name lies in a table of the region,
+//!   and an eventcount that finds its place there taken by another does without: its sleepers all slice shortly.
+//! - Nobody asks before the first slice has ended without a wake: asking costs as much as sleeping, and mostly a wake comes.
 //! - Nothing counts sleepers: a dead one would stay counted. A bit that is set too often costs one system call.
 //!
 //! The eventcount is Dmitry Vyukov's idea; waking with an epoch and the bits is this crate's.
@@ -174,8 +175,9 @@ impl Eventcount {
     /// Waits until `look` finds something; `None` when the deadline has passed and a last look found nothing.
     ///
     /// `look` is the whole attempt, repairs included. Its argument says whether it should ask the kernel about an
-    /// owner that blocks it: `false` while spinning, `true` before sleeping. A deadline that is past looks once. `pace`
-    /// says how often it looks while it spins.
+    /// owner that blocks it: `false` while spinning and when it was woken, `true` when a slice of sleep has ended without a
+    /// wake, and at the last look before the deadline ends the wait. A deadline that is past looks once. `pace` says how
+    /// often it looks while it spins.
     ///
     /// No system call while spinning finds it; each sleep costs two or three.
     #[inline]
@@ -203,20 +205,28 @@ impl Eventcount {
         look: &mut dyn FnMut(bool) -> Option<R>,
     ) -> Option<R> {
         let mut watch = Watch::new(self, me);
+        // Asking is for nothing in private memory; a model asks whenever it may, since its clock stands still.
+        let always = cfg!(loom) || me.scope() == Scope::Private;
+        let mut slice_ends: Option<Deadline> = None;
         loop {
             let (word, fenced) = self.announce(me.fences());
-            if let Some(found) = look(true) {
+            let late = deadline.is_past();
+            let ask = always || late || slice_ends.is_some_and(Deadline::is_past);
+            if let Some(found) = look(ask) {
                 return Some(found);
             }
-            if deadline.is_past() {
+            if late {
                 return None;
             }
-            let until = match me.scope() {
+            let until = match (me.scope(), slice_ends) {
                 // Threads of one process die together: a wake is never lost halfway.
-                Scope::Private if fenced => deadline,
+                (Scope::Private, _) if fenced => deadline,
                 _ if !fenced => deadline.sliced(UNFENCED_SLICE),
-                _ => deadline.sliced(watch.slice()),
+                // Woken for nothing, or by a signal: that makes no slice longer.
+                (_, Some(end)) if !ask => end,
+                _ => deadline.sliced(watch.slice(ask)),
             };
+            slice_ends = Some(until);
             futex::wait(me.scope(), &self.0, word, until);
             if let Some(found) = look(false) {
                 return Some(found);
@@ -270,8 +280,12 @@ impl<'r> Watch<'r> {
         Self { place, mine: key << 30 | tag, me, short: FIRST_SLICE }
     }
 
-    /// How long to sleep now.
-    fn slice(&mut self) -> Duration {
+    /// How long to sleep now. Who has just come asks nobody whether there is a sentry, and sleeps shortly: mostly it is
+    /// woken before that matters, and asking costs as much as sleeping.
+    fn slice(&mut self, ask: bool) -> Duration {
+        if !ask {
+            return FIRST_SLICE;
+        }
         if !self.keep_watch() {
             return SLICE;
         }
