@@ -448,7 +448,6 @@ impl RLockGuard<'_> {
     pub fn depth(&self) -> u32 {
         self.lock.depth()
     }
-
 }
 
 impl Drop for RLockGuard<'_> {
