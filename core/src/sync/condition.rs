@@ -162,14 +162,13 @@ pub enum ConditionError {
 
 /// What a condition needs of a guard.
 pub(in crate::sync) mod suspend {
-    use super::{Member, Tag};
+    use super::Member;
 
     pub trait Suspend {
         /// How the lock was held.
         type Levels: Copy;
 
         fn me(&self) -> Member<'_>;
-        fn tag(&self) -> Tag;
         /// Where the lock lies.
         fn address(&self) -> usize;
         /// Whether this guard, in this process, holds the lock.
@@ -268,7 +267,7 @@ impl Condition {
         deadline: Deadline,
     ) -> Result<bool, ConditionError> {
         self.check(guard)?;
-        let tag = guard.tag();
+        let tag = guard.me().current_tag().ok_or(ConditionError::NotHeld)?;
         let mut place = self.enter(tag);
         let notified = loop {
             let levels = guard.suspend();
@@ -433,6 +432,8 @@ impl Condition {
     /// Sleeps, without the lock, until there are news; `None` when the deadline has passed.
     fn sleep<H: Hold>(&self, guard: &H, place: Place, deadline: Deadline) -> Option<News> {
         let me = guard.me();
+        // Not before the first sleep, which is short: mostly nobody has died, and the holder is who is about to notify.
+        let mut first = true;
         // Whom to ask about next; each waiter starts elsewhere.
         let mut turn = match place {
             Place::Cell(cell) => cell,
@@ -456,7 +457,7 @@ impl Condition {
             {
                 return Some(News::Look);
             }
-            if !ask {
+            if !ask || core::mem::take(&mut first) {
                 return None;
             }
             if guard.is_orphaned() {

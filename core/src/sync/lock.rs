@@ -364,10 +364,6 @@ impl Suspend for LockGuard<'_> {
         self.me
     }
 
-    fn tag(&self) -> Tag {
-        self.tag
-    }
-
     fn address(&self) -> usize {
         core::ptr::from_ref(self.lock).addr()
     }

@@ -11,7 +11,7 @@ use super::condition::suspend::Suspend;
 use super::data::{self, DataError};
 use super::error::{AcquireError, OwnerDied};
 use super::lock::{Lock, LockGuard};
-use crate::region::{Member, Place, PlaceError, Tag};
+use crate::region::{Member, Place, PlaceError};
 use crate::sys::Deadline;
 
 /// Data in shared memory that only the holder of their lock can reach, as `std::sync::Mutex`.
@@ -186,10 +186,6 @@ impl<T> Suspend for MutexGuard<'_, T> {
 
     fn me(&self) -> Member<'_> {
         Suspend::me(&self.guard)
-    }
-
-    fn tag(&self) -> Tag {
-        self.guard.tag()
     }
 
     fn address(&self) -> usize {

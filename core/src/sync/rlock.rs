@@ -174,30 +174,33 @@ impl RLock {
         thread: Thread,
         deadline: Deadline,
     ) -> RAcquired<'a> {
-        let tag = me.tag()?;
-        let guard = || RLockGuard { lock: self, me, tag, thread, here: PhantomData };
+        self.acquire_word(me, owned(me.tag()?, thread), deadline)
+    }
+
+    /// The same for who writes `mine` into the word.
+    #[inline]
+    fn acquire_word<'a>(&'a self, me: Member<'a>, mine: u64, deadline: Deadline) -> RAcquired<'a> {
+        let guard = || RLockGuard { lock: self, me, mine, here: PhantomData };
         // Relaxed: nobody but this thread writes what this thread then finds as its own, and the rest is confirmed by
         // the compare-and-swap.
         let word = self.word.load(Ordering::Relaxed);
-        if word == owned(tag, thread) {
-            return if self.deepen() { Ok(guard()) } else { Err(TOO_DEEP) };
-        }
-        // Acquire meets the Release of `RLock::release_level`: the data of the last holder are visible.
-        if word == 0
-            && self
-                .word
-                .compare_exchange(0, owned(tag, thread), Ordering::Acquire, Ordering::Relaxed)
-                .is_ok()
-        {
+        let taken = if word == mine {
+            self.deepen()
+        } else {
+            // Acquire meets the Release of `RLock::release_level`: the data of the last holder are visible.
+            word == 0
+                && self.word.compare_exchange(0, mine, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        };
+        if taken {
             return Ok(guard());
         }
-        match self.contend(me, owned(tag, thread), deadline) {
+        match self.contend(me, mine, deadline) {
             Some(Outcome::Taken { died: false }) => Ok(guard()),
             Some(Outcome::Taken { died: true }) => {
                 Err(AcquireError::OwnerDied(OwnerDied::new(guard())))
             }
             Some(Outcome::Damaged { word }) => Err(AcquireError::Corrupt { word }),
-            None if self.is_held_as(owned(tag, thread)) => Err(TOO_DEEP),
+            None if self.is_held_as(mine) => Err(AcquireError::TooDeep { most: Self::MOST_LEVELS }),
             None => Err(AcquireError::TimedOut),
         }
     }
@@ -216,9 +219,11 @@ impl RLock {
 
     #[cold]
     fn contend(&self, me: Member<'_>, mine: u64, deadline: Deadline) -> Option<Outcome> {
-        if self.is_held_as(mine) {
-            // With DIED, else the caller had seen it.
-            return self.deepen().then_some(Outcome::Taken { died: true });
+        // Relaxed: as in `acquire_as`.
+        let word = self.word.load(Ordering::Relaxed);
+        if word & !DIED == mine {
+            // With DIED, or so deep that it goes no deeper.
+            return self.deepen().then_some(Outcome::Taken { died: word & DIED != 0 });
         }
         self.event.wait(me, deadline, Pace::Polite, |ask| self.attempt(me, mine, ask))
     }
@@ -361,13 +366,16 @@ impl Waitable for RLock {
     }
 }
 
-const TOO_DEEP: AcquireError<RLockGuard<'static>> =
-    AcquireError::TooDeep { most: RLock::MOST_LEVELS };
-
 /// The word of a lock that this thread of this process holds.
 #[inline]
 fn owned(tag: Tag, thread: Thread) -> u64 {
     u64::from(tag.bits()) << TAG_SHIFT | u64::from(thread.number())
+}
+
+/// Whether this process is the one that acquired with this word.
+#[inline]
+fn is_here(me: Member<'_>, mine: u64) -> bool {
+    tag(mine).is_some_and(|tag| me.is(tag))
 }
 
 fn tag(word: u64) -> Option<Tag> {
@@ -402,8 +410,8 @@ fn owner(word: u64) -> Result<Option<Tag>, u64> {
 pub struct RLockGuard<'a> {
     lock: &'a RLock,
     me: Member<'a>,
-    tag: Tag,
-    thread: Thread,
+    /// The word of the lock as this thread holds it, without DIED.
+    mine: u64,
     /// The owner is a thread: a guard that went to another would count for it.
     here: PhantomData<*const ()>,
 }
@@ -412,14 +420,14 @@ impl RLockGuard<'_> {
     /// Whether a holder died with this lock and nobody has marked it consistent since.
     #[must_use]
     pub fn owner_died(&self) -> bool {
-        self.lock.word.load(Ordering::Relaxed) == DIED | self.owned() && self.me.is(self.tag)
+        self.lock.word.load(Ordering::Relaxed) == DIED | self.mine && is_here(self.me, self.mine)
     }
 
     /// Says that what the lock protects is in order again: later acquires succeed plainly.
     pub fn mark_consistent(&mut self) {
         if self.owner_died() {
             // Relaxed: the word stays this thread's.
-            self.lock.word.store(self.owned(), Ordering::Relaxed);
+            self.lock.word.store(self.mine, Ordering::Relaxed);
         }
     }
 
@@ -440,11 +448,6 @@ impl RLockGuard<'_> {
     pub fn depth(&self) -> u32 {
         self.lock.depth()
     }
-
-    #[inline]
-    fn owned(&self) -> u64 {
-        owned(self.tag, self.thread)
-    }
 }
 
 impl Drop for RLockGuard<'_> {
@@ -452,10 +455,10 @@ impl Drop for RLockGuard<'_> {
     fn drop(&mut self) {
         // Relaxed: nobody but the holder changes the word.
         let word = self.lock.word.load(Ordering::Relaxed);
-        if word & !DIED == self.owned() && self.me.is(self.tag) {
+        if word & !DIED == self.mine && is_here(self.me, self.mine) {
             self.lock.release_level(self.me, word);
         } else {
-            drop_strange(self.lock, self.me, self.tag);
+            drop_strange(self.lock, self.me, self.mine);
         }
     }
 }
@@ -463,8 +466,8 @@ impl Drop for RLockGuard<'_> {
 /// The word is not as a guard's thread wrote it, or this process is not the one that acquired. (Not a method of the guard,
 /// which would have to lie in memory then, also on the usual way.)
 #[cold]
-fn drop_strange(lock: &RLock, me: Member<'_>, tag: Tag) {
-    if me.is(tag) {
+fn drop_strange(lock: &RLock, me: Member<'_>, mine: u64) {
+    if is_here(me, mine) {
         // The next call reports it, and so do those that wait.
         lock.word.store(DAMAGED, Ordering::Release);
         lock.event.notify_all(me);
@@ -482,16 +485,12 @@ impl Suspend for RLockGuard<'_> {
         self.me
     }
 
-    fn tag(&self) -> Tag {
-        self.tag
-    }
-
     fn address(&self) -> usize {
         core::ptr::from_ref(self.lock).addr()
     }
 
     fn is_held(&self) -> bool {
-        self.lock.is_held_as(self.owned()) && self.me.is(self.tag)
+        self.lock.is_held_as(self.mine) && is_here(self.me, self.mine)
     }
 
     fn owner_died(&self) -> bool {
@@ -515,7 +514,7 @@ impl Suspend for RLockGuard<'_> {
 
     fn resume(&mut self, (depth, loose): Levels) -> Result<(), u64> {
         let lock = self.lock;
-        match lock.acquire_as(self.me, self.thread, Deadline::NEVER) {
+        match lock.acquire_word(self.me, self.mine, Deadline::NEVER) {
             // From here on this guard stands for it.
             Ok(guard) => core::mem::forget(guard),
             Err(error) => match error.into_guard() {
