@@ -311,10 +311,12 @@ impl Tracee {
 
     /// Stepping is slow: when the child comes to its futex call, the deadline of a short sleep is
     /// long past. Moves it, so that the child does sleep as it would at full speed.
-    fn stretch_sleep(&self) -> Result<(), String> {
+    fn stretch_sleep(&self, number: i64) -> Result<(), String> {
         let operation = self.register(std::mem::offset_of!(libc::user_regs_struct, rsi))?;
         let deadline = self.register(std::mem::offset_of!(libc::user_regs_struct, r10))? as usize;
-        if operation as i32 & libc::FUTEX_CMD_MASK != libc::FUTEX_WAIT_BITSET || deadline == 0 {
+        let waits = number == libc::SYS_futex_waitv
+            || operation as i32 & libc::FUTEX_CMD_MASK == libc::FUTEX_WAIT_BITSET;
+        if !waits || deadline == 0 {
             return Ok(());
         }
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
@@ -340,10 +342,16 @@ impl Tracee {
     /// How long the call that comes next may take before it counts as sleep.
     fn patience(&self) -> Result<Duration, String> {
         let number = self.register(std::mem::offset_of!(libc::user_regs_struct, rax))? as i64;
-        if number == libc::SYS_futex {
-            self.stretch_sleep()?;
+        if [libc::SYS_futex, libc::SYS_futex_waitv].contains(&number) {
+            self.stretch_sleep(number)?;
         }
-        let sleeps = [libc::SYS_futex, libc::SYS_poll, libc::SYS_ppoll, libc::SYS_nanosleep];
+        let sleeps = [
+            libc::SYS_futex,
+            libc::SYS_futex_waitv,
+            libc::SYS_poll,
+            libc::SYS_ppoll,
+            libc::SYS_nanosleep,
+        ];
         Ok(if sleeps.contains(&number) { ASLEEP } else { SLOW })
     }
 
