@@ -39,7 +39,8 @@ pub trait Waitable {
     fn sleepers(&self) -> &Eventcount;
 }
 
-/// Waits until one of `objects` is ready; which one, the first of several. `None` if none was when `deadline` passed, or
+/// Waits until one of `objects` is ready; which one, by its place. Of several, the first that is so without a question about
+/// a dead owner: that is asked only while none else is. `None` if none was when `deadline` passed, or
 /// there are none and nothing will ever come. A deadline that is past looks once.
 ///
 /// Ready means that it was: another process may be faster. Nothing is taken; try to, and wait again if that was in vain.

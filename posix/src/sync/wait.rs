@@ -31,7 +31,8 @@ pub(crate) mod sealed {
     }
 }
 
-/// Waits until one of these objects is ready, as long as it takes. Which one, by its place; the first of several. `None` at
+/// Waits until one of these objects is ready, as long as it takes. Which one, by its place; of several, the first that is free, before
+/// those whose holders are dead. `None` at
 /// once if there are none.
 ///
 /// Being ready is news, not possession: nothing is taken. Try to take it (`try_acquire`, ...), and wait again if another was
