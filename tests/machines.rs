@@ -338,7 +338,7 @@ fn wrong_handles() {
 
     let locks = Queue::<Forged<Lock>>::bounded(4).unwrap();
     let cases = [
-        ("another kind", queues, "kind 4, not of kind 1"),
+        ("another kind", queues, "a Queue, not a Lock"),
         ("called a lock", Numbers { kind: right.kind, ..queues }, "kind 4, not of kind 1"),
         ("another tree", stranger, "another process tree"),
         ("stale", Numbers { generation: right.generation + 1, ..right }, "gone"),
@@ -346,7 +346,7 @@ fn wrong_handles() {
         ("the header", Numbers { offset: 0, ..right }, "no block"),
         ("far away", Numbers { offset: u64::MAX - 7, ..right }, "no block"),
         ("behind all blocks", Numbers { offset: 1 << 30, ..right }, "no block"),
-        ("no kind", Numbers { kind: 0, ..right }, "kind 0"),
+        ("no kind", Numbers { kind: 0, ..right }, "nothing, not a Lock"),
     ];
     for (what, numbers, expected) in cases {
         locks.put(&Forged::Numbers(numbers)).unwrap();
@@ -372,7 +372,7 @@ fn wrong_handles() {
     assert!(error.contains("another type"), "{error}");
     others.put(&Forged::Numbers(right)).unwrap();
     let error = others.get().expect_err("a lock is no queue").to_string();
-    assert!(error.contains("kind 1, not of kind 4"), "{error}");
+    assert!(error.contains("a Lock, not a Queue"), "{error}");
     assert_eq!(queue.get().unwrap(), 7);
     // Cut short: the decoder's own words.
     let bytes = postcard::to_stdvec(&lock).unwrap();
@@ -381,7 +381,7 @@ fn wrong_handles() {
     // As an argument of a process.
     let child = Process::new(lock_it, (Forged::Numbers(queues),)).start().unwrap();
     let error = child.join_timeout(LONG).expect_err("a queue is no lock").to_string();
-    assert!(error.contains("kind 4, not of kind 1"), "{error}");
+    assert!(error.contains("a Queue, not a Lock"), "{error}");
     let child = Process::new(lock_it, (Forged::Numbers(right),)).start().unwrap();
     child.join_timeout(LONG).unwrap();
 
