@@ -27,11 +27,13 @@ unsafe impl Sync for Memory {}
 static MEMORY: Memory = Memory(UnsafeCell::new([0; BYTES]));
 
 /// Where each object lies.
-const LOCK: u64 = CHUNK;
-const VALUE: u64 = CHUNK + 128;
-const ARRAY: u64 = CHUNK + 256;
-const RING: u64 = CHUNK + 4096;
-const QUEUE: u64 = CHUNK + 8192;
+/// Behind the tables of a region with the usual number of rows.
+const FIRST: u64 = 2 * CHUNK;
+const LOCK: u64 = FIRST;
+const VALUE: u64 = FIRST + 128;
+const ARRAY: u64 = FIRST + 256;
+const RING: u64 = FIRST + 4096;
+const QUEUE: u64 = FIRST + 8192;
 
 fn run() {
     let base = NonNull::new(MEMORY.0.get()).unwrap().cast();
