@@ -26,8 +26,7 @@ unsafe impl Sync for Memory {}
 
 static MEMORY: Memory = Memory(UnsafeCell::new([0; BYTES]));
 
-/// Where each object lies.
-/// Behind the tables of a region with the usual number of rows.
+/// Where each object lies: behind the tables of a region with the usual number of rows.
 const FIRST: u64 = 2 * CHUNK;
 const LOCK: u64 = FIRST;
 const VALUE: u64 = FIRST + 128;
