@@ -50,7 +50,7 @@ fn is_set(ops: u64) -> Result<Timing> {
     let seat = ground.join()?;
     let event = ground.object::<Event>()?;
     event.set(seat.member());
-    load::each(ops, || u64::from(black_box(event).is_set()))
+    load::each(ops, move || u64::from(black_box(event).is_set()))
 }
 
 fn wake(plan: Plan, place: Place) -> Result<Duel> {
