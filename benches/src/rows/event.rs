@@ -1,6 +1,6 @@
 //! An event: looked at, and set for one who sleeps.
 
-use std::hint::{black_box, spin_loop};
+use std::hint::spin_loop;
 use std::time::{Duration, Instant};
 
 use procession_core::sync::Event;
@@ -50,7 +50,7 @@ fn is_set(ops: u64) -> Result<Timing> {
     let seat = ground.join()?;
     let event = ground.object::<Event>()?;
     event.set(seat.member());
-    load::each(ops, move || u64::from(black_box(event).is_set()))
+    load::each(ops, event, |event| u64::from(event.is_set()))
 }
 
 fn wake(plan: Plan, place: Place) -> Result<Duel> {
