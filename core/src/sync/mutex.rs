@@ -24,6 +24,9 @@ use crate::sys::Deadline;
 /// processes that map the memory touch the data under the lock alone, which they do by this type; where a process is not
 /// to be trusted with that, [`MutexGuard::get`] and [`MutexGuard::set`] copy them in and out.
 ///
+/// The place has to be this object's alone, as long as anybody uses it, and who locks it has to be a member of the region that
+/// it lies in: a member of another region would take each owner for dead. (procession-posix's handles see to both.)
+///
 /// Cost: that of [`Lock`]. In memory: 16 bytes and the data.
 ///
 /// Without contention `*mutex.lock(me)? += 1` and the release behind it are 29 instructions on x86-64, as callgrind counts
