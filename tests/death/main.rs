@@ -79,7 +79,12 @@ fn run(filter: &str) -> std::process::ExitCode {
         if !chosen(operation.name) {
             continue;
         }
-        match crew.play(&operation, depth) {
+        let played = match crew.play(&operation, depth) {
+            // Nothing was found, and little was tried: once more.
+            Ok(row) if row.has_missed() && row.notes.len() == 1 => crew.play(&operation, depth),
+            played => played,
+        };
+        match played {
             Ok(row) => {
                 println!("{row}");
                 faults.extend_from_slice(&row.notes);

@@ -59,6 +59,11 @@ pub struct Row {
 }
 
 impl Row {
+    /// Whether most kills came at another moment than they were meant for: on a busy machine sleeps end differently.
+    pub fn has_missed(&self) -> bool {
+        self.strayed * 2 > self.kills
+    }
+
     /// The head of the table.
     pub const TITLE: &str = "operation                 steps  moments  kills  strays  stuck  lost (may)  torn  doubled  seconds";
 
@@ -208,7 +213,7 @@ impl Crew {
                 row.add(report, &deaths[*take], may_lose);
             }
         }
-        if row.strayed * 2 > row.kills {
+        if row.has_missed() {
             row.notes.push(format!("{}: most kills missed their moment", row.name));
         }
         row.seconds = begun.elapsed().as_secs_f64();
