@@ -101,6 +101,15 @@ impl<G> AcquireError<G> {
         }
     }
 
+    /// The same error for a call that was not to wait, made of that for a deadline that is past.
+    #[must_use]
+    pub fn at_once(self) -> Self {
+        match self {
+            Self::TimedOut => Self::WouldBlock,
+            other => other,
+        }
+    }
+
     /// The guard if the lock was taken over from the dead, else the error.
     ///
     /// # Errors
@@ -134,6 +143,17 @@ pub enum WaitError {
     /// This process could not join the region.
     #[error("this process cannot take part in the region: {0}")]
     Join(#[from] JoinError),
+}
+
+impl WaitError {
+    /// The same error for a call that was not to wait, made of that for a deadline that is past.
+    #[must_use]
+    pub fn at_once(self) -> Self {
+        match self {
+            Self::TimedOut => Self::WouldBlock,
+            other => other,
+        }
+    }
 }
 
 /// Why something was not released.

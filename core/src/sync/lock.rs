@@ -132,10 +132,7 @@ impl Lock {
     /// [`AcquireError::WouldBlock`] if somebody holds it; `OwnerDied` with the guard; `Corrupt`; `Join`.
     #[inline]
     pub fn try_acquire<'a>(&'a self, me: Member<'a>) -> Acquired<'a> {
-        match self.acquire_until(me, Deadline::NOW) {
-            Err(AcquireError::TimedOut) => Err(AcquireError::WouldBlock),
-            answer => answer,
-        }
+        self.acquire_until(me, Deadline::NOW).map_err(AcquireError::at_once)
     }
 
     /// Waits for the lock until `deadline`.

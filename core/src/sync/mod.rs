@@ -23,13 +23,11 @@ mod semaphore;
 mod seqlock;
 
 pub use atomic::{Atomic, AtomicNumber, AtomicType};
-
 #[cfg(loom)]
 pub use barrier::BarrierHead;
 #[cfg(not(loom))]
 pub use barrier::BarrierPlaceError;
 pub use barrier::{Barrier, BarrierError, Broken, MOST_PARTIES, Reason};
-
 pub use condition::{Condition, ConditionError, Hold};
 #[cfg(not(loom))]
 pub use data::DataError;
@@ -44,6 +42,7 @@ pub use mutex::{Mutex, MutexGuard};
 pub use once::{Once, OnceError};
 #[cfg(not(loom))]
 pub use once_cell::OnceCell;
+pub use rlock::{RAcquired, RLock, RLockGuard};
 #[cfg(not(loom))]
 pub use rwdata::{RwData, RwDataReadGuard, RwDataUpgradableReadGuard, RwDataWriteGuard};
 pub use rwlock::{
@@ -61,4 +60,3 @@ pub mod model {
     pub use super::latch::Heap as LatchHeap;
     pub use super::semaphore::Heap as SemaphoreHeap;
 }
-pub use rlock::{RAcquired, RLock, RLockGuard};

@@ -129,10 +129,7 @@ impl<'m, T> Mutex<'m, T> {
     /// As [`Lock::try_acquire`].
     #[inline]
     pub fn try_lock(&self, me: Member<'m>) -> Locked<'m, T> {
-        match self.lock_until(me, Deadline::NOW) {
-            Err(AcquireError::TimedOut) => Err(AcquireError::WouldBlock),
-            answer => answer,
-        }
+        self.lock_until(me, Deadline::NOW).map_err(AcquireError::at_once)
     }
 
     /// Waits for the lock until `deadline`.

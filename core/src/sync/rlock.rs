@@ -146,10 +146,7 @@ impl RLock {
     #[cfg(all(feature = "std", not(loom)))]
     #[inline]
     pub fn try_acquire<'a>(&'a self, me: Member<'a>) -> RAcquired<'a> {
-        match self.acquire_until(me, Deadline::NOW) {
-            Err(AcquireError::TimedOut) => Err(AcquireError::WouldBlock),
-            answer => answer,
-        }
+        self.acquire_until(me, Deadline::NOW).map_err(AcquireError::at_once)
     }
 
     /// Acquires one level, and waits until `deadline` if another thread holds the lock.

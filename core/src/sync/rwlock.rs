@@ -249,7 +249,7 @@ impl RwLock {
     /// [`AcquireError::WouldBlock`]; otherwise as [`read`](Self::read).
     #[inline]
     pub fn try_read<'a>(&'a self, me: Member<'a>) -> Read<'a> {
-        at_once(self.read_until(me, Deadline::NOW))
+        self.read_until(me, Deadline::NOW).map_err(AcquireError::at_once)
     }
 
     /// Waits until `deadline` until no writer is in or waits, and reads.
@@ -300,7 +300,7 @@ impl RwLock {
         if self.readers() > 0 && !me.may_ask(&raw const self.cells) {
             return Err(AcquireError::WouldBlock);
         }
-        at_once(self.write_until(me, Deadline::NOW))
+        self.write_until(me, Deadline::NOW).map_err(AcquireError::at_once)
     }
 
     /// Waits until `deadline` until nobody else is in, and writes. While it waits for readers to leave, no new ones come in.
@@ -362,7 +362,7 @@ impl RwLock {
     /// [`AcquireError::WouldBlock`]; otherwise as [`read`](Self::read).
     #[inline]
     pub fn try_upgradable_read<'a>(&'a self, me: Member<'a>) -> UpgradableRead<'a> {
-        at_once(self.upgradable_read_until(me, Deadline::NOW))
+        self.upgradable_read_until(me, Deadline::NOW).map_err(AcquireError::at_once)
     }
 
     /// Waits until `deadline` until no writer and no other upgradable reader is in, and reads.
@@ -720,15 +720,6 @@ fn dead(me: Member<'_>, bits: u32) -> Result<Option<Tag>, u64> {
 #[inline]
 fn told<G>(died: bool, guard: G) -> Result<G, AcquireError<G>> {
     if died { Err(AcquireError::OwnerDied(OwnerDied::new(guard))) } else { Ok(guard) }
-}
-
-/// What a try answers, as it does not wait.
-#[inline]
-fn at_once<G>(answer: Result<G, AcquireError<G>>) -> Result<G, AcquireError<G>> {
-    match answer {
-        Err(AcquireError::TimedOut) => Err(AcquireError::WouldBlock),
-        answer => answer,
-    }
 }
 
 /// No writer comes in as long as this lives. Dropping it is a store, and a system call only if somebody waits for it.

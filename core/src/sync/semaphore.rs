@@ -438,10 +438,7 @@ impl<'r> Semaphore<'r> {
     /// [`WaitError::WouldBlock`] if there was a moment without a free unit; `Corrupt`; `Join`.
     #[inline]
     pub fn try_take(&self, me: Member<'r>) -> Result<(), WaitError> {
-        match self.take_until(me, Deadline::NOW) {
-            Err(WaitError::TimedOut) => Err(WaitError::WouldBlock),
-            answer => answer,
-        }
+        self.take_until(me, Deadline::NOW).map_err(WaitError::at_once)
     }
 
     /// Waits until `deadline` for a unit to take out.

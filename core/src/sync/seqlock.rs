@@ -219,7 +219,7 @@ impl<T: Pod> SeqLock<T> {
     /// [`WaitError::WouldBlock`]; otherwise as [`set`](Self::set).
     #[inline]
     pub fn try_set(&self, me: Member<'_>, value: T) -> Result<(), WaitError> {
-        at_once(self.set_until(me, Deadline::NOW, value))
+        self.set_until(me, Deadline::NOW, value).map_err(WaitError::at_once)
     }
 
     /// Replaces the value; waits for another writer until `deadline`.
@@ -248,7 +248,7 @@ impl<T: Pod> SeqLock<T> {
     /// [`WaitError::WouldBlock`]; otherwise as [`update`](Self::update).
     #[inline]
     pub fn try_update(&self, me: Member<'_>, change: impl FnOnce(T) -> T) -> Result<T, WaitError> {
-        at_once(self.update_until(me, Deadline::NOW, change))
+        self.update_until(me, Deadline::NOW, change).map_err(WaitError::at_once)
     }
 
     /// The same; waits for another writer until `deadline`.
@@ -368,13 +368,6 @@ impl<T: Pod> SeqLock<T> {
 #[inline]
 fn copy(word: u64) -> usize {
     (word >> TAG_BITS & 1) as usize
-}
-
-fn at_once<R>(answer: Result<R, WaitError>) -> Result<R, WaitError> {
-    match answer {
-        Err(WaitError::TimedOut) => Err(WaitError::WouldBlock),
-        answer => answer,
-    }
 }
 
 /// A writer's turn. Dropping it without [`publish`](Claim::publish) leaves the value as it was.

@@ -140,10 +140,7 @@ impl Condition {
     /// # Errors
     /// `WouldBlock` if it is held; otherwise as [`acquire`](Self::acquire).
     pub fn try_acquire(&self) -> Acquired<'_> {
-        match self.acquire_until(Deadline::NOW) {
-            Err(core::AcquireError::TimedOut) => Err(core::AcquireError::WouldBlock),
-            answer => answer,
-        }
+        self.acquire_until(Deadline::NOW).map_err(core::AcquireError::at_once)
     }
 
     /// Waits for the lock for at most `timeout`; zero tries once.
