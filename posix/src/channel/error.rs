@@ -3,6 +3,7 @@
 use procession_core::queue::{PopError, PushError, QueueError};
 use procession_core::region::{AllocError, JoinError};
 
+use super::parcel::{PackError, Unpacked};
 use crate::memory::{DecodeError, MemoryError};
 
 /// Why a queue cannot be made.
@@ -71,6 +72,17 @@ impl From<PushError> for PutError {
     }
 }
 
+impl From<PackError> for PutError {
+    fn from(error: PackError) -> Self {
+        match error {
+            PackError::TooLarge { bytes, largest } => Self::TooLarge { bytes, largest },
+            PackError::Encode(error) => Self::Encode(error),
+            PackError::Memory(error) => Self::Memory(error),
+            PackError::Corrupt => Self::Corrupt,
+        }
+    }
+}
+
 /// Why no object was got from a queue.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -101,6 +113,18 @@ pub enum GetError {
     /// This process could not take part.
     #[error("this process cannot take part in the shared memory: {0}")]
     Join(#[from] JoinError),
+}
+
+impl GetError {
+    /// What arrived could not be had as an object of type `T`.
+    pub(super) fn unpacked<T>(reason: Unpacked) -> Self {
+        match reason {
+            Unpacked::Refused(error) => {
+                Self::Decode { expected: std::any::type_name::<T>(), error }
+            }
+            Unpacked::Damaged => Self::Corrupt,
+        }
+    }
 }
 
 impl From<PopError> for GetError {

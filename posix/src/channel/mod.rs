@@ -1,10 +1,13 @@
 //! What carries objects between processes.
 
 mod error;
+mod label;
 mod message;
+mod parcel;
 mod queue;
+mod sweep;
 
 pub use error::{CreateError, GetError, PutError};
 pub use queue::{Iter, Queue, QueueOptions};
 
-pub(crate) use queue::sweep;
+pub(crate) use sweep::sweep;

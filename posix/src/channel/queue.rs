@@ -1,42 +1,26 @@
 //! A queue of objects that travels.
 //!
 //! ```text
-//! head (128 bytes: the type's hash, the largest object) | slot queue of messages, 128 bytes each
+//! label (128 bytes) | slot queue of messages, 128 bytes each
 //! ```
 //!
-//! - A put encodes first, into memory of its own: nothing that can fail happens between claim and publication.
-//! - A short object lies in its message. A long one lies in a block of the arena: `own(me) → queued(queue, ticket)`
-//!   between claim and publication, `queued → own(me)` by the getter before it gives the place back. So a block is at
-//!   any moment free, in a named hand, or in a named place of a queue, and what a dead process had is found by a sweep.
-//! - A get copies the bytes out, gives the place back, and decodes then: bytes that cannot be decoded cost that object only.
+//! How an object gets into a message and out of it, `parcel.rs` says.
 
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use procession_core::queue::{Claim, QueueError, SlotQueue};
-use procession_core::region::{Block, Member, Region, Shareable};
+use procession_core::queue::{QueueError, SlotQueue};
+use procession_core::region::{Member, Region};
 use procession_core::sys::Deadline;
-use procession_core::sys::atomic::{AtomicU64, Ordering};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::error::{CreateError, GetError, PutError};
-use super::message::{IN_BLOCK, INLINE, Message, NEAR, VOID};
-use crate::memory::{Arena, Handle, HandleError, decode as decode_object, kind, refuse};
-
-/// The largest object that a queue takes unless it is told otherwise: 64 MiB.
-const USUAL_LARGEST: u64 = 64 << 20;
-/// Lengths are 32 bits.
-const MOST_LARGEST: u64 = u32::MAX as u64;
-
-#[repr(C, align(128))]
-struct Head {
-    item_type: AtomicU64,
-    largest: AtomicU64,
-}
-
-// SAFETY: repr(C), atomics only, every bit pattern valid.
-unsafe impl Shareable for Head {}
+use super::label::{Label, MOST_LARGEST, USUAL_LARGEST};
+use super::message::Message;
+use super::parcel::{Arrival, Desk, Parcel};
+use super::sweep::Carrier;
+use crate::memory::{Arena, Handle, HandleError, MemoryError, kind, refuse};
 
 /// How a queue is to be.
 #[derive(Clone, Copy, Debug)]
@@ -129,13 +113,11 @@ impl<T> Queue<T> {
                 procession_core::queue::QueueError::Capacity { asked: capacity, most }.into()
             );
         }
-        let bytes = size_of::<Head>() as u64 + SlotQueue::<Message>::bytes_for(capacity);
+        let bytes = size_of::<Label>() as u64 + SlotQueue::<Message>::bytes_for(capacity);
         let handle = Handle::allocate(kind::QUEUE, bytes)?;
         let region = handle.arena().region();
-        let head =
-            region.object::<Head>(handle.offset()).map_err(crate::memory::MemoryError::from)?;
-        head.item_type.store(type_hash::<T>(), Ordering::Relaxed);
-        head.largest.store(options.largest, Ordering::Relaxed);
+        let label = region.object::<Label>(handle.offset()).map_err(MemoryError::from)?;
+        label.write::<T>(options.largest);
         // Each queue at this place starts elsewhere, so that a block that was left in an earlier one is not taken for
         // one of this one's: by the golden ratio the starts lie far apart.
         let first = u64::from(handle.generation()).wrapping_mul(0x9E37_79B9);
@@ -146,16 +128,8 @@ impl<T> Queue<T> {
 
     fn attach(handle: Handle) -> Result<Self, HandleError> {
         let region = handle.arena().region();
-        let head =
-            region.object::<Head>(handle.offset()).map_err(crate::memory::MemoryError::from)?;
-        let (found, asked) = (head.item_type.load(Ordering::Relaxed), type_hash::<T>());
-        if found != asked {
-            return Err(HandleError::Content(format!(
-                "the queue carries objects of another type than {} (hash {found:#x}, not {asked:#x})",
-                std::any::type_name::<T>()
-            )));
-        }
-        let largest = head.largest.load(Ordering::Relaxed).min(MOST_LARGEST);
+        let label = region.object::<Label>(handle.offset()).map_err(MemoryError::from)?;
+        let largest = label.read::<T>()?;
         let slots = find(region, handle.offset(), handle.room()?.capacity)
             .map_err(|error| HandleError::Content(error.to_string()))?;
         let me = handle.arena().member();
@@ -236,77 +210,15 @@ impl<T: Serialize> Queue<T> {
     /// `TimedOut` (`Full` or `Busy` with [`Deadline::NOW`]); otherwise as [`put`](Self::put).
     #[inline]
     pub fn put_until(&self, object: &T, deadline: Deadline) -> Result<(), PutError> {
-        let mut short = [0; INLINE];
-        match postcard::to_slice(object, &mut short) {
-            Ok(encoded) if encoded.len() as u64 <= self.largest => {
-                let length = encoded.len();
-                self.put_short(&short, length, deadline)
-            }
-            Ok(encoded) => {
-                Err(PutError::TooLarge { bytes: encoded.len() as u64, largest: self.largest })
-            }
-            Err(postcard::Error::SerializeBufferFull) => self.put_long(object, deadline),
-            Err(error) => Err(PutError::Encode(error)),
-        }
-    }
-
-    #[inline]
-    fn put_short(
-        &self,
-        bytes: &[u8; INLINE],
-        length: usize,
-        deadline: Deadline,
-    ) -> Result<(), PutError> {
+        let mut desk = Desk::new();
+        let parcel = Parcel::pack(self.arena(), &mut desk, object, self.largest)?;
         let claim = self.slots.start_push(self.me, deadline)?;
-        let item = self.slots.item(&claim);
-        // SAFETY: the claim makes the place this process's; both have INLINE bytes.
-        unsafe {
-            (&raw mut (*item).place).write(0);
-            (&raw mut (*item).length).write(length as u32);
-            (&raw mut (*item).form).write(0);
-            copy_short(bytes.as_ptr(), (&raw mut (*item).bytes).cast(), length);
-        }
-        self.slots.finish_push(self.me, claim);
-        Ok(())
-    }
-
-    #[cold]
-    fn put_long(&self, object: &T, deadline: Deadline) -> Result<(), PutError> {
-        let encoded = postcard::to_stdvec(object).map_err(PutError::Encode)?;
-        let bytes = encoded.len() as u64;
-        if bytes > self.largest {
-            return Err(PutError::TooLarge { bytes, largest: self.largest });
-        }
-        let region = self.arena().region();
-        // Once more without what the dead have left in queues.
-        let block = region.allocate_message(self.me, bytes).or_else(|_| {
-            self.arena().sweep();
-            region.allocate_message(self.me, bytes).map_err(PutError::Memory)
-        })?;
-        let place = match region.bytes(block.offset, bytes, 1) {
-            Ok(place) => place,
-            Err(_) => return Err(PutError::Corrupt),
+        // SAFETY: the claim makes the place this process's.
+        let sent = unsafe {
+            parcel.dispatch(self.handle.offset(), claim.ticket(), self.slots.item(&claim))
         };
-        // SAFETY: the block is this process's own, and takes that many bytes.
-        unsafe { place.as_ptr().copy_from_nonoverlapping(encoded.as_ptr(), encoded.len()) };
-        let claim = match self.slots.start_push(self.me, deadline) {
-            Ok(claim) => claim,
-            Err(error) => {
-                let _ = region.free_message(self.me, block);
-                return Err(error.into());
-            }
-        };
-        let handed = region.hand_over(self.me, block, self.handle.offset(), claim.ticket());
-        let form = if handed.is_ok() { IN_BLOCK } else { VOID };
-        let item = self.slots.item(&claim);
-        // SAFETY: as in `put_short`.
-        unsafe {
-            (&raw mut (*item).place).write(block.offset);
-            (&raw mut (*item).length).write(bytes as u32);
-            (&raw mut (*item).form).write(form);
-        }
         self.slots.finish_push(self.me, claim);
-        handed.map_err(|_| PutError::Corrupt)
+        sent.map_err(|_| PutError::Corrupt)
     }
 }
 
@@ -344,50 +256,20 @@ impl<T: DeserializeOwned> Queue<T> {
     /// `TimedOut` (`Empty` or `Busy` with [`Deadline::NOW`]); otherwise as [`get`](Self::get).
     #[inline]
     pub fn get_until(&self, deadline: Deadline) -> Result<T, GetError> {
+        let mut desk = Desk::new();
         loop {
             let claim = self.slots.start_pop(self.me, deadline)?;
-            let item = self.slots.item(&claim);
-            // SAFETY: the claim makes the place this process's to read; any bytes are a message.
-            // Volatile: what is checked here is what is used below, whoever writes there meanwhile.
-            let (place, length, form) = unsafe {
-                (
-                    (&raw const (*item).place).read_volatile(),
-                    (&raw const (*item).length).read_volatile(),
-                    (&raw const (*item).form).read_volatile(),
-                )
+            let (item, ticket) = (self.slots.item(&claim), claim.ticket());
+            // SAFETY: the claim makes the place this process's to read.
+            let arrival = unsafe {
+                Arrival::take(self.arena(), &mut desk, item, self.handle.offset(), ticket)
             };
-            match form {
-                0 if length as usize <= INLINE => {
-                    let mut short = [0; INLINE];
-                    // SAFETY: as above; both have INLINE bytes.
-                    unsafe {
-                        let bytes = (&raw const (*item).bytes).cast();
-                        copy_short(bytes, short.as_mut_ptr(), length as usize);
-                    }
-                    self.slots.finish_pop(self.me, claim);
-                    return decode(&short[..length as usize]);
-                }
-                IN_BLOCK => return self.get_long(claim, place, length),
-                VOID => self.slots.finish_pop(self.me, claim),
-                _ => {
-                    self.slots.finish_pop(self.me, claim);
-                    return Err(GetError::Corrupt);
-                }
+            self.slots.finish_pop(self.me, claim);
+            match arrival {
+                Ok(Arrival::Void) => {}
+                Ok(arrival) => return arrival.unpack().map_err(GetError::unpacked::<T>),
+                Err(_) => return Err(GetError::Corrupt),
             }
-        }
-    }
-
-    #[cold]
-    fn get_long(&self, claim: Claim, place: u64, length: u32) -> Result<T, GetError> {
-        let region = self.arena().region();
-        let block = region.take_over(self.me, place, self.handle.offset(), claim.ticket());
-        self.slots.finish_pop(self.me, claim);
-        let block = block.map_err(|_| GetError::Corrupt)?;
-        let encoded = copy_out(region, &block, u64::from(length));
-        let freed = region.free_message(self.me, block);
-        match (encoded, freed) {
-            (Some(encoded), Ok(())) => decode(&encoded),
-            _ => Err(GetError::Corrupt),
         }
     }
 
@@ -410,44 +292,6 @@ impl<T: DeserializeOwned> Queue<T> {
     pub fn iter(&self) -> Iter<'_, T> {
         Iter { queue: self }
     }
-}
-
-/// Copies a short object of `length` bytes, and perhaps what lies behind it: a copy whose size is known when compiling is a
-/// few moves. Two sizes, so that a very short object touches one cache line of its place.
-///
-/// # Safety
-/// Both have INLINE bytes, and `to` is this process's own.
-#[inline]
-unsafe fn copy_short(from: *const u8, to: *mut u8, length: usize) {
-    // SAFETY: by the caller.
-    unsafe {
-        if length <= NEAR {
-            to.copy_from_nonoverlapping(from, NEAR);
-        } else {
-            to.copy_from_nonoverlapping(from, INLINE);
-        }
-    }
-}
-
-/// Copies a block out before it is looked at: another process might still write to it.
-fn copy_out(region: &Region<'static>, block: &Block, length: u64) -> Option<Vec<u8>> {
-    if length > block.capacity {
-        return None;
-    }
-    let place = region.bytes(block.offset, length, 1).ok()?;
-    let length = length as usize;
-    let mut bytes = Vec::<u8>::with_capacity(length);
-    // SAFETY: the block was checked to lie in the region and to take that many bytes; the vector has room for them.
-    unsafe {
-        bytes.as_mut_ptr().copy_from_nonoverlapping(place.as_ptr(), length);
-        bytes.set_len(length);
-    }
-    Some(bytes)
-}
-
-fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, GetError> {
-    decode_object(bytes)
-        .map_err(|error| GetError::Decode { expected: std::any::type_name::<T>(), error })
 }
 
 /// The objects of a queue, until it is closed and drained. See [`Queue::iter`].
@@ -484,22 +328,14 @@ impl<T> Serialize for Queue<T> {
 
 impl<'de, T> Deserialize<'de> for Queue<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let least = size_of::<Head>() as u64 + SlotQueue::<Message>::bytes_for(1);
+        let least = size_of::<Label>() as u64 + SlotQueue::<Message>::bytes_for(1);
         let handle = Handle::deserialize(deserializer, kind::QUEUE, least)?;
         Self::attach(handle).map_err(refuse)
     }
 }
 
 fn slots_of(offset: u64) -> u64 {
-    offset + size_of::<Head>() as u64
-}
-
-/// The name of the type as a number: both sides run the same build, where equal types have equal names.
-fn type_hash<T>() -> u64 {
-    // FNV-1a.
-    std::any::type_name::<T>().bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
-    })
+    offset + size_of::<Label>() as u64
 }
 
 /// The slots of the queue at `offset`, if they lie within the `room` of its object: a damaged capacity must not reach others.
@@ -510,26 +346,17 @@ fn find(
 ) -> Result<SlotQueue<'static, Message>, QueueError> {
     let slots = SlotQueue::<Message>::attach(region, slots_of(offset))?;
     let capacity = slots.capacity() as u64;
-    let bytes = SlotQueue::<Message>::bytes_for(capacity).saturating_add(size_of::<Head>() as u64);
+    let bytes = SlotQueue::<Message>::bytes_for(capacity).saturating_add(size_of::<Label>() as u64);
     if bytes > room { Err(QueueError::Damaged { capacity }) } else { Ok(slots) }
 }
 
-/// Frees what dead processes have left in the queues of a region, and the blocks that were theirs. `false` if a queue is
-/// damaged, and may still name them.
-pub(crate) fn sweep(region: &Region<'static>, me: Member<'_>) -> bool {
-    let mut clean = true;
-    region.for_each_object(kind::QUEUE, &mut |object, room| {
-        clean &= find(region, object.offset, room).is_ok_and(|queue| queue.sweep(me).is_ok());
-    });
-    region.sweep(me, &|offset, ticket| {
-        // A queue that is gone names nothing any more.
-        let Some(object) = region.object_at(offset).filter(|object| object.kind == kind::QUEUE)
-        else {
-            return true;
-        };
-        region.resolve(offset, object.kind, object.generation, 0).is_ok_and(|room| {
-            find(region, offset, room.capacity).is_ok_and(|queue| queue.has_passed(ticket))
-        })
-    });
-    clean
-}
+/// How sweeps find their way in a queue.
+pub(super) const CARRIER: Carrier = Carrier {
+    kind: kind::QUEUE,
+    sweep: |region, me, offset, room| {
+        find(region, offset, room).is_ok_and(|queue| queue.sweep(me).is_ok())
+    },
+    passed: |region, offset, room, ticket| {
+        find(region, offset, room).is_ok_and(|queue| queue.has_passed(ticket))
+    },
+};

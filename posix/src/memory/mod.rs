@@ -55,11 +55,29 @@ pub mod kind {
     pub const SEQLOCK: Kind = kind(16);
     /// An `Atomic`.
     pub const ATOMIC: Kind = kind(17);
+    /// A PodQueue.
+    pub const PODQUEUE: Kind = kind(18);
+    /// An unbounded or at-least-once Queue.
+    pub const STORE: Kind = kind(19);
+    /// A JoinableQueue.
+    pub const JOINABLE: Kind = kind(20);
+    /// A PriorityQueue.
+    pub const PRIORITY: Kind = kind(21);
+    /// A LifoQueue.
+    pub const LIFO: Kind = kind(22);
+    /// A BufferQueue.
+    pub const BUFFERS: Kind = kind(23);
+    /// A Broadcast.
+    pub const BROADCAST: Kind = kind(24);
+    /// A Pipe.
+    pub const PIPE: Kind = kind(25);
+    /// A part of a queue that grows.
+    pub const SEGMENT: Kind = kind(26);
 
     /// What an object of the kind with this number is called.
     #[must_use]
     pub fn name(number: u8) -> &'static str {
-        const NAMES: [&str; 18] = [
+        const NAMES: [&str; 27] = [
             "nothing",
             "a Lock",
             "a Value",
@@ -78,6 +96,15 @@ pub mod kind {
             "a Latch",
             "a SeqLock",
             "an Atomic",
+            "a PodQueue",
+            "an unbounded or at-least-once Queue",
+            "a JoinableQueue",
+            "a PriorityQueue",
+            "a LifoQueue",
+            "a BufferQueue",
+            "a Broadcast",
+            "a Pipe",
+            "a part of a queue that grows",
         ];
         NAMES.get(usize::from(number)).copied().unwrap_or("an object of an unknown kind")
     }

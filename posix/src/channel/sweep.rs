@@ -1,0 +1,43 @@
+//! Taking back what dead processes have left in carriers, and in blocks on their way.
+
+use procession_core::region::{Kind, Member, Region};
+
+use super::queue;
+
+/// A kind of object that carries others.
+pub(super) struct Carrier {
+    pub(super) kind: Kind,
+    /// Frees what the dead have claimed in the one at this place, which has so much room. `false` if it is damaged, and may
+    /// still name them.
+    pub(super) sweep: fn(&Region<'static>, Member<'_>, u64, u64) -> bool,
+    /// Whether the one at this place, which has so much room, is past this ticket: what was tied to that is nobody's.
+    pub(super) passed: fn(&Region<'static>, u64, u64, u32) -> bool,
+}
+
+/// All of them.
+const CARRIERS: [Carrier; 1] = [queue::CARRIER];
+
+/// Frees what dead processes have left in the carriers of a region, and the blocks that were theirs. `false` if a
+/// carrier is damaged, and may still name them.
+pub(crate) fn sweep(region: &Region<'static>, me: Member<'_>) -> bool {
+    let mut clean = true;
+    for carrier in &CARRIERS {
+        region.for_each_object(carrier.kind, &mut |object, room| {
+            clean &= (carrier.sweep)(region, me, object.offset, room);
+        });
+    }
+    region.sweep(me, &|offset, ticket| passed(region, offset, ticket));
+    clean
+}
+
+/// Whether nothing that was tied to this ticket of the carrier at `offset` is on its way any more.
+fn passed(region: &Region<'static>, offset: u64, ticket: u32) -> bool {
+    // One that is gone names nothing any more.
+    let Some(object) = region.object_at(offset) else { return true };
+    let Some(carrier) = CARRIERS.iter().find(|carrier| carrier.kind == object.kind) else {
+        return true;
+    };
+    region
+        .resolve(offset, object.kind, object.generation, 0)
+        .is_ok_and(|room| (carrier.passed)(region, offset, room.capacity, ticket))
+}
