@@ -34,7 +34,9 @@
 //! The algorithms are in [`procession_core`], which needs no std; what needs files and processes is in
 //! [`procession_posix`]. This crate is the face of both.
 
-pub use procession_posix::{Error, Result, channel, memory, process, ready, sync, value};
+pub use procession_posix::{
+    Descriptor, Error, Result, channel, memory, process, ready, sync, value,
+};
 
 pub use channel::{GetError, PutError, Queue};
 pub use process::{Process, init};

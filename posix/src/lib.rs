@@ -6,10 +6,12 @@
 //! value     Value and Array, as handles that travel
 //! channel   Queue
 //! ready     readiness as a descriptor, and for async programs
+//! descriptor  how descriptors travel
 //! process   starting processes, and what becomes of them
 //! ```
 
 pub mod channel;
+mod descriptor;
 mod error;
 pub mod memory;
 pub mod process;
@@ -17,4 +19,5 @@ pub mod ready;
 pub mod sync;
 pub mod value;
 
+pub use descriptor::Descriptor;
 pub use error::{Error, Result};

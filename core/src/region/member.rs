@@ -379,6 +379,15 @@ impl<'r> Member<'r> {
         core::array::from_fn(|part| self.seat.name[part].load(Ordering::Relaxed))
     }
 
+    /// Whether no other process that takes part in the region lives: as of about now, and 4 µs for each that does.
+    #[cfg(not(loom))]
+    #[must_use]
+    pub fn is_alone(self) -> bool {
+        let own = self.current_tag();
+        let namespace = self.namespace();
+        !self.participants().somebody_lives(own, namespace)
+    }
+
     /// Says that this process is about to end in order: nobody who counts on it has to take its end for a failure. Call it
     /// when nothing of it will use the region any more; nothing is released by it.
     pub fn leave(self) {

@@ -416,6 +416,18 @@ impl<'r> Participants<'r> {
         }
     }
 
+    /// Whether any process lives, besides that of the tag `own`.
+    #[cfg(not(loom))]
+    pub(crate) fn somebody_lives(&self, own: Option<Tag>, namespace: u64) -> bool {
+        let own = own.map(|tag| tag.index() as usize);
+        (1..self.rows.len()).filter(|&index| Some(index) != own).any(|index| {
+            // Acquire: as in `judge`.
+            let claim = Claim::read(self.rows[index].claim.load(Ordering::Acquire));
+            matches!(claim.state, State::Joining | State::Live)
+                && self.judge(index as u32, namespace, |_| true).0 == Verdict::Alive
+        })
+    }
+
     /// How many processes are attached as far as is known; no kernel is asked.
     #[must_use]
     pub fn attached(&self) -> usize {

@@ -66,7 +66,7 @@ mod spawn;
 mod state;
 mod status;
 mod target;
-mod wire;
+pub(crate) mod wire;
 mod zygote;
 
 use std::marker::PhantomData;
@@ -75,8 +75,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 pub use error::{JoinError, StartError};
 pub use handle::Child;
 pub use names::{CurrentProcess, ParentProcess, current_process, parent_process};
+pub(crate) use spawn::{Execution, Role};
+pub(crate) use state::{become_a_servant, environment};
 pub use target::Target;
 pub(crate) use target::{CallError, Entry};
+pub(crate) use zygote::{close_all_but, silence};
 
 use child::Letter;
 use link::{Request, Starter};

@@ -35,7 +35,9 @@ unsafe extern "C" {
 
 /// What an executed program is to become.
 #[derive(Debug, PartialEq)]
-pub(super) enum Role {
+pub(crate) enum Role {
+    /// Holds descriptors on their way; the socket of its process is its standard input.
+    Keeper,
     /// The parent of processes to come; the socket of its starter is its standard input.
     Zygote,
     /// A started process, with the descriptors that it inherits by their numbers.
@@ -44,7 +46,7 @@ pub(super) enum Role {
 
 /// The numbers of what a started process inherits over exec.
 #[derive(Debug, PartialEq, Clone, Copy)]
-pub(super) struct Inherited {
+pub(crate) struct Inherited {
     pub(super) letter: RawFd,
     pub(super) records: RawFd,
     pub(super) reports: RawFd,
@@ -62,6 +64,7 @@ impl Role {
         let here = image().offset_of(&raw const ENTRY as usize, size_of::<Init>()).unwrap_or(0);
         let text = match self {
             Role::Zygote => format!("{MARK}={here:x}:zygote"),
+            Role::Keeper => format!("{MARK}={here:x}:keeper"),
             Role::Child(Inherited { letter, records, reports, cwd, arena, slot, guardian }) => {
                 let fds = format!("{letter}:{records}:{reports}:{cwd}:{arena}");
                 format!("{MARK}={here:x}:child:{fds}:{slot}:{guardian}")
@@ -80,6 +83,7 @@ impl Role {
         let mut number = || parts.next()?.parse::<i32>().ok();
         match role {
             "zygote" => Some(Role::Zygote),
+            "keeper" => Some(Role::Keeper),
             "child" => Some(Role::Child(Inherited {
                 letter: number()?,
                 records: number()?,
@@ -109,6 +113,7 @@ extern "C" fn entry(argc: c_int, argv: *const *const c_char, envp: *const *const
     run_entries_behind(argc, argv, envp);
     match role {
         Role::Zygote => zygote::serve_executed(),
+        Role::Keeper => crate::descriptor::keeper::serve(),
         Role::Child(inherited) => run_child(inherited),
     }
 }
@@ -195,12 +200,12 @@ fn run_child(inherited: Inherited) -> ! {
 }
 
 /// Descriptors and signals that an executed program begins with.
-pub(super) struct Execution {
+pub(crate) struct Execution {
     actions: libc::posix_spawn_file_actions_t,
 }
 
 impl Execution {
-    pub(super) fn new() -> io::Result<Execution> {
+    pub(crate) fn new() -> io::Result<Execution> {
         let mut actions = MaybeUninit::uninit();
         // SAFETY: the call initialises the actions, or says that it did not.
         check(unsafe { libc::posix_spawn_file_actions_init(actions.as_mut_ptr()) })?;
@@ -209,14 +214,14 @@ impl Execution {
     }
 
     /// The program gets `fd` under the number `to`; the same number keeps it open.
-    pub(super) fn pass(&mut self, fd: BorrowedFd, to: RawFd) -> io::Result<()> {
+    pub(crate) fn pass(&mut self, fd: BorrowedFd, to: RawFd) -> io::Result<()> {
         let actions = &raw mut self.actions;
         // SAFETY: the actions are initialised.
         check(unsafe { libc::posix_spawn_file_actions_adddup2(actions, fd.as_raw_fd(), to) })
     }
 
     /// Executes this program with its own arguments, an environment and a mark, all signals blocked.
-    pub(super) fn run(self, environment: &[u8], role: &Role) -> io::Result<u32> {
+    pub(crate) fn run(self, environment: &[u8], role: &Role) -> io::Result<u32> {
         let args: Vec<CString> =
             std::env::args_os().filter_map(|arg| CString::new(arg.into_vec()).ok()).collect();
         let mark = role.mark();

@@ -162,7 +162,7 @@ impl State {
         }
     }
 
-    /// What a zygote makes of this state by [`become_a_zygote`].
+    /// What a zygote makes of this state by [`become_a_servant`].
     pub(super) fn into_a_zygotes(mut self) -> State {
         self.ignored &= !bit(libc::SIGCHLD);
         let (soft, hard) = &mut self.limits[libc::RLIMIT_NOFILE as usize];
@@ -257,7 +257,7 @@ fn set_blocked(blocked: u64) {
 }
 
 /// Blocks all signals, hears of the end of children, and takes all descriptors that it may have.
-pub(super) fn become_a_zygote() {
+pub(crate) fn become_a_servant() {
     // A forked zygote has closed what its starter had open.
     std::mem::forget(EYES.lock().unwrap_or_else(PoisonError::into_inner).take());
     set_blocked(!0);
@@ -282,7 +282,7 @@ pub(super) fn file_size_limit() -> u64 {
 }
 
 /// The environment as one block of `NAME=value` strings, each with a zero byte.
-pub(super) fn environment() -> Vec<u8> {
+pub(crate) fn environment() -> Vec<u8> {
     let mut block = Vec::with_capacity(4096);
     for (name, value) in std::env::vars_os() {
         block.extend_from_slice(name.as_bytes());

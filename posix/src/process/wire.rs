@@ -14,7 +14,7 @@ use rustix::net::{
 pub(super) const MAX_FDS: usize = 8;
 
 /// Sends one record. A peer that is gone is an error, never a signal.
-pub(super) fn send(socket: impl AsFd, parts: &[IoSlice], fds: &[BorrowedFd]) -> Result<(), Errno> {
+pub(crate) fn send(socket: impl AsFd, parts: &[IoSlice], fds: &[BorrowedFd]) -> Result<(), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
@@ -31,7 +31,7 @@ pub(super) fn send(socket: impl AsFd, parts: &[IoSlice], fds: &[BorrowedFd]) -> 
 
 /// Moves a descriptor away from 0, 1 and 2, which it gets where a standard stream is closed: it would
 /// be taken for the stream.
-pub(super) fn above_standard(fd: OwnedFd) -> OwnedFd {
+pub(crate) fn above_standard(fd: OwnedFd) -> OwnedFd {
     if fd.as_raw_fd() > 2 {
         return fd;
     }
@@ -39,17 +39,17 @@ pub(super) fn above_standard(fd: OwnedFd) -> OwnedFd {
 }
 
 /// One record that arrived.
-pub(super) struct Record {
+pub(crate) struct Record {
     /// Its length; 0 when all senders are gone.
-    pub(super) len: usize,
+    pub(crate) len: usize,
     /// Its descriptors, in the sender's order.
-    pub(super) fds: Vec<OwnedFd>,
+    pub(crate) fds: Vec<OwnedFd>,
     /// Whether a part of it or a descriptor did not fit, or this process has no room for it.
-    pub(super) cut: bool,
+    pub(crate) cut: bool,
 }
 
 /// Receives one record into `buffer`.
-pub(super) fn receive(
+pub(crate) fn receive(
     socket: impl AsFd,
     buffer: &mut [u8],
     flags: RecvFlags,

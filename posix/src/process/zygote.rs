@@ -87,7 +87,7 @@ impl Answer {
 /// The zygote that was made by executing the program; its standard input is the socket.
 pub(super) fn serve_executed() -> ! {
     let served = std::panic::catch_unwind(|| {
-        state::become_a_zygote();
+        state::become_a_servant();
         let stdin = std::io::stdin();
         let socket = rustix::io::fcntl_dupfd_cloexec(&stdin, 3).ok()?;
         close_others(&socket);
@@ -99,7 +99,7 @@ pub(super) fn serve_executed() -> ! {
 /// The zygote that was made by forking the program at its beginning.
 pub(super) fn serve_forked(socket: OwnedFd) -> ! {
     let served = std::panic::catch_unwind(|| {
-        state::become_a_zygote();
+        state::become_a_servant();
         close_others(&socket);
         serve(socket)
     });
@@ -108,21 +108,31 @@ pub(super) fn serve_forked(socket: OwnedFd) -> ! {
 
 /// The main loop, until there is nothing left to do.
 fn serve(socket: OwnedFd) -> Option<()> {
-    use rustix::fs::{Mode, OFlags};
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    rustix::stdio::dup2_stdin(&null).ok()?;
-    rustix::stdio::dup2_stdout(&null).ok()?;
-    rustix::stdio::dup2_stderr(&null).ok()?;
-    drop(null);
+    silence()?;
     let _ = rustix::thread::set_name(c"zygote");
     Zygote::greet(socket)?.run()
 }
 
-/// Closes what this process inherited by accident: descriptors above the standard ones, but for the socket and the arena that
-/// the starter has made.
+/// Takes the standard streams away.
+pub(crate) fn silence() -> Option<()> {
+    use rustix::fs::{Mode, OFlags};
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    rustix::stdio::dup2_stdin(&null).ok()?;
+    rustix::stdio::dup2_stdout(&null).ok()?;
+    rustix::stdio::dup2_stderr(&null).ok()
+}
+
+/// Closes what this process inherited by accident, but not the arena that the starter has made.
 fn close_others(socket: &OwnedFd) {
-    let mut kept = vec![socket.as_raw_fd() as libc::c_uint];
-    kept.extend(crate::memory::existing().map(|arena| arena.fd().as_raw_fd() as libc::c_uint));
+    match crate::memory::existing() {
+        Some(arena) => close_all_but(&[socket, &arena.fd()]),
+        None => close_all_but(&[socket]),
+    }
+}
+
+/// Closes all descriptors above the standard ones but these.
+pub(crate) fn close_all_but(kept: &[&dyn AsRawFd]) {
+    let mut kept: Vec<_> = kept.iter().map(|fd| fd.as_raw_fd() as libc::c_uint).collect();
     kept.sort_unstable();
     let mut first = 3;
     for keep in kept.into_iter().chain([libc::c_uint::MAX]) {
