@@ -15,23 +15,28 @@
 //!   earlier one that is unfinished by its slot.
 //! - A batch claims k tickets at once. Only its last slot is ever marked; it is published in ascending order.
 //! - Whoever is blocked at a slot finds its owner: by its mark; else by the first mark behind it, up to the
-//!   ticket word, which was loaded *before* the scan; else by the ticket word itself, which is then helped. If the
-//!   owner is dead, one exact compare-and-swap makes the slot FREE(lap+1), and that slot only.
-//! - The head passes a slot whose lap has gone by, with the tag of nobody.
+//!   ticket word, which was loaded *before* the scan; else by the ticket word itself, which is then helped. Up to that mark
+//!   all is of one claim: every earlier claim that was not finished would show before it. If the owner is dead, one exact
+//!   compare-and-swap each makes its slots FREE(lap+1), in ascending order: what names the owner goes last.
+//! - The head passes slots whose lap has gone by, with the tag of nobody.
 //! - Closing sets a bit in the tail word, so that no push is acknowledged behind a consumer that saw "closed and empty".
+//!   Shutting down at once sets it in the head word, too: who takes sees it in the word that it has to look at anyway.
 //! - One publication may make several items takeable, since tickets are published out of order. Who takes one and
 //!   sees another while somebody sleeps notifies again; repairs and skips notify both sides; a batch wakes all.
 //! - Nobody gets stuck: a living claimer finishes in a bounded number of steps, a dead one is repaired by whoever it
 //!   blocks. Waiting for a living claimer that was stopped is blocking: tries answer `Busy`.
 //!
 //! Promise: at most once. What a push has acknowledged is delivered, unless the consumer that had claimed it died
-//! with it in its hand. A push that was not acknowledged is there as a whole or not at all.
+//! with it in its hand: then it is counted as lost. A push that was not acknowledged is there as a whole or not at all.
 //!
 //! Tickets and laps are compared modulo their width. The slot's lap is Dmitry Vyukov's bounded queue; the names in
 //! the words, the helping and the repair are this crate's.
 
+mod batch;
 mod calls;
 mod claims;
+mod peek;
+mod repair;
 
 use bytemuck::Pod;
 
@@ -117,6 +122,8 @@ pub struct Head {
 struct Events {
     not_empty: Eventcount,
     not_full: Eventcount,
+    /// Items that were lost in a dead one's hand.
+    lost: AtomicU64,
 }
 
 #[cfg(not(loom))]
@@ -355,6 +362,7 @@ impl<T: Pod> Heap<T> {
                 events: Padded(Events {
                     not_empty: Eventcount::new(),
                     not_full: Eventcount::new(),
+                    lost: AtomicU64::new(0),
                 }),
                 shape: Padded(Shape::default()),
             },

@@ -186,12 +186,27 @@ impl Eventcount {
         me: Member<'_>,
         deadline: Deadline,
         pace: Pace,
+        look: impl FnMut(bool) -> Option<R>,
+    ) -> Option<R> {
+        self.wait_glancing(me, deadline, pace, || true, look)
+    }
+
+    /// The same, where a cheap `glance` says while spinning whether it is worth while to look. Before and after each sleep it
+    /// looks anyway.
+    #[inline]
+    pub fn wait_glancing<R>(
+        &self,
+        me: Member<'_>,
+        deadline: Deadline,
+        pace: Pace,
+        mut glance: impl FnMut() -> bool,
         mut look: impl FnMut(bool) -> Option<R>,
     ) -> Option<R> {
         if deadline.is_past() {
             return look(me.may_ask(self));
         }
-        if let Some(found) = me.patience().spin(pace, || look(false)) {
+        let spinning = || if glance() { look(false) } else { None };
+        if let Some(found) = me.patience().spin(pace, spinning) {
             return Some(found);
         }
         self.sleep(me, deadline, &mut look)

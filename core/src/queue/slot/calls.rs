@@ -1,15 +1,12 @@
-//! Calls: push and pop in their forms, closing, counting, sweeping.
+//! Calls: push and pop in their forms, closing, counting.
 
 use bytemuck::Pod;
 
-use super::{
-    CLOSED, Claim, FREE, FULL, LAP_BITS, LAP_SHIFT, ROOM, Short, SlotQueue, TICKET_MASK, Turn,
-    ahead,
-};
+use super::{CLOSED, Claim, FULL, ROOM, Short, SlotQueue, TICKET_MASK, Turn, ahead};
 use crate::queue::{PopError, PushError};
 use crate::region::{Member, Tag};
 use crate::sys::Deadline;
-use crate::sys::atomic::{AtomicU64, Ordering, fence};
+use crate::sys::atomic::{Ordering, fence};
 use crate::sys::spin::Pace;
 
 impl<T: Pod> SlotQueue<'_, T> {
@@ -72,7 +69,7 @@ impl<T: Pod> SlotQueue<'_, T> {
     }
 
     #[inline]
-    fn claim(&self, tag: Tag, ticket: u64, puts: bool) -> Claim {
+    pub(super) fn claim(&self, tag: Tag, ticket: u64, puts: bool) -> Claim {
         let queue = core::ptr::from_ref(self.parts).addr();
         Claim { ticket, queue, tag, puts }
     }
@@ -118,41 +115,34 @@ impl<T: Pod> SlotQueue<'_, T> {
         if ask {
             return self.attempt_push(me, most, true);
         }
-        let mut watched = None;
-        let found = self.parts.events.not_full.wait(me, deadline, Pace::Eager, |ask| {
-            // While spinning, wait until an eighth of the queue is free, or ROOM places, by a look at the slot that will be
-            // free then. Who takes each place as it becomes free meets the consumers at every one, and both wait for cache lines.
-            if !ask {
-                let far = *watched.get_or_insert_with(|| {
-                    let tail = Turn(self.parts.tail.load(Ordering::Relaxed)).ticket();
-                    tail.wrapping_sub(self.capacity - (self.capacity / 8).min(ROOM)) & TICKET_MASK
-                });
-                // Relaxed: only whether to look closer.
-                if !self.has_gone_by(self.slot(far).word.load(Ordering::Relaxed), far) {
-                    return None;
-                }
-            }
-            match self.attempt_push(me, most, ask) {
-                Err(PushError::Full | PushError::Busy) => None,
-                answer => Some(answer),
-            }
-        });
-        found.unwrap_or(Err(PushError::TimedOut))
+        self.sleep_for_room(me, most, deadline)
     }
 
-    /// Whether the slot at this ticket word has changed since the last look: while it stays as it is, nothing can be done
-    /// here, and looking at more would take cache lines from those who work.
-    #[inline]
-    pub(super) fn has_changed(&self, watched: &mut Option<(u64, u64)>, turn: &AtomicU64) -> bool {
-        if let Some((ticket, seen)) = *watched {
+    #[cold]
+    fn sleep_for_room(
+        &self,
+        me: Member<'_>,
+        most: u64,
+        deadline: Deadline,
+    ) -> Result<(u64, u64), PushError> {
+        let mut watched = None;
+        // Spin until an eighth of the queue is free, or ROOM places, by a look at the slot that will be free then. Who takes
+        // each place as it becomes free meets the consumers at every one, and both wait for cache lines.
+        let glance = || {
+            let far = *watched.get_or_insert_with(|| {
+                let tail = Turn(self.parts.tail.load(Ordering::Relaxed)).ticket();
+                tail.wrapping_sub(self.capacity - (self.capacity / 8).min(ROOM)) & TICKET_MASK
+            });
             // Relaxed: only whether to look closer.
-            if self.slot(ticket).word.load(Ordering::Relaxed) == seen {
-                return false;
-            }
-        }
-        let ticket = Turn(turn.load(Ordering::Relaxed)).ticket();
-        *watched = Some((ticket, self.slot(ticket).word.load(Ordering::Relaxed)));
-        true
+            self.has_gone_by(self.slot(far).word.load(Ordering::Relaxed), far)
+        };
+        let look = |ask| match self.attempt_push(me, most, ask) {
+            Err(PushError::Full | PushError::Busy) => None,
+            answer => Some(answer),
+        };
+        let found =
+            self.parts.events.not_full.wait_glancing(me, deadline, Pace::Eager, glance, look);
+        found.unwrap_or(Err(PushError::TimedOut))
     }
 
     #[inline]
@@ -162,24 +152,59 @@ impl<T: Pod> SlotQueue<'_, T> {
         most: u64,
         deadline: Deadline,
     ) -> Result<(u64, u64), PopError> {
-        let ask = deadline == Deadline::NOW;
-        match self.attempt_pop(me, most, false) {
-            Err(PopError::Busy) if ask && me.may_ask(self.parts) => {
-                return self.attempt_pop(me, most, true);
+        let tag = me.tag()?.short();
+        self.wait_at_head(me, deadline, false, |turn| self.take(turn, most, tag))
+    }
+
+    /// Does something with the first item, see [`at_head`](Self::at_head), waiting for one until `deadline`.
+    #[inline]
+    pub(super) fn wait_at_head<R>(
+        &self,
+        me: Member<'_>,
+        deadline: Deadline,
+        draining: bool,
+        mut take: impl FnMut(Turn) -> Option<R>,
+    ) -> Result<R, PopError> {
+        let once = deadline == Deadline::NOW;
+        match self.attempt_at_head(me, false, draining, &mut take) {
+            Err(PopError::Busy) if once && me.may_ask(self.parts) => {
+                self.attempt_at_head(me, true, draining, &mut take)
             }
-            Err(PopError::Busy | PopError::Empty) if !ask => {}
-            answer => return answer,
+            Err(PopError::Busy | PopError::Empty) if !once => {
+                self.sleep_at_head(me, deadline, draining, take)
+            }
+            answer => answer,
         }
+    }
+
+    #[cold]
+    fn sleep_at_head<R>(
+        &self,
+        me: Member<'_>,
+        deadline: Deadline,
+        draining: bool,
+        mut take: impl FnMut(Turn) -> Option<R>,
+    ) -> Result<R, PopError> {
         let mut watched = None;
-        let found = self.parts.events.not_empty.wait(me, deadline, Pace::Eager, |ask| {
-            if !ask && !self.has_changed(&mut watched, &self.parts.head) {
-                return None;
+        // While the slot at the head stays as it is nothing can be taken, and looking at more would take cache lines from
+        // those who work.
+        let glance = || {
+            if let Some((ticket, seen)) = watched {
+                // Relaxed: only whether to look closer.
+                if self.slot(ticket).word.load(Ordering::Relaxed) == seen {
+                    return false;
+                }
             }
-            match self.attempt_pop(me, most, ask) {
-                Err(PopError::Empty | PopError::Busy) => None,
-                answer => Some(answer),
-            }
-        });
+            let ticket = Turn(self.parts.head.load(Ordering::Relaxed)).ticket();
+            watched = Some((ticket, self.slot(ticket).word.load(Ordering::Relaxed)));
+            true
+        };
+        let look = |ask| match self.attempt_at_head(me, ask, draining, &mut take) {
+            Err(PopError::Empty | PopError::Busy) => None,
+            answer => Some(answer),
+        };
+        let found =
+            self.parts.events.not_empty.wait_glancing(me, deadline, Pace::Eager, glance, look);
         found.unwrap_or(Err(PopError::TimedOut))
     }
 
@@ -247,62 +272,20 @@ impl<T: Pod> SlotQueue<'_, T> {
         Ok(item)
     }
 
-    /// Puts as many of `items` as there is room for, at least one, in order and side by side; says how many. Waits for
-    /// the first place until `deadline`.
-    ///
-    /// A death in between leaves the first of them in the queue, and none torn.
-    ///
-    /// # Errors
-    /// As [`push_until`](Self::push_until): then none was put.
-    pub fn push_many(
-        &self,
-        me: Member<'_>,
-        deadline: Deadline,
-        items: &[T],
-    ) -> Result<usize, PushError> {
-        if items.is_empty() {
-            return Ok(0);
-        }
-        let (ticket, count) = self.wait_push(me, items.len() as u64, deadline)?;
-        for (item, ticket) in items.iter().zip(ticket..ticket + count) {
-            // SAFETY: as in `push_until`.
-            unsafe { self.slot(ticket).item.write(*item) };
-            self.publish_full(ticket & TICKET_MASK);
-        }
-        self.parts.events.not_empty.notify_all(me);
-        self.pushed(me, ticket.wrapping_add(count - 1) & TICKET_MASK);
-        Ok(count as usize)
-    }
-
-    /// Takes as many items as are there and fit into `room`, at least one; says how many. Waits for the first until
-    /// `deadline`.
-    ///
-    /// # Errors
-    /// As [`pop_until`](Self::pop_until): then none was taken.
-    pub fn pop_many(
-        &self,
-        me: Member<'_>,
-        deadline: Deadline,
-        room: &mut [T],
-    ) -> Result<usize, PopError> {
-        if room.is_empty() {
-            return Ok(0);
-        }
-        let (ticket, count) = self.wait_pop(me, room.len() as u64, deadline)?;
-        for (place, ticket) in room.iter_mut().zip(ticket..ticket + count) {
-            // SAFETY: as in `pop_until`.
-            *place = unsafe { self.slot(ticket).item.read() };
-            self.publish_free(ticket & TICKET_MASK);
-        }
-        self.parts.events.not_full.notify_all(me);
-        self.popped(me, ticket.wrapping_add(count - 1) & TICKET_MASK);
-        Ok(count as usize)
-    }
-
     /// Closes the queue: nothing is put any more, what is there can still be taken. Doing it twice is fine.
     pub fn close(&self, me: Member<'_>) {
+        self.shutdown(me, false);
+    }
+
+    /// Closes the queue; if `immediate`, what is there cannot be taken any more either: who takes, and who waits for an item, is
+    /// told at once that the queue is closed. What is left is [`drain`](Self::drain)'s.
+    pub fn shutdown(&self, me: Member<'_>, immediate: bool) {
         // AcqRel: a push that comes later sees the bit; the ticket and its owner stay as they are.
         self.parts.tail.fetch_or(CLOSED, Ordering::AcqRel);
+        if immediate {
+            // AcqRel: as above, for pops.
+            self.parts.head.fetch_or(CLOSED, Ordering::AcqRel);
+        }
         self.notify_both(me);
     }
 
@@ -310,6 +293,12 @@ impl<T: Pod> SlotQueue<'_, T> {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         Turn(self.parts.tail.load(Ordering::Acquire)).closed()
+    }
+
+    /// Whether it was shut down for those, too, who take.
+    #[must_use]
+    pub fn is_shut_down(&self) -> bool {
+        Turn(self.parts.head.load(Ordering::Acquire)).closed()
     }
 
     /// How many items it can hold.
@@ -353,36 +342,5 @@ impl<T: Pod> SlotQueue<'_, T> {
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.len() as u64 == self.capacity
-    }
-
-    /// Whether `ticket`'s turn is over: taken and given back, or given up. Compared modulo 2³².
-    #[cfg(not(loom))]
-    #[must_use]
-    pub fn has_passed(&self, ticket: u32) -> bool {
-        let slot = self.slot(u64::from(ticket));
-        let word = slot.word.load(Ordering::Acquire);
-        let laps = 32u32.saturating_sub(self.log2).min(LAP_BITS);
-        let mask = (1u64 << laps).wrapping_sub(1) & self.lap_mask;
-        (word >> LAP_SHIFT) & mask != (u64::from(ticket) >> self.log2) & mask
-    }
-
-    /// Frees every place that a dead process has claimed, so that nothing in this queue names it any more. For
-    /// queues that nobody uses: whoever uses one repairs what is in its way.
-    ///
-    /// # Errors
-    /// [`PushError::Corrupt`] if the memory is damaged.
-    pub fn sweep(&self, me: Member<'_>) -> Result<(), PushError> {
-        self.help(Turn(self.parts.tail.load(Ordering::Acquire)), FREE);
-        self.help(Turn(self.parts.head.load(Ordering::Acquire)), FULL);
-        let slots = self.slots.len() as u64;
-        let tail = Turn(self.parts.tail.load(Ordering::Acquire)).ticket();
-        for ticket in (0..2 * slots).map(|back| tail.wrapping_sub(2 * slots - back) & TICKET_MASK) {
-            let word = self.slot(ticket).word.load(Ordering::Acquire);
-            // Items that nobody has claimed are left alone: `unblock` finds no owner for them.
-            if self.laps_ahead(word, ticket) == 0 {
-                self.unblock(me, ticket).map_err(|_| PushError::Corrupt)?;
-            }
-        }
-        Ok(())
     }
 }

@@ -1,10 +1,10 @@
-//! Claims: how a place is taken, who is in the way, and how a dead one's place is freed.
+//! Claims: how a place is taken, and what is in the way.
 
 use bytemuck::Pod;
 
-use super::{Blocked, FREE, FUEL, FULL, READING, SlotQueue, TICKET_MASK, Turn, WRITING, ahead};
+use super::{Blocked, FREE, FUEL, FULL, SlotQueue, TICKET_MASK, Turn, WRITING, ahead};
 use crate::queue::{PopError, PushError};
-use crate::region::{Member, Short, Verdict};
+use crate::region::{Member, Short};
 use crate::sys::atomic::{Ordering, fence};
 
 impl<T: Pod> SlotQueue<'_, T> {
@@ -106,34 +106,28 @@ impl<T: Pod> SlotQueue<'_, T> {
         Some(if waiting >= self.capacity { Blocked::Exhausted } else { Blocked::ByClaim })
     }
 
-    /// Claims up to `most` items.
+    /// Has `take` do what it will with the first item, until it has done it or something is in the way. `take` gets the turn
+    /// at which the item was there, and answers `None` if that was over meanwhile. `draining`: whether the queue was shut
+    /// down does not matter.
     #[inline]
-    pub(super) fn claim_pop(
+    pub(super) fn at_head<R>(
         &self,
         me: Member<'_>,
-        tag: Short,
-        most: u64,
-    ) -> Result<(u64, u64), (Blocked, u64)> {
+        draining: bool,
+        take: &mut impl FnMut(Turn) -> Option<R>,
+    ) -> Result<R, (Blocked, u64)> {
         let mut fuel = FUEL;
         loop {
             // Acquire: as in `claim_push`.
             let turn = Turn(self.parts.head.load(Ordering::Acquire));
             let ticket = turn.ticket();
-            self.help(turn, FULL);
-            let mut count = 0;
-            while count < most && self.has_item(ticket.wrapping_add(count) & TICKET_MASK) {
-                count += 1;
+            if turn.closed() && !draining {
+                return Err((Blocked::Closed, ticket));
             }
-            if count > 0 {
-                let next = Turn::new(ticket.wrapping_add(count), false, tag);
-                // AcqRel: as in `claim_push`.
-                if self
-                    .parts
-                    .head
-                    .compare_exchange(turn.0, next.0, Ordering::AcqRel, Ordering::Acquire)
-                    .is_ok()
-                {
-                    return Ok((ticket, count));
+            self.help(turn, FULL);
+            if self.has_item(ticket) {
+                if let Some(done) = take(turn) {
+                    return Ok(done);
                 }
             } else if let Some(blocked) = self.why_no_item(me, turn) {
                 return Err((blocked, ticket));
@@ -144,6 +138,29 @@ impl<T: Pod> SlotQueue<'_, T> {
             }
             core::hint::spin_loop();
         }
+    }
+
+    /// Claims up to `most` items at this turn, the first of which is there: the first ticket and how many, or `None` if the
+    /// turn is over.
+    #[inline]
+    pub(super) fn take(&self, turn: Turn, most: u64, tag: Short) -> Option<(u64, u64)> {
+        let ticket = turn.ticket();
+        let mut count = 1;
+        while count < most && self.has_item(ticket.wrapping_add(count) & TICKET_MASK) {
+            count += 1;
+        }
+        self.move_head(turn, count, tag).then_some((ticket, count))
+    }
+
+    /// Moves the head on; whether this turn was still the last.
+    #[inline]
+    fn move_head(&self, turn: Turn, count: u64, owner: Short) -> bool {
+        let next = Turn::new(turn.ticket().wrapping_add(count), turn.closed(), owner);
+        // AcqRel: as in `claim_push`.
+        self.parts
+            .head
+            .compare_exchange(turn.0, next.0, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 
     #[inline]
@@ -175,85 +192,26 @@ impl<T: Pod> SlotQueue<'_, T> {
             // Published since.
             (0, FULL) => None,
             (0, FREE | WRITING) => Some(Blocked::ByClaim),
-            // Given up, and perhaps used again already: nobody's item. Pass it.
+            // Given up, and perhaps used again already: nobody's item. Pass it, and all such behind it: that the lap of a
+            // slot has gone by is true for good.
             _ if self.has_gone_by(word, ticket) => {
-                let next = Turn::new(ticket.wrapping_add(1), false, Short::NOBODY);
-                // AcqRel: as in `claim_push`. Failure: somebody else passed it.
-                if self
-                    .parts
-                    .head
-                    .compare_exchange(turn.0, next.0, Ordering::AcqRel, Ordering::Acquire)
-                    .is_ok()
-                {
+                let mut count = 1;
+                while count < ahead(tail.ticket(), ticket) {
+                    let next = ticket.wrapping_add(count) & TICKET_MASK;
+                    // Acquire: as above.
+                    if !self.has_gone_by(self.slot(next).word.load(Ordering::Acquire), next) {
+                        break;
+                    }
+                    count += 1;
+                }
+                // Failure: somebody else passed it.
+                if self.move_head(turn, count, Short::NOBODY) {
                     self.notify_both(me);
                 }
                 None
             }
             _ => Some(Blocked::Corrupt),
         }
-    }
-
-    /// Somebody's claim at `ticket` is in the way. If its owner is dead, frees this slot; whether anything changed.
-    ///
-    /// `Err`: the memory is damaged.
-    #[cold]
-    pub(super) fn unblock(&self, me: Member<'_>, ticket: u64) -> Result<bool, Blocked> {
-        let ticket = ticket & TICKET_MASK;
-        let slot = self.slot(ticket);
-        let word = slot.word.load(Ordering::Acquire);
-        if self.laps_ahead(word, ticket) != 0 {
-            return Ok(false);
-        }
-        let state = Self::state(word);
-        let owner = match state {
-            WRITING | READING => Some(Short::from_bits(word)),
-            unclaimed => self.owner_of_unmarked(ticket, unclaimed),
-        };
-        let Some(owner) = owner else { return Ok(false) };
-        match me.verdict_short(owner) {
-            Verdict::Alive => Ok(false),
-            Verdict::Corrupt => Err(Blocked::Corrupt),
-            Verdict::Dead => {
-                // AcqRel: after the verdict, which made all stores of the dead visible; for whoever uses the slot
-                // next. Failure: the slot was published before its owner died, or somebody else repaired it.
-                let freed = slot
-                    .word
-                    .compare_exchange(
-                        word,
-                        self.passed(ticket),
-                        Ordering::AcqRel,
-                        Ordering::Relaxed,
-                    )
-                    .is_ok();
-                if freed {
-                    self.notify_both(me);
-                }
-                Ok(freed)
-            }
-        }
-    }
-
-    /// Who has claimed this ticket, whose slot bears no mark? `None`: nobody, or it cannot be told now.
-    pub(super) fn owner_of_unmarked(&self, ticket: u64, unclaimed: u64) -> Option<Short> {
-        let word = if unclaimed == FREE { &self.parts.tail } else { &self.parts.head };
-        // Before the scan: claims made later must not be taken for this one's.
-        let turn = Turn(word.load(Ordering::Acquire));
-        let claimed = ahead(turn.ticket(), ticket);
-        if claimed == 0 || claimed > self.slots.len() as u64 {
-            return None;
-        }
-        for step in 0..claimed {
-            let behind = ticket.wrapping_add(step) & TICKET_MASK;
-            let seen = self.slot(behind).word.load(Ordering::Acquire);
-            if seen == self.word(behind, unclaimed, Short::NOBODY) {
-                continue;
-            }
-            let marked = self.laps_ahead(seen, behind) == 0 && Self::state(seen) == unclaimed + 1;
-            return marked.then(|| Short::from_bits(seen));
-        }
-        // Nothing is marked up to the last claim: that one covers this ticket, for each earlier one was made to show
-        // before the next was made.
-        (!turn.owner().is_nobody()).then(|| turn.owner())
     }
 
     pub(super) fn notify_both(&self, me: Member<'_>) {
@@ -286,7 +244,7 @@ impl<T: Pod> SlotQueue<'_, T> {
         mut ticket: u64,
     ) -> Result<(u64, u64), PushError> {
         let tag = me.tag()?.short();
-        // Each round frees a slot; no more than all of them can be in the way.
+        // Each round frees a slot at least; no more than all of them can be in the way.
         for _ in 0..=self.slots.len() {
             if matches!(blocked, Blocked::Closed | Blocked::Corrupt) || !ask {
                 break;
@@ -316,37 +274,40 @@ impl<T: Pod> SlotQueue<'_, T> {
         })
     }
 
+    /// Tries to do something with the first item, see [`at_head`](Self::at_head); repairs what the dead have left in the way if
+    /// `ask`.
     #[inline]
-    pub(super) fn attempt_pop(
+    pub(super) fn attempt_at_head<R>(
         &self,
         me: Member<'_>,
-        most: u64,
         ask: bool,
-    ) -> Result<(u64, u64), PopError> {
-        let tag = me.tag()?.short();
-        match self.claim_pop(me, tag, most) {
-            Ok(claim) => Ok(claim),
-            Err((blocked, ticket)) => self.retry_pop(me, most, ask, blocked, ticket),
+        draining: bool,
+        take: &mut impl FnMut(Turn) -> Option<R>,
+    ) -> Result<R, PopError> {
+        match self.at_head(me, draining, take) {
+            Ok(done) => Ok(done),
+            Err((blocked, ticket)) => self.retry_at_head(me, ask, draining, take, blocked, ticket),
         }
     }
 
     #[cold]
-    pub(super) fn retry_pop(
+    fn retry_at_head<R>(
         &self,
         me: Member<'_>,
-        most: u64,
         ask: bool,
+        draining: bool,
+        take: &mut impl FnMut(Turn) -> Option<R>,
         mut blocked: Blocked,
         mut ticket: u64,
-    ) -> Result<(u64, u64), PopError> {
-        let tag = me.tag()?.short();
+    ) -> Result<R, PopError> {
+        // Each round frees a slot at least; no more than all of them can be in the way.
         for _ in 0..=self.slots.len() {
             if !matches!(blocked, Blocked::ByClaim) || !ask {
                 break;
             }
             match self.unblock(me, ticket) {
-                Ok(true) => match self.claim_pop(me, tag, most) {
-                    Ok(claim) => return Ok(claim),
+                Ok(true) => match self.at_head(me, draining, take) {
+                    Ok(done) => return Ok(done),
                     Err(again) => (blocked, ticket) = again,
                 },
                 Ok(false) => break,

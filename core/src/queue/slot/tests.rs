@@ -96,7 +96,7 @@ fn what_the_dead_had_claimed_is_freed_by_whom_it_blocks() {
         queue.push_until(me, soon(), item).unwrap();
     }
     die(&region, |me| {
-        let _ = queue.attempt_pop(me, 2, false).unwrap();
+        let _ = queue.wait_pop(me, 2, Deadline::NOW).unwrap();
     });
     queue.push_until(me, soon(), 4).unwrap();
     assert_eq!(queue.pop_until(me, soon()), Ok(2));
@@ -150,7 +150,7 @@ fn a_sweep_leaves_no_name_of_the_dead() {
         queue.push(me, item).unwrap();
     }
     die(&region, |me| {
-        let _ = queue.attempt_pop(me, 2, false);
+        let _ = queue.wait_pop(me, 2, Deadline::NOW);
     });
     die(&region, |me| {
         let _ = queue.attempt_push(me, 3, false);
@@ -178,6 +178,179 @@ fn closing_ends_pushes_at_once_and_pops_when_drained() {
     assert_eq!(queue.push(me, 2), Err(PushError::Closed));
     assert_eq!(queue.pop(me), Ok(1));
     assert_eq!(queue.pop(me), Err(PopError::Closed));
+}
+
+#[test]
+fn shutting_down_at_once_leaves_what_is_there_to_a_drain() {
+    let bytes = Bytes::new(1 << 20);
+    let region = bytes.create().unwrap();
+    let seat = region.join().unwrap();
+    let me = seat.member();
+    let queue = SlotQueue::<u32>::create(&region, AT, 8).unwrap();
+    queue.push_many(me, Deadline::NOW, &[1, 2, 3]).unwrap();
+    assert_eq!(queue.pop(me), Ok(1));
+    let unfinished = queue.start_push(me, Deadline::NOW).unwrap();
+    queue.shutdown(me, true);
+    assert!(queue.is_closed() && queue.is_shut_down());
+    assert_eq!(queue.push(me, 4), Err(PushError::Closed));
+    assert_eq!(queue.pop(me), Err(PopError::Closed));
+    assert_eq!(queue.peek(me), Err(PopError::Closed));
+    assert_eq!(queue.pop_latest(me, Deadline::NEVER), Err(PopError::Closed));
+    let mut left = vec![];
+    // SAFETY: the item is this call's.
+    let read = |item: *mut u32, _| left.push(unsafe { item.read() });
+    assert_eq!(queue.drain(me, read), Ok(2));
+    assert_eq!(left, [2, 3]);
+    assert_eq!(queue.drain(me, |_, _| {}), Err(PopError::Busy));
+    queue.finish_push(me, unfinished);
+    assert_eq!(queue.drain(me, |_, _| {}), Ok(1));
+    assert_eq!(queue.drain(me, |_, _| {}), Err(PopError::Closed));
+    assert!(queue.is_shut_down() && queue.is_empty());
+}
+
+#[test]
+fn closing_wakes_sleepers_at_once() {
+    let bytes = Bytes::new(1 << 20);
+    let region = bytes.create().unwrap();
+    let seat = region.join().unwrap();
+    let me = seat.member();
+    let full = SlotQueue::<u32>::create(&region, AT, 64).unwrap();
+    let empty = SlotQueue::<u32>::create(&region, AT + (1 << 18), 64).unwrap();
+    full.push_many(me, Deadline::NOW, &[7; 64]).unwrap();
+    std::thread::scope(|scope| {
+        let putter = scope.spawn(move || full.push(me, 8));
+        let taker = scope.spawn(move || empty.pop(me));
+        let deadline = soon();
+        let events = [&full.parts.events.not_full, &empty.parts.events.not_empty];
+        while events.iter().any(|event| !event.is_awaited()) && !deadline.is_past() {
+            std::thread::yield_now();
+        }
+        full.close(me);
+        empty.shutdown(me, true);
+        assert_eq!(putter.join().unwrap(), Err(PushError::Closed));
+        assert_eq!(taker.join().unwrap(), Err(PopError::Closed));
+    });
+}
+
+#[test]
+fn who_peeks_takes_nothing() {
+    let bytes = Bytes::new(1 << 20);
+    let region = bytes.create().unwrap();
+    let seat = region.join().unwrap();
+    let me = seat.member();
+    let queue = SlotQueue::<u32>::create(&region, AT, 4).unwrap();
+    assert_eq!(queue.try_peek(me), Err(PopError::Empty));
+    assert_eq!(queue.start_pop_if(me, Deadline::NOW, |_| true), Err(PopError::Empty));
+    queue.push_many(me, Deadline::NOW, &[5, 6]).unwrap();
+    assert_eq!((queue.try_peek(me), queue.peek(me)), (Ok(5), Ok(5)));
+    assert_eq!(queue.peek_with(me, Deadline::NOW, |item, ticket| (*item, ticket)), Ok((5, 0)));
+    assert_eq!(queue.start_pop_if(me, Deadline::NOW, |item| *item == 6), Ok(None));
+    assert_eq!(queue.len(), 2);
+    let claim = queue.start_pop_if(me, Deadline::NOW, |item| *item == 5).unwrap().unwrap();
+    assert_eq!(queue.try_peek(me), Ok(6));
+    queue.finish_pop(me, claim);
+    assert_eq!((queue.pop(me), queue.len()), (Ok(6), 0));
+}
+
+#[test]
+fn a_peek_is_not_in_the_way_of_a_dead_producers_place() {
+    let bytes = Bytes::new(1 << 20);
+    let region = bytes.create().unwrap();
+    let seat = region.join().unwrap();
+    let me = seat.member();
+    let queue = SlotQueue::<u32>::create(&region, AT, 4).unwrap();
+    die(&region, |me| {
+        let _ = queue.start_push(me, Deadline::NOW).unwrap();
+    });
+    queue.push(me, 5).unwrap();
+    assert_eq!(queue.peek_until(me, soon()), Ok(5));
+    assert_eq!((queue.pop(me), queue.lost()), (Ok(5), 0));
+}
+
+#[test]
+fn the_latest_is_taken_with_all_before_it() {
+    let bytes = Bytes::new(1 << 20);
+    let region = bytes.create().unwrap();
+    let seat = region.join().unwrap();
+    let me = seat.member();
+    let queue = SlotQueue::<u32>::create_at(&region, AT, 6, u64::MAX).unwrap();
+    assert_eq!(queue.pop_latest(me, Deadline::NOW), Err(PopError::Empty));
+    for _ in 0..5 {
+        queue.push_many(me, Deadline::NOW, &[1, 2, 3, 4, 5]).unwrap();
+        assert_eq!(queue.pop_latest(me, Deadline::NOW), Ok((5, 4)));
+        queue.push(me, 9).unwrap();
+        assert_eq!(queue.pop_latest(me, Deadline::NOW), Ok((9, 0)));
+    }
+    assert!(queue.is_empty());
+}
+
+#[test]
+fn what_is_lost_is_counted() {
+    let bytes = Bytes::new(1 << 20);
+    let region = bytes.create().unwrap();
+    let seat = region.join().unwrap();
+    let me = seat.member();
+    let queue = SlotQueue::<u32>::create(&region, AT, 8).unwrap();
+    queue.push_many(me, Deadline::NOW, &[1, 2, 3, 4, 5, 6]).unwrap();
+    die(&region, |me| {
+        let _ = queue.wait_pop(me, 3, Deadline::NOW).unwrap();
+    });
+    die(&region, |me| {
+        let _ = queue.start_pop(me, Deadline::NOW).unwrap();
+    });
+    // Not put, so not lost.
+    die(&region, |me| {
+        let _ = queue.attempt_push(me, 2, false).unwrap();
+    });
+    queue.sweep(me).unwrap();
+    assert_eq!((queue.lost(), queue.try_pop(me), queue.try_pop(me)), (4, Ok(5), Ok(6)));
+    assert_eq!(queue.try_pop(me), Err(PopError::Empty));
+    queue.sweep(me).unwrap();
+    assert_eq!(queue.lost(), 4);
+}
+
+#[test]
+fn large_batches_of_the_dead_are_freed_in_one_pass() {
+    const ALL: u64 = 1 << 16;
+    let bytes = Bytes::new(4 << 20);
+    let region = bytes.create().unwrap();
+    let seat = region.join().unwrap();
+    let me = seat.member();
+    let queue = SlotQueue::<u64>::create(&region, 1 << 20, ALL).unwrap();
+    let start = std::time::Instant::now();
+    for marked in [false, true] {
+        // Half the queue, so that something can be put behind it, which names the claim.
+        die(&region, |me| {
+            assert_eq!(queue.attempt_push(me, ALL / 2, false).unwrap().1, ALL / 2);
+        });
+        if marked {
+            queue.push(me, 7).unwrap();
+            assert_eq!(queue.pop_until(me, soon()), Ok(7));
+        } else {
+            assert_eq!(
+                queue.attempt_at_head(me, true, false, &mut |_| Some(())),
+                Err(PopError::Empty)
+            );
+        }
+        // And a consumer's.
+        let items: Vec<u64> = (0..ALL).collect();
+        assert_eq!(queue.push_many(me, soon(), &items), Ok(ALL as usize));
+        die(&region, |me| {
+            assert_eq!(queue.wait_pop(me, ALL - 1, Deadline::NOW).unwrap().1, ALL - 1);
+        });
+        if marked {
+            assert_eq!(queue.pop(me), Ok(ALL - 1));
+            queue.push_until(me, soon(), 8).unwrap();
+            assert_eq!(queue.pop(me), Ok(8));
+        } else {
+            queue.push_until(me, soon(), 8).unwrap();
+            assert_eq!((queue.pop(me), queue.pop(me)), (Ok(ALL - 1), Ok(8)));
+        }
+    }
+    assert_eq!(queue.lost(), 2 * (ALL - 1));
+    // Looking through the rest of the batch for each place of it took many seconds.
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    queue.sweep(me).unwrap();
 }
 
 #[test]

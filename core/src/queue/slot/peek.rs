@@ -1,0 +1,108 @@
+//! Looking at the first item before, or instead of, taking it.
+//!
+//! A slot that holds an item nobody has claimed changes only after the head has moved over it, and the head never comes to
+//! the same value again. So what was copied from the slot is that item if the head is the same word after the copy: for a
+//! peek a load says so, for a claim its compare-and-swap. A copy for which that is not so is thrown away.
+
+use bytemuck::Pod;
+
+use super::{Claim, SlotQueue, Turn};
+use crate::queue::PopError;
+use crate::region::Member;
+use crate::sys::Deadline;
+use crate::sys::atomic::{Ordering, fence};
+
+impl<T: Pod> SlotQueue<'_, T> {
+    /// A copy of the first item, which stays where it is. Waits for one as long as it takes.
+    ///
+    /// # Errors
+    /// As [`pop`](Self::pop).
+    pub fn peek(&self, me: Member<'_>) -> Result<T, PopError> {
+        self.peek_until(me, Deadline::NEVER)
+    }
+
+    /// The same, if there is an item now.
+    ///
+    /// # Errors
+    /// As [`try_pop`](Self::try_pop).
+    pub fn try_peek(&self, me: Member<'_>) -> Result<T, PopError> {
+        self.peek_until(me, Deadline::NOW)
+    }
+
+    /// The same, waiting for an item until `deadline`.
+    ///
+    /// # Errors
+    /// As [`pop_until`](Self::pop_until).
+    pub fn peek_until(&self, me: Member<'_>, deadline: Deadline) -> Result<T, PopError> {
+        self.peek_with(me, deadline, |item, _| *item)
+    }
+
+    /// What `look` finds out about the first item and its ticket; for items that tell where more of them lies, which stays
+    /// there until the item is taken. Waits for an item until `deadline`.
+    ///
+    /// `look` is called again if the item was taken meanwhile. It may then have seen a mixture of bytes, and must put up with
+    /// any: what it found is thrown away.
+    ///
+    /// # Errors
+    /// As [`pop_until`](Self::pop_until).
+    pub fn peek_with<R>(
+        &self,
+        me: Member<'_>,
+        deadline: Deadline,
+        mut look: impl FnMut(&T, u64) -> R,
+    ) -> Result<R, PopError> {
+        let found = self.wait_at_head(me, deadline, false, |turn| {
+            let found = look(&self.glimpse(turn), turn.ticket());
+            self.is_still(turn).then_some(found)
+        })?;
+        self.pass_on(me);
+        Ok(found)
+    }
+
+    /// Claims the first item if `accept` likes it: see [`start_pop`](Self::start_pop). `None` if not: the item stays. Waits for
+    /// one until `deadline`.
+    ///
+    /// `accept` has to put up with any bytes, see [`peek_with`](Self::peek_with).
+    ///
+    /// # Errors
+    /// As [`start_pop`](Self::start_pop).
+    pub fn start_pop_if(
+        &self,
+        me: Member<'_>,
+        deadline: Deadline,
+        mut accept: impl FnMut(&T) -> bool,
+    ) -> Result<Option<Claim>, PopError> {
+        let tag = me.tag()?;
+        let ticket = self.wait_at_head(me, deadline, false, |turn| {
+            if accept(&self.glimpse(turn)) {
+                self.take(turn, 1, tag.short()).map(|(ticket, _)| Some(ticket))
+            } else {
+                self.is_still(turn).then_some(None)
+            }
+        })?;
+        if ticket.is_none() {
+            self.pass_on(me);
+        }
+        Ok(ticket.map(|ticket| self.claim(tag, ticket, false)))
+    }
+
+    /// What lies in the slot of this turn: the item, if the turn lasts.
+    fn glimpse(&self, turn: Turn) -> T {
+        self.slot(turn.ticket()).item.glimpse()
+    }
+
+    /// Whether nobody has moved the head since.
+    fn is_still(&self, turn: Turn) -> bool {
+        // The copy before the look. Meets the AcqRel of whoever claims the item: what is written to the slot after that is seen
+        // by no copy whose look still finds the old head.
+        fence(Ordering::Acquire);
+        self.parts.head.load(Ordering::Relaxed) == turn.0
+    }
+
+    /// After a look that took nothing: the wake that this one may have had is due to somebody who takes.
+    fn pass_on(&self, me: Member<'_>) {
+        if self.parts.events.not_empty.is_awaited() {
+            self.parts.events.not_empty.notify_one(me);
+        }
+    }
+}
