@@ -16,23 +16,14 @@
 //!   found by a sweep.
 //! - Bytes that cannot be decoded cost that object only.
 
-use procession_core::region::{AllocError, Block, Member, Region};
+use std::mem::MaybeUninit;
+
+use procession_core::region::{AllocError, Block};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::message::{IN_BLOCK, INLINE, Message, NEAR, VOID};
-use crate::memory::{Arena, DecodeError, decode};
-
-/// Where a short object lies while it is packed or unpacked: the caller's stack.
-#[repr(align(8))]
-pub(super) struct Desk([u8; INLINE]);
-
-impl Desk {
-    #[inline]
-    pub(super) fn new() -> Self {
-        Self([0; INLINE])
-    }
-}
+use crate::memory::{Arena, DecodeError, decode_or};
 
 /// Why an object cannot be sent. Nothing of it has left.
 #[derive(Debug, thiserror::Error)]
@@ -56,79 +47,87 @@ pub(super) enum PackError {
 pub(super) struct Damaged;
 
 /// An object in its sender's hand. Dropping it gives back what it took.
-pub(super) struct Parcel<'d> {
+///
+/// It is filled and emptied where it lies: moving it would cost more than all the rest.
+pub(super) struct Parcel {
     arena: &'static Arena,
     length: u32,
-    form: Form<'d>,
+    form: u32,
+    /// The block of a long object.
+    block: Block,
+    short: [u8; INLINE],
 }
 
-enum Form<'d> {
-    Short(&'d [u8; INLINE]),
-    Long(Block),
-    /// It is on its way, or freed.
-    Gone,
-}
+/// Nothing is packed: a form that no message has.
+const UNPACKED: u32 = u32::MAX;
 
-impl<'d> Parcel<'d> {
+impl Parcel {
+    #[inline]
+    pub(super) fn new(arena: &'static Arena) -> Self {
+        let block = Block { offset: 0, capacity: 0 };
+        Self { arena, length: 0, form: UNPACKED, block, short: [0; INLINE] }
+    }
+
     /// Encodes an object.
     #[inline]
     pub(super) fn pack<T: Serialize + ?Sized>(
-        arena: &'static Arena,
-        desk: &'d mut Desk,
+        &mut self,
         object: &T,
         largest: u64,
-    ) -> Result<Self, PackError> {
-        let length = match postcard::to_slice(object, &mut desk.0) {
-            Ok(encoded) => encoded.len(),
-            Err(postcard::Error::SerializeBufferFull) => {
-                return Self::pack_long(arena, object, largest);
-            }
-            Err(error) => return Err(PackError::Encode(error)),
-        };
-        check(length as u64, largest)?;
-        Ok(Self { arena, length: length as u32, form: Form::Short(&desk.0) })
+    ) -> Result<(), PackError> {
+        match postcard::to_slice(object, &mut self.short) {
+            Ok(encoded) => self.length = encoded.len() as u32,
+            Err(error) => return self.pack_long(error, object, largest),
+        }
+        self.check_short(largest)
     }
 
     #[cold]
     fn pack_long<T: Serialize + ?Sized>(
-        arena: &'static Arena,
+        &mut self,
+        error: postcard::Error,
         object: &T,
         largest: u64,
-    ) -> Result<Self, PackError> {
+    ) -> Result<(), PackError> {
+        if error != postcard::Error::SerializeBufferFull {
+            return Err(PackError::Encode(error));
+        }
         let encoded = postcard::to_stdvec(object).map_err(PackError::Encode)?;
-        Self::of_long(arena, &encoded, largest)
+        self.long_bytes(&encoded, largest)
     }
 
     /// These bytes as they are.
     #[inline]
-    pub(super) fn of_bytes(
-        arena: &'static Arena,
-        desk: &'d mut Desk,
-        bytes: &[u8],
-        largest: u64,
-    ) -> Result<Self, PackError> {
-        match desk.0.get_mut(..bytes.len()) {
+    pub(super) fn pack_bytes(&mut self, bytes: &[u8], largest: u64) -> Result<(), PackError> {
+        match self.short.get_mut(..bytes.len()) {
             Some(room) => room.copy_from_slice(bytes),
-            None => return Self::of_long(arena, bytes, largest),
+            None => return self.long_bytes(bytes, largest),
         }
-        check(bytes.len() as u64, largest)?;
-        Ok(Self { arena, length: bytes.len() as u32, form: Form::Short(&desk.0) })
+        self.length = bytes.len() as u32;
+        self.check_short(largest)
     }
 
-    fn of_long(arena: &'static Arena, bytes: &[u8], largest: u64) -> Result<Self, PackError> {
+    #[inline]
+    fn check_short(&mut self, largest: u64) -> Result<(), PackError> {
+        check(u64::from(self.length), largest)?;
+        self.form = 0;
+        Ok(())
+    }
+
+    fn long_bytes(&mut self, bytes: &[u8], largest: u64) -> Result<(), PackError> {
         let length = bytes.len() as u64;
         check(length, largest)?;
-        let (region, me) = (arena.region(), arena.member());
+        let (region, me) = (self.arena.region(), self.arena.member());
         // Once more without what the dead have left in carriers.
-        let block = region.allocate_message(me, length).or_else(|_| {
-            arena.sweep();
+        self.block = region.allocate_message(me, length).or_else(|_| {
+            self.arena.sweep();
             region.allocate_message(me, length).map_err(PackError::Memory)
         })?;
-        let parcel = Self { arena, length: length as u32, form: Form::Long(block) };
-        let place = region.bytes(block.offset, length, 1).map_err(|_| PackError::Corrupt)?;
+        (self.length, self.form) = (length as u32, IN_BLOCK);
+        let place = region.bytes(self.block.offset, length, 1).map_err(|_| PackError::Corrupt)?;
         // SAFETY: the block is this process's own, and takes that many bytes.
         unsafe { place.as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
-        Ok(parcel)
+        Ok(())
     }
 
     /// Writes it to the place that was claimed under `ticket`, to be published next. If that fails, a message without
@@ -139,47 +138,64 @@ impl<'d> Parcel<'d> {
     /// what carries, by which `passed` of a sweep finds it.
     #[inline]
     pub(super) unsafe fn dispatch(
-        mut self,
+        &mut self,
         carrier: u64,
         ticket: u64,
         to: *mut Message,
     ) -> Result<(), Damaged> {
-        match std::mem::replace(&mut self.form, Form::Gone) {
-            Form::Short(bytes) => {
-                // SAFETY: by the caller; both have INLINE bytes.
-                unsafe {
-                    (&raw mut (*to).place).write(0);
-                    (&raw mut (*to).length).write(self.length);
-                    (&raw mut (*to).form).write(0);
-                    copy_short(bytes.as_ptr(), (&raw mut (*to).bytes).cast(), self.length as usize);
-                }
-                Ok(())
-            }
-            Form::Long(block) => {
-                let handed =
-                    self.arena.region().hand_over(self.arena.member(), block, carrier, ticket);
-                // SAFETY: by the caller.
-                unsafe {
-                    (&raw mut (*to).place).write(block.offset);
-                    (&raw mut (*to).length).write(self.length);
-                    (&raw mut (*to).form).write(if handed.is_ok() { IN_BLOCK } else { VOID });
-                }
-                handed.map_err(|_| Damaged)
-            }
-            Form::Gone => {
-                // SAFETY: by the caller.
-                unsafe { (&raw mut (*to).form).write(VOID) };
-                Err(Damaged)
-            }
+        if self.form != 0 {
+            // SAFETY: by the caller.
+            return unsafe { self.dispatch_long(carrier, ticket, to) };
+        }
+        self.form = UNPACKED;
+        // SAFETY: by the caller; both have INLINE bytes.
+        unsafe {
+            (&raw mut (*to).place).write(0);
+            (&raw mut (*to).length).write(self.length);
+            (&raw mut (*to).form).write(0);
+            let bytes = (&raw mut (*to).bytes).cast();
+            copy_short(self.short.as_ptr(), bytes, self.length as usize);
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    /// As [`dispatch`](Self::dispatch).
+    #[cold]
+    unsafe fn dispatch_long(
+        &mut self,
+        carrier: u64,
+        ticket: u64,
+        to: *mut Message,
+    ) -> Result<(), Damaged> {
+        let (region, me) = (self.arena.region(), self.arena.member());
+        let packed = self.form == IN_BLOCK;
+        let handed = packed && region.hand_over(me, self.block, carrier, ticket).is_ok();
+        if handed {
+            self.form = UNPACKED;
+        }
+        // SAFETY: by the caller.
+        unsafe {
+            (&raw mut (*to).place).write(self.block.offset);
+            (&raw mut (*to).length).write(self.length);
+            (&raw mut (*to).form).write(if handed { IN_BLOCK } else { VOID });
+        }
+        if handed { Ok(()) } else { Err(Damaged) }
+    }
+
+    #[cold]
+    fn take_back(&mut self) {
+        if self.block.capacity != 0 {
+            let _ = self.arena.region().free_message(self.arena.member(), self.block);
         }
     }
 }
 
-impl Drop for Parcel<'_> {
+impl Drop for Parcel {
     #[inline]
     fn drop(&mut self) {
-        if let Form::Long(block) = self.form {
-            let _ = self.arena.region().free_message(self.arena.member(), block);
+        if self.form == IN_BLOCK {
+            self.take_back();
         }
     }
 }
@@ -189,30 +205,35 @@ fn check(bytes: u64, largest: u64) -> Result<(), PackError> {
 }
 
 /// An object in its receiver's hand. Dropping it gives back what it took.
-pub(super) enum Arrival<'d> {
-    /// Copied out of its place.
-    Short(&'d [u8]),
-    /// In a block that is this process's own.
-    Long(Held),
-    /// Nothing was put here: the sender could not finish. Go on to the next.
-    Void,
-}
-
-/// A block that came with a message, and how much of it is content.
-pub(super) struct Held {
-    region: &'static Region<'static>,
-    me: Member<'static>,
+///
+/// As a [`Parcel`], it stays where it lies.
+pub(super) struct Arrival {
+    arena: &'static Arena,
+    length: u32,
+    form: u32,
+    /// The block of a long object, which is this process's own.
     block: Block,
-    length: u64,
+    short: [MaybeUninit<u8>; INLINE],
 }
 
-impl Drop for Held {
-    fn drop(&mut self) {
-        let _ = self.region.free_message(self.me, self.block);
+/// What lay in a place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// An object.
+    Object,
+    /// Nothing: the sender could not finish. Go on to the next.
+    Void,
+    /// Bytes that no sender writes.
+    Damage,
+}
+
+impl Arrival {
+    #[inline]
+    pub(super) fn new(arena: &'static Arena) -> Self {
+        let block = Block { offset: 0, capacity: 0 };
+        Self { arena, length: 0, form: UNPACKED, block, short: [MaybeUninit::uninit(); INLINE] }
     }
-}
 
-impl<'d> Arrival<'d> {
     /// Takes the object out of the place that was claimed under `ticket`; the place is to be given back next, also
     /// after damage.
     ///
@@ -220,13 +241,7 @@ impl<'d> Arrival<'d> {
     /// `from` is valid for reads, and the place there this process's own by its claim; another process may be writing to it
     /// all the same.
     #[inline]
-    pub(super) unsafe fn take(
-        arena: &'static Arena,
-        desk: &'d mut Desk,
-        from: *const Message,
-        carrier: u64,
-        ticket: u64,
-    ) -> Result<Self, Damaged> {
+    pub(super) unsafe fn take(&mut self, from: *const Message, carrier: u64, ticket: u64) -> Found {
         // SAFETY: by the caller; any bytes are a message. Volatile: what is checked here is what is used below, whoever
         // writes there meanwhile.
         let (place, length, form) = unsafe {
@@ -236,56 +251,80 @@ impl<'d> Arrival<'d> {
                 (&raw const (*from).form).read_volatile(),
             )
         };
-        match form {
-            0 if length as usize <= INLINE => {
-                // SAFETY: as above; both have INLINE bytes.
-                unsafe {
-                    let bytes = (&raw const (*from).bytes).cast();
-                    copy_short(bytes, desk.0.as_mut_ptr(), length as usize);
-                }
-                Ok(Self::Short(&desk.0[..length as usize]))
-            }
-            IN_BLOCK => Self::take_long(arena, place, length, carrier, ticket),
-            VOID => Ok(Self::Void),
-            _ => Err(Damaged),
+        if form != 0 {
+            return self.take_long(form, place, length, carrier, ticket);
         }
+        if length as usize > INLINE {
+            return Found::Damage;
+        }
+        (self.length, self.form) = (length, 0);
+        // SAFETY: as above; both have INLINE bytes.
+        unsafe {
+            let bytes = (&raw const (*from).bytes).cast();
+            copy_short(bytes, self.short.as_mut_ptr().cast(), length as usize);
+        }
+        Found::Object
     }
 
     #[cold]
     fn take_long(
-        arena: &'static Arena,
+        &mut self,
+        form: u32,
         place: u64,
         length: u32,
         carrier: u64,
         ticket: u64,
-    ) -> Result<Self, Damaged> {
-        let (region, me) = (arena.region(), arena.member());
-        let block = region.take_over(me, place, carrier, ticket).map_err(|_| Damaged)?;
-        let held = Held { region, me, block, length: u64::from(length) };
-        if held.length > block.capacity { Err(Damaged) } else { Ok(Self::Long(held)) }
+    ) -> Found {
+        match form {
+            IN_BLOCK => {}
+            VOID => return Found::Void,
+            _ => return Found::Damage,
+        }
+        let (region, me) = (self.arena.region(), self.arena.member());
+        let Ok(block) = region.take_over(me, place, carrier, ticket) else {
+            return Found::Damage;
+        };
+        (self.block, self.length, self.form) = (block, length, IN_BLOCK);
+        // Dropping it frees the block.
+        if u64::from(length) > block.capacity { Found::Damage } else { Found::Object }
     }
 
     /// How many bytes it has.
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Self::Short(bytes) => bytes.len(),
-            Self::Long(held) => held.length as usize,
-            Self::Void => 0,
-        }
-    }
-
-    /// Decodes it.
     #[inline]
-    pub(super) fn unpack<T: DeserializeOwned>(self) -> Result<T, Unpacked> {
-        match self {
-            Self::Short(bytes) => decode(bytes).map_err(Unpacked::Refused),
-            long => decode(&long.into_bytes().map_err(|_| Unpacked::Damaged)?)
-                .map_err(Unpacked::Refused),
+    pub(super) fn len(&self) -> usize {
+        self.length as usize
+    }
+
+    /// The bytes of a short object; `None` for others.
+    #[inline]
+    fn short(&self) -> Option<&[u8]> {
+        if self.form != 0 {
+            return None;
+        }
+        // SAFETY: `take` has filled at least `length` bytes, which are at most INLINE.
+        Some(unsafe { std::slice::from_raw_parts(self.short.as_ptr().cast(), self.len()) })
+    }
+
+    /// Decodes it, or says why not in the caller's own error: each conversion of a `Result` would move the object.
+    #[inline(always)]
+    pub(super) fn unpack<T: DeserializeOwned, E>(
+        &self,
+        refused: impl FnOnce(Unpacked) -> E,
+    ) -> Result<T, E> {
+        match self.short() {
+            Some(bytes) => decode_or(bytes, |error| refused(Unpacked::Refused(error))),
+            None => self.unpack_long().map_err(refused),
         }
     }
 
-    /// Its bytes.
-    pub(super) fn into_bytes(self) -> Result<Vec<u8>, Damaged> {
+    #[cold]
+    fn unpack_long<T: DeserializeOwned>(&self) -> Result<T, Unpacked> {
+        let bytes = self.bytes().map_err(|_| Unpacked::Damaged)?;
+        decode_or(&bytes, Unpacked::Refused)
+    }
+
+    /// A copy of its bytes.
+    pub(super) fn bytes(&self) -> Result<Vec<u8>, Damaged> {
         let length = self.len();
         let mut bytes = Vec::<u8>::new();
         // An absurd length is damage, and no reason to abort.
@@ -298,37 +337,47 @@ impl<'d> Arrival<'d> {
         Ok(bytes)
     }
 
-    /// Copies its bytes to the front of `room`; how many, or how many there are if they do not fit.
-    pub(super) fn copy_into(&self, room: &mut [u8]) -> Result<Result<usize, usize>, Damaged> {
-        let length = self.len();
-        if length > room.len() {
-            return Ok(Err(length));
+    /// Copies its bytes to the front of `room`, if they fit.
+    pub(super) fn copy_into(&self, room: &mut [u8]) -> Result<bool, Damaged> {
+        if self.len() > room.len() {
+            return Ok(false);
         }
         // SAFETY: there is room for so many.
         unsafe { self.copy_to(room.as_mut_ptr())? };
-        Ok(Ok(length))
+        Ok(true)
     }
 
     /// # Safety
     /// There is room for [`len`](Self::len) bytes.
     unsafe fn copy_to(&self, to: *mut u8) -> Result<(), Damaged> {
-        match self {
+        if let Some(bytes) = self.short() {
             // SAFETY: by the caller.
-            Self::Short(bytes) => unsafe {
-                to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len())
-            },
-            Self::Long(held) => {
-                let place =
-                    held.region.bytes(held.block.offset, held.length, 1).map_err(|_| Damaged)?;
-                // A copy out before it is looked at: another process might still write to it.
-                // SAFETY: the bytes lie in the region; by the caller there is room for them.
-                unsafe {
-                    to.copy_from_nonoverlapping(place.as_ptr(), held.length as usize);
-                }
-            }
-            Self::Void => {}
+            unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+            return Ok(());
         }
+        let length = u64::from(self.length);
+        if self.form != IN_BLOCK || length > self.block.capacity {
+            return Err(Damaged);
+        }
+        let place = self.arena.region().bytes(self.block.offset, length, 1).map_err(|_| Damaged)?;
+        // A copy out before it is looked at: another process might still write to it.
+        // SAFETY: the bytes lie in the region; by the caller there is room for them.
+        unsafe { to.copy_from_nonoverlapping(place.as_ptr(), length as usize) };
         Ok(())
+    }
+
+    #[cold]
+    fn give_back(&mut self) {
+        let _ = self.arena.region().free_message(self.arena.member(), self.block);
+    }
+}
+
+impl Drop for Arrival {
+    #[inline]
+    fn drop(&mut self) {
+        if self.form == IN_BLOCK {
+            self.give_back();
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::error::{CreateError, GetError, PutError};
 use super::label::{Label, MOST_LARGEST, USUAL_LARGEST};
 use super::message::Message;
-use super::parcel::{Arrival, Desk, Parcel};
+use super::parcel::{Arrival, Found, Parcel};
 use super::sweep::Carrier;
 use crate::memory::{Arena, Handle, HandleError, MemoryError, kind, refuse};
 
@@ -210,14 +210,13 @@ impl<T: Serialize> Queue<T> {
     /// `TimedOut` (`Full` or `Busy` with [`Deadline::NOW`]); otherwise as [`put`](Self::put).
     #[inline]
     pub fn put_until(&self, object: &T, deadline: Deadline) -> Result<(), PutError> {
-        let mut desk = Desk::new();
-        let parcel = Parcel::pack(self.arena(), &mut desk, object, self.largest)?;
-        let claim = self.slots.start_push(self.me, deadline)?;
-        // SAFETY: the claim makes the place this process's.
-        let sent = unsafe {
-            parcel.dispatch(self.handle.offset(), claim.ticket(), self.slots.item(&claim))
-        };
-        self.slots.finish_push(self.me, claim);
+        let mut parcel = Parcel::new(self.arena());
+        parcel.pack(object, self.largest)?;
+        let queue = self.handle.offset();
+        let sent = self.slots.push_with(self.me, deadline, |ticket, place| {
+            // SAFETY: the place is this process's while this runs.
+            unsafe { parcel.dispatch(queue, ticket, place) }
+        })?;
         sent.map_err(|_| PutError::Corrupt)
     }
 }
@@ -256,19 +255,17 @@ impl<T: DeserializeOwned> Queue<T> {
     /// `TimedOut` (`Empty` or `Busy` with [`Deadline::NOW`]); otherwise as [`get`](Self::get).
     #[inline]
     pub fn get_until(&self, deadline: Deadline) -> Result<T, GetError> {
-        let mut desk = Desk::new();
+        let mut arrival = Arrival::new(self.arena());
+        let queue = self.handle.offset();
         loop {
-            let claim = self.slots.start_pop(self.me, deadline)?;
-            let (item, ticket) = (self.slots.item(&claim), claim.ticket());
-            // SAFETY: the claim makes the place this process's to read.
-            let arrival = unsafe {
-                Arrival::take(self.arena(), &mut desk, item, self.handle.offset(), ticket)
-            };
-            self.slots.finish_pop(self.me, claim);
-            match arrival {
-                Ok(Arrival::Void) => {}
-                Ok(arrival) => return arrival.unpack().map_err(GetError::unpacked::<T>),
-                Err(_) => return Err(GetError::Corrupt),
+            let found = self.slots.pop_with(self.me, deadline, |ticket, place| {
+                // SAFETY: the place is this process's while this runs.
+                unsafe { arrival.take(place, queue, ticket) }
+            })?;
+            match found {
+                Found::Object => return arrival.unpack(GetError::unpacked::<T>),
+                Found::Void => {}
+                Found::Damage => return Err(GetError::Corrupt),
             }
         }
     }

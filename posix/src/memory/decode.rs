@@ -37,7 +37,19 @@ pub(crate) fn refuse<E: serde::de::Error>(reason: impl Into<HandleError>) -> E {
 /// Decodes an object, and all the handles in it.
 #[inline]
 pub(crate) fn decode<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Result<T, DecodeError> {
-    postcard::from_bytes(bytes).map_err(|error| explain::<T>(bytes, error))
+    decode_or(bytes, |error| error)
+}
+
+/// Decodes an object, or says why not in the caller's own error: each conversion of a `Result` would move the object.
+#[inline(always)]
+pub(crate) fn decode_or<'b, T: Deserialize<'b>, E>(
+    bytes: &'b [u8],
+    refused: impl FnOnce(DecodeError) -> E,
+) -> Result<T, E> {
+    match postcard::from_bytes(bytes) {
+        Ok(object) => Ok(object),
+        Err(error) => Err(refused(explain::<T>(bytes, error))),
+    }
 }
 
 /// Decodes once more, to see which handle is refused: a reason that was left before may be of another object, whose

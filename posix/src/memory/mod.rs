@@ -12,7 +12,7 @@ mod limits;
 pub use arena::{Arena, Config, adopt, arena, configure};
 pub(crate) use arena::{existing, name_process};
 pub use decode::DecodeError;
-pub(crate) use decode::{decode, refuse};
+pub(crate) use decode::{decode, decode_or, refuse};
 pub use error::{HandleError, MemoryError};
 pub use handle::Handle;
 

@@ -68,6 +68,46 @@ impl<T: Pod> SlotQueue<'_, T> {
         Ok(self.claim(me.tag()?, ticket, false))
     }
 
+    /// Puts an item that `fill` writes in place, waiting for room until `deadline`. `fill` gets the ticket of its turn, and
+    /// does nothing but copy: others may be waiting behind it.
+    ///
+    /// # Errors
+    /// As [`push_until`](Self::push_until): then `fill` was not called.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub fn push_with<R>(
+        &self,
+        me: Member<'_>,
+        deadline: Deadline,
+        fill: impl FnOnce(u64, *mut T) -> R,
+    ) -> Result<R, PushError> {
+        let (ticket, _) = self.wait_push(me, 1, deadline)?;
+        let filled = fill(ticket, self.slot(ticket).item.as_ptr());
+        self.publish_full(ticket);
+        self.pushed(me, ticket);
+        Ok(filled)
+    }
+
+    /// Takes the next item, which `empty` reads in place, waiting for one until `deadline`. `empty` gets the ticket of its turn, and
+    /// does nothing but copy: others may be waiting behind it.
+    ///
+    /// # Errors
+    /// As [`pop_until`](Self::pop_until): then `empty` was not called.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub fn pop_with<R>(
+        &self,
+        me: Member<'_>,
+        deadline: Deadline,
+        empty: impl FnOnce(u64, *mut T) -> R,
+    ) -> Result<R, PopError> {
+        let (ticket, _) = self.wait_pop(me, 1, deadline)?;
+        let emptied = empty(ticket, self.slot(ticket).item.as_ptr());
+        self.publish_free(ticket);
+        self.popped(me, ticket);
+        Ok(emptied)
+    }
+
     #[inline]
     pub(super) fn claim(&self, tag: Tag, ticket: u64, puts: bool) -> Claim {
         let queue = core::ptr::from_ref(self.parts).addr();
