@@ -5,6 +5,11 @@
 //! a test may configure the memory of its tree, limit itself, or take away system calls, and the next one starts
 //! afresh. When it ends, however it ends, all that it started is killed; what then still lives is a failure.
 
+pub mod carrier;
+pub mod letters;
+pub mod random;
+pub mod words;
+
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
