@@ -28,7 +28,7 @@ pub fn f02_asleep() {
 fn killed_while_asleep<Q: Carrier<u64> + Sized>(queue: &Q) {
     for wait in [Wait::Endless, Wait::For(LONG), Wait::Until(LONG)] {
         let got = Word::new();
-        let getter = || Child::start(|| got.set(queue.get(wait).unwrap()));
+        let getter = || Child::start(|| got.set(queue.fetch(wait).unwrap()));
         // All die; what is put then is there for anybody, at once.
         let [zombie, gone] = [(); 2].map(|()| getter());
         zombie.falls_asleep();
@@ -36,9 +36,9 @@ fn killed_while_asleep<Q: Carrier<u64> + Sized>(queue: &Q) {
         zombie.kill();
         gone.kill();
         drop(gone);
-        promptly("a put", || queue.put(&1, Wait::Not).unwrap());
-        assert_eq!(promptly("a try", || queue.try_take()), Ok(1));
-        assert_eq!(promptly("a try", || queue.try_take()), Err(No::NotNow));
+        promptly("a put", || queue.offer(&1, Wait::Not).unwrap());
+        assert_eq!(promptly("a try", || queue.try_receive()), Ok(1));
+        assert_eq!(promptly("a try", || queue.try_receive()), Err(No::NotNow));
         drop(zombie);
         // Some die, in whatever order they came. What is put is for the living.
         for dead in [[0, 1], [0, 2], [1, 2]] {
@@ -65,14 +65,14 @@ fn killed_while_asleep<Q: Carrier<u64> + Sized>(queue: &Q) {
         assert_eq!(got.get(), 8);
         // And putters, who wait for room.
         while queue.try_give(&0) == Ok(()) {}
-        let putter = |object: u64| Child::start(move || queue.put(&object, wait).unwrap());
+        let putter = |object: u64| Child::start(move || queue.offer(&object, wait).unwrap());
         let [dead, living] = [100, 101].map(putter);
         dead.falls_asleep();
         living.falls_asleep();
         dead.kill();
-        assert_eq!(queue.take(), 0);
+        assert_eq!(queue.receive(), 0);
         promptly("the living one's put", || living.finish());
-        let rest = std::iter::from_fn(|| queue.try_take().ok());
+        let rest = std::iter::from_fn(|| queue.try_receive().ok());
         assert_eq!(rest.filter(|&object| object != 0).collect::<Vec<_>>(), [101]);
     }
 }
@@ -85,7 +85,7 @@ pub fn f02_anywhere() {
     let getter = || {
         Child::start(|| {
             loop {
-                got.add(queue.take() as usize, 1);
+                got.add(queue.receive() as usize, 1);
             }
         })
     };
@@ -113,7 +113,7 @@ pub fn f02_anywhere() {
         promptly("a put", || queue.give(&object));
     }
     assert!(queue.full());
-    let all: Vec<_> = std::iter::from_fn(|| queue.try_take().ok()).collect();
+    let all: Vec<_> = std::iter::from_fn(|| queue.try_receive().ok()).collect();
     assert_eq!(all, (0..queue.capacity() as u64).collect::<Vec<_>>());
 }
 
@@ -149,7 +149,7 @@ pub fn f05_terminate() {
     let reader = |slot: usize| {
         Child::start(move || {
             loop {
-                let letter = queue.take();
+                let letter = queue.receive();
                 assert!(letter.is_whole(), "a torn letter: {} bytes", letter.bytes());
                 // Two readers may write this down in the other order.
                 seen.max(letter.writer as usize, letter.number);
@@ -193,7 +193,7 @@ pub fn f05_terminate() {
     assert_eq!(arena().unwrap().region().usage().queued, 0, "blocks that nobody will get");
     for number in 0..200 {
         promptly("a put", || queue.give(&Letter::new(0, number, LARGEST)));
-        assert!(promptly("a get", || queue.take()).is_whole());
+        assert!(promptly("a get", || queue.receive()).is_whole());
     }
 }
 
@@ -233,9 +233,9 @@ pub fn f06_join_first() {
         });
         promptly("the end of a process that waits for room", || waiter.finish());
         for number in 0..100 {
-            assert_eq!(queue.try_take(), Ok(Letter::new(9, number, bytes)));
+            assert_eq!(queue.try_receive(), Ok(Letter::new(9, number, bytes)));
         }
-        assert_eq!(queue.try_take(), Err(No::NotNow));
+        assert_eq!(queue.try_receive(), Err(No::NotNow));
     }
 }
 
@@ -284,7 +284,7 @@ pub fn f07_refused() {
     let queue = Queue::<Late>::bounded(1).unwrap();
     let used = || arena().unwrap().region().usage();
     queue.give(&late(100_000, How::Fine));
-    queue.take();
+    queue.receive();
     let before = used();
     for bytes in [0, 90, 110, 5000, 100_000, 3 << 20] {
         for _ in 0..20 {
@@ -365,9 +365,9 @@ fn right_after_put<Q: Carrier<Vec<u64>>>(queue: &Q, size: &dyn Fn(&Q) -> (usize,
             queue.give(&object);
             assert_eq!(size(queue), (1, false));
             // Not "busy" either: nobody else is there.
-            assert_eq!(queue.get(Wait::Not).as_ref(), Ok(&object));
+            assert_eq!(queue.fetch(Wait::Not).as_ref(), Ok(&object));
             assert_eq!(size(queue), (0, true));
-            assert_eq!(queue.get(Wait::Not), Err(No::NotNow));
+            assert_eq!(queue.fetch(Wait::Not), Err(No::NotNow));
         }
         // In two: one looks as soon as the other's put has returned, or its get.
         let (turn, rounds) = (Word::new(), 300);
@@ -382,8 +382,8 @@ fn right_after_put<Q: Carrier<Vec<u64>>>(queue: &Q, size: &dyn Fn(&Q) -> (usize,
             for round in 0..rounds {
                 spin_until(turn, 2 * round + 1);
                 assert_eq!(size(queue), (1, false), "in round {round}");
-                assert_eq!(queue.get(Wait::Not).as_ref(), Ok(&object), "in round {round}");
-                assert_eq!((size(queue), queue.get(Wait::Not)), ((0, true), Err(No::NotNow)));
+                assert_eq!(queue.fetch(Wait::Not).as_ref(), Ok(&object), "in round {round}");
+                assert_eq!((size(queue), queue.fetch(Wait::Not)), ((0, true), Err(No::NotNow)));
                 turn.set(2 * round + 2);
             }
         });
@@ -430,7 +430,7 @@ where
                 Child::start(|| {
                     let mut last = [None; WRITERS as usize];
                     while taken.add(1) < all {
-                        let letter = read.take();
+                        let letter = read.receive();
                         assert!(letter.is_whole(), "a torn letter: {} bytes", letter.bytes());
                         let last = &mut last[letter.writer as usize];
                         assert!(*last < Some(letter.number), "out of order");
@@ -452,7 +452,7 @@ where
             }))
             .collect();
         children.into_iter().for_each(Child::finish);
-        assert_eq!(read.try_take().unwrap_err(), No::NotNow, "nothing is left over");
+        assert_eq!(read.try_receive().unwrap_err(), No::NotNow, "nothing is left over");
         for at in 0..all as usize {
             assert_eq!(arrived.get(at), 1, "number {at}");
             arrived.set(at, 0);
@@ -468,9 +468,9 @@ where
         write.try_give(&Letter::new(1, 0, 9)) == Err(No::NotNow)
     });
     dead.kill();
-    while let Ok(letter) = read.try_take() {
+    while let Ok(letter) = read.try_receive() {
         assert!(letter.is_whole() && (letter.bytes() == 40_000 || letter.writer == 1));
     }
     write.give(&Letter::new(2, 7, 500_000));
-    assert_eq!(read.take(), Letter::new(2, 7, 500_000));
+    assert_eq!(read.receive(), Letter::new(2, 7, 500_000));
 }

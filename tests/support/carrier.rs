@@ -38,26 +38,26 @@ pub enum No {
 /// What carries objects from process to process.
 pub trait Carrier<T> {
     /// Puts an object.
-    fn put(&self, object: &T, wait: Wait) -> Result<(), No>;
+    fn offer(&self, object: &T, wait: Wait) -> Result<(), No>;
     /// Gets one.
-    fn get(&self, wait: Wait) -> Result<T, No>;
+    fn fetch(&self, wait: Wait) -> Result<T, No>;
     /// Closes it for those who put.
     fn close(&self);
 
     /// Puts an object, without a limit of time.
     fn give(&self, object: &T) {
-        self.put(object, Wait::Endless).unwrap();
+        self.offer(object, Wait::Endless).unwrap();
     }
 
     /// Gets one, without a limit of time.
-    fn take(&self) -> T {
-        self.get(Wait::Endless).unwrap()
+    fn receive(&self) -> T {
+        self.fetch(Wait::Endless).unwrap()
     }
 
     /// Gets one that is there, or says that there is none, or that it is closed and drained.
-    fn try_take(&self) -> Result<T, No> {
+    fn try_receive(&self) -> Result<T, No> {
         loop {
-            match self.get(Wait::Not) {
+            match self.fetch(Wait::Not) {
                 Err(No::Busy) => std::thread::yield_now(),
                 answer => return answer,
             }
@@ -67,7 +67,7 @@ pub trait Carrier<T> {
     /// Puts an object if there is room.
     fn try_give(&self, object: &T) -> Result<(), No> {
         loop {
-            match self.put(object, Wait::Not) {
+            match self.offer(object, Wait::Not) {
                 Err(No::Busy) => std::thread::yield_now(),
                 answer => return answer,
             }
@@ -100,7 +100,7 @@ impl From<GetError> for No {
 }
 
 impl<T: Serialize + DeserializeOwned> Carrier<T> for Queue<T> {
-    fn put(&self, object: &T, wait: Wait) -> Result<(), No> {
+    fn offer(&self, object: &T, wait: Wait) -> Result<(), No> {
         Ok(match wait {
             Wait::Endless => self.put(object),
             Wait::Not => self.put_nowait(object),
@@ -109,7 +109,7 @@ impl<T: Serialize + DeserializeOwned> Carrier<T> for Queue<T> {
         }?)
     }
 
-    fn get(&self, wait: Wait) -> Result<T, No> {
+    fn fetch(&self, wait: Wait) -> Result<T, No> {
         Ok(match wait {
             Wait::Endless => self.get(),
             Wait::Not => self.get_nowait(),

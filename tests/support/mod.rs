@@ -150,12 +150,7 @@ impl Child {
 
     /// Waits until it sleeps in the kernel for a word of memory to change.
     pub fn falls_asleep(&self) {
-        let calls = [libc::SYS_futex, libc::SYS_futex_waitv].map(|call| format!("{call} "));
-        let name = format!("/proc/{}/syscall", self.pid);
-        eventually("a child is asleep", || {
-            let call = std::fs::read_to_string(&name).expect("what a living child does");
-            calls.iter().any(|waits| call.starts_with(waits))
-        });
+        fall_asleep(self.pid);
     }
 
     /// Waits for its end; it has to leave with status 0.
@@ -267,6 +262,16 @@ impl Word {
         eventually("a word is set", || self.get() != 0);
         self.get()
     }
+}
+
+/// Waits until a thread, or a process with one thread, sleeps in the kernel for a word of memory to change.
+pub fn fall_asleep(thread: Pid) {
+    let calls = [libc::SYS_futex, libc::SYS_futex_waitv].map(|call| format!("{call} "));
+    let name = format!("/proc/{thread}/syscall");
+    eventually("it is asleep", || {
+        let call = std::fs::read_to_string(&name).expect("what a living thread does");
+        calls.iter().any(|waits| call.starts_with(waits))
+    });
 }
 
 /// Waits until `holds`.
