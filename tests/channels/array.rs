@@ -332,6 +332,67 @@ pub fn disconnect_wakes_receiver(setting: Setting) {
     }
 }
 
+/// `ends` ends the wait of somebody who has slept for a while. It shall not sleep out its time beside that.
+fn at_once<T>(
+    setting: Setting,
+    queue: &dyn Fn() -> Queue<T>,
+    wait: &(dyn Fn(&Queue<T>) + Sync),
+    ends: &(dyn Fn(&Queue<T>) + Sync),
+) {
+    let mut times: Vec<_> = (0..11)
+        .map(|round| {
+            let (queue, bed, done) = (queue(), Bed::new(), Word::new());
+            let start = Instant::now();
+            let now = || start.elapsed().as_nanos() as u64;
+            let ended = Word::new();
+            setting.run([
+                &|| {
+                    bed.lie_down();
+                    wait(&queue);
+                    done.set(now());
+                },
+                &|| {
+                    bed.wait();
+                    // It looks again less and less often.
+                    std::thread::sleep(Duration::from_millis(10 * (round % 3)));
+                    ended.set(now());
+                    ends(&queue);
+                },
+            ]);
+            Duration::from_nanos(done.get() - ended.get())
+        })
+        .collect();
+    times.sort_unstable();
+    assert!(times[times.len() / 2] < Duration::from_millis(3), "{times:?}");
+}
+
+pub fn disconnect_is_heard_at_once(setting: Setting) {
+    let closed = |answer: Result<(), No>| assert_eq!(answer, Err(No::Closed));
+    for capacity in [1, 100] {
+        let full = || {
+            let queue = make(capacity);
+            (0..capacity).for_each(|_| queue.give(&()));
+            queue
+        };
+        let close = |queue: &Queue<()>| queue.close();
+        at_once(setting, &|| make(capacity), &|queue| closed(queue.fetch(Wait::Endless)), &close);
+        at_once(setting, &full, &|queue| closed(queue.offer(&(), Wait::Endless)), &close);
+    }
+}
+
+pub fn room_and_objects_are_heard_of_at_once(setting: Setting) {
+    for capacity in [1, 10, 100] {
+        let full = || {
+            let queue = make(capacity);
+            (0..capacity).for_each(|_| queue.give(&()));
+            queue
+        };
+        at_once(setting, &full, &|queue| queue.give(&()), &|queue| queue.receive());
+        let empty = || make(capacity);
+        at_once(setting, &empty, &|queue| queue.receive(), &|queue| queue.give(&()));
+    }
+}
+
 pub fn spsc(setting: Setting) {
     const COUNT: u64 = 100_000;
     let queue = make(3);

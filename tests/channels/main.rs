@@ -41,7 +41,8 @@ fn main() -> ExitCode {
         array:
             smoke capacity len_empty_full try_recv recv recv_timeout try_send send send_timeout
             send_timeout_nonfull_expired send_after_disconnect recv_after_disconnect len
-            disconnect_wakes_sender disconnect_wakes_receiver spsc mpmc stress_oneshot stress_iter
+            disconnect_wakes_sender disconnect_wakes_receiver disconnect_is_heard_at_once
+            room_and_objects_are_heard_of_at_once spsc mpmc stress_oneshot stress_iter
             stress_timeout_two_threads drops linearizable recv_in_send channel_through_channel
             panic_on_drop;
         mpsc:
