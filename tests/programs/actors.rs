@@ -22,9 +22,8 @@ pub struct Log {
 impl Log {
     /// For these programs, one for each actor.
     pub fn new(programs: &[Vec<Op>]) -> Log {
-        let records = |program: &Vec<Op>| {
-            (Words::new(RECORD * program.len().max(1)), program.clone())
-        };
+        let records =
+            |program: &Vec<Op>| (Words::new(RECORD * program.len().max(1)), program.clone());
         Log { clock: Word::new(), records: programs.iter().map(records).collect() }
     }
 

@@ -172,7 +172,11 @@ fn check_together(
 
 /// Who is left gets all that is there, and then sees that there is as much room as ever.
 fn take_stock(subject: &Subject, capacity: usize, calls: &mut Vec<Call>) {
-    let mut now = calls.iter().map(|call| call.end.as_ref().map_or(call.begin, |end| end.0)).max().unwrap_or(0);
+    let mut now = calls
+        .iter()
+        .map(|call| call.end.as_ref().map_or(call.begin, |end| end.0))
+        .max()
+        .unwrap_or(0);
     let mut call = |op: Op| {
         let reply = subject.perform(&op);
         calls.push(Call { actor: 9, op, begin: now + 1, end: Some((now + 2, reply.clone())) });
