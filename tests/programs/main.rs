@@ -13,6 +13,7 @@ mod subject;
 mod support;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use procession::Queue;
 use procession::memory::arena;
@@ -28,12 +29,18 @@ use subject::Subject;
 const ACTORS: usize = 3;
 
 fn main() -> ExitCode {
-    support::run(&[
-        ("one_process", one_process),
-        ("several_in_turn", several_in_turn),
-        ("several_at_a_time", several_at_a_time),
-        ("with_deaths", with_deaths),
-    ])
+    // More programs take more time.
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    let limit = Duration::from_secs(120 + cases.unwrap_or(0) / 2);
+    support::run_within(
+        limit,
+        &[
+            ("one_process", one_process),
+            ("several_in_turn", several_in_turn),
+            ("several_at_a_time", several_at_a_time),
+            ("with_deaths", with_deaths),
+        ],
+    )
 }
 
 /// Runs `test` with so many programs by chance, or as many as PROPTEST_CASES says.

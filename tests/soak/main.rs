@@ -12,6 +12,7 @@
 //! Nobody may be stuck: each process says when it has made a step, and if one that is not stopped makes none for
 //! [`PATIENCE`], the soak fails and says at what.
 
+mod billion;
 mod conditions;
 mod data;
 mod flags;
@@ -38,7 +39,11 @@ const SLOTS: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(15);
 
 fn main() -> ExitCode {
-    support::run_within(time() + PATIENCE * 4, &[("everything_at_random", soak)])
+    let limit = time().max(Duration::from_secs(300)) + PATIENCE * 4;
+    support::run_within(
+        4 * limit,
+        &[("everything_at_random", soak), ("a_stream_of_messages", billion::soak)],
+    )
 }
 
 /// Of so many things that are used up one after the other, the one whose time it is.

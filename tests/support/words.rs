@@ -1,7 +1,7 @@
 //! Words that all processes see, and that nothing tested knows.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 
@@ -30,6 +30,16 @@ impl Words {
     /// Sets one.
     pub fn set(self, at: usize, value: u64) {
         self.0[at].store(value, SeqCst);
+    }
+
+    /// The same without an order, for who is alone with it.
+    pub fn get_relaxed(self, at: usize) -> u64 {
+        self.0[at].load(Relaxed)
+    }
+
+    /// The same without an order, for who is alone with it.
+    pub fn set_relaxed(self, at: usize, value: u64) {
+        self.0[at].store(value, Relaxed);
     }
 
     /// Adds to one, in one step.
