@@ -1,8 +1,10 @@
-//! What is known to fail in Python's multiprocessing, and must not fail here: for each report that concerns the
-//! synchronisation family a test that provokes the same with real processes. (The numbers are CPython's issues.)
+//! What is known to fail in Python's multiprocessing, and must not fail here: for each report a test that provokes
+//! the same with real processes. (The numbers are CPython's issues.)
 //!
 //! `cargo test --test failures`
 
+#[path = "failures/channels.rs"]
+mod channels;
 #[path = "support/family.rs"]
 mod family;
 #[allow(dead_code, reason = "no test uses all of it")]
@@ -29,12 +31,20 @@ const TESTS: &[Test] = &[
     ("f01_permits_of_a_killed_process_come_back", f01_semaphore),
     ("f01_what_a_killed_process_had_begun_is_done", f01_once),
     ("f01_what_killed_readers_and_writers_held_is_not_lost", f01_readers),
+    ("f02_a_getter_killed_asleep_keeps_nobody_waiting", channels::f02_asleep),
+    ("f02_getters_killed_anywhere_keep_nobody_waiting", channels::f02_anywhere),
+    ("f05_a_killed_putter_or_getter_leaves_no_half_message", channels::f05_terminate),
+    ("f06_a_process_is_joined_before_its_queue_is_drained", channels::f06_join_first),
+    ("f07_an_object_that_cannot_be_put_is_an_error", channels::f07_refused),
+    ("f07_an_object_that_cannot_be_read_is_an_error", channels::f07_unreadable),
+    ("f08_what_is_put_is_there_at_once", channels::f08_at_once),
     ("f09_event_set_does_not_wait_for_a_dead_waiter", f09_event),
     ("f09_notify_does_not_wait_for_a_dead_waiter", f09_condition),
     ("f09_a_barrier_does_not_wait_for_a_dead_party", f09_barrier),
     ("f10_a_pulse_is_seen", f10_pulse),
     ("f10_set_in_a_signal_handler", f10_handler),
     ("f23_counts_are_known_and_bounds_kept", f23),
+    ("f29_writers_at_one_end_do_not_mix", channels::f29_writers),
     ("f30_no_wait_knows_the_wall_clock", f30),
     ("f31_without_dev_shm", f31),
 ];

@@ -12,6 +12,7 @@
 //! Nobody may be stuck: each process says when it has made a step, and if one that is not stopped makes none for
 //! [`PATIENCE`], the soak fails and says at what.
 
+mod billion;
 mod conditions;
 mod data;
 mod flags;
@@ -29,6 +30,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use ledger::Ledger;
+use support::random::Random;
 use support::{Child, Word};
 
 /// How many processes there are at a time.
@@ -37,7 +39,11 @@ const SLOTS: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(15);
 
 fn main() -> ExitCode {
-    support::run_within(time() + PATIENCE * 4, &[("everything_at_random", soak)])
+    let limit = time().max(Duration::from_secs(300)) + PATIENCE * 4;
+    support::run_within(
+        4 * limit,
+        &[("everything_at_random", soak), ("a_stream_of_messages", billion::soak)],
+    )
 }
 
 /// Of so many things that are used up one after the other, the one whose time it is.
@@ -52,59 +58,6 @@ fn time() -> Duration {
         Ok("full") => Duration::from_secs(300),
         Ok(seconds) => Duration::from_secs(seconds.parse().expect("SOAK: full, or seconds")),
         Err(_) => Duration::from_secs(8),
-    }
-}
-
-/// Numbers by chance, the same for the same seed: xorshift.
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Random {
-        // Seeds that lie close together shall not begin alike.
-        let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-        for _ in 0..8 {
-            random.next();
-        }
-        random
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 >> 11
-    }
-
-    /// One of 0 to `count - 1`.
-    fn below(&mut self, count: u64) -> u64 {
-        self.next() % count
-    }
-
-    /// True once in so many times.
-    fn one_in(&mut self, count: u64) -> bool {
-        self.below(count) == 0
-    }
-
-    /// Up to so many microseconds.
-    fn micros(&mut self, most: u64) -> Duration {
-        Duration::from_micros(self.below(most + 1))
-    }
-
-    /// Does nothing for a moment; mostly a short one, sometimes so long that others go to sleep.
-    fn dawdle(&mut self) {
-        let nanos = if self.one_in(20) { 100_000 } else { 500 };
-        let end = Instant::now() + Duration::from_nanos(self.below(nanos));
-        while Instant::now() < end {
-            std::hint::spin_loop();
-        }
-    }
-
-    /// Does nothing, and sometimes for long.
-    fn dawdle_long(&mut self) {
-        match self.one_in(8) {
-            true => std::thread::sleep(self.micros(1000)),
-            false => self.dawdle(),
-        }
     }
 }
 

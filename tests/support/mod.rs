@@ -5,6 +5,11 @@
 //! a test may configure the memory of its tree, limit itself, or take away system calls, and the next one starts
 //! afresh. When it ends, however it ends, all that it started is killed; what then still lives is a failure.
 
+pub mod carrier;
+pub mod letters;
+pub mod random;
+pub mod words;
+
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -145,12 +150,7 @@ impl Child {
 
     /// Waits until it sleeps in the kernel for a word of memory to change.
     pub fn falls_asleep(&self) {
-        let calls = [libc::SYS_futex, libc::SYS_futex_waitv].map(|call| format!("{call} "));
-        let name = format!("/proc/{}/syscall", self.pid);
-        eventually("a child is asleep", || {
-            let call = std::fs::read_to_string(&name).expect("what a living child does");
-            calls.iter().any(|waits| call.starts_with(waits))
-        });
+        fall_asleep(self.pid);
     }
 
     /// Waits for its end; it has to leave with status 0.
@@ -262,6 +262,16 @@ impl Word {
         eventually("a word is set", || self.get() != 0);
         self.get()
     }
+}
+
+/// Waits until a thread, or a process with one thread, sleeps in the kernel for a word of memory to change.
+pub fn fall_asleep(thread: Pid) {
+    let calls = [libc::SYS_futex, libc::SYS_futex_waitv].map(|call| format!("{call} "));
+    let name = format!("/proc/{thread}/syscall");
+    eventually("it is asleep", || {
+        let call = std::fs::read_to_string(&name).expect("what a living thread does");
+        calls.iter().any(|waits| call.starts_with(waits))
+    });
 }
 
 /// Waits until `holds`.
