@@ -32,6 +32,7 @@
 
 mod calls;
 mod claims;
+mod ready;
 
 use bytemuck::Pod;
 
@@ -41,6 +42,8 @@ use crate::sys::Padded;
 use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::cell::ItemCell;
 use crate::wait::Eventcount;
+
+pub use ready::Room;
 
 const TICKET_BITS: u32 = 43;
 const TICKET_SHIFT: u32 = 21;
