@@ -8,6 +8,6 @@ mod queue;
 mod sweep;
 
 pub use error::{CreateError, GetError, PutError};
-pub use queue::{Iter, Queue, QueueOptions};
+pub use queue::{Iter, Queue, QueueOptions, QueueRoom};
 
 pub(crate) use sweep::sweep;
