@@ -1,5 +1,7 @@
 //! What carries objects between processes.
 
+#[cfg(feature = "async")]
+mod awaited;
 mod error;
 mod label;
 mod message;

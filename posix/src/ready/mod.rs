@@ -6,12 +6,20 @@
 //! Nothing of this exists until somebody asks: whoever makes objects ready does not know of descriptors, and pays nothing
 //! for them.
 
+#[cfg(feature = "async")]
+mod arrivals;
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::slice;
 use std::sync::Arc;
 
 use crate::wait::{self, InMemory, Request};
+
+#[cfg(feature = "async")]
+pub use arrivals::Arrivals;
+#[cfg(feature = "async")]
+pub(crate) use arrivals::Supply;
 
 /// A descriptor that becomes readable once an object is ready, and stays so.
 ///
@@ -95,10 +103,15 @@ impl AsRawFd for Readiness {
 /// As all of tokio's descriptors do: outside of a runtime, or in one that was built without `enable_io`.
 #[cfg(feature = "async")]
 pub async fn ready<T: InMemory + ?Sized>(object: &T) -> io::Result<()> {
-    // SAFETY: a `Readiness` has one descriptor, always the same, which stays open as long as it lives.
-    let descriptor = unsafe { tokio::io::unix::AsyncFd::register(Readiness::of(object)?) }?;
-    let _ = descriptor.readable().await?;
+    let _ = register(Readiness::of(object)?)?.readable().await?;
     Ok(())
+}
+
+/// Has tokio watch it.
+#[cfg(feature = "async")]
+fn register(ready: Readiness) -> io::Result<tokio::io::unix::AsyncFd<Readiness>> {
+    // SAFETY: a `Readiness` has one descriptor, always the same, which stays open as long as it lives.
+    Ok(unsafe { tokio::io::unix::AsyncFd::register(ready) }?)
 }
 
 /// Tries again whenever `object` is ready, until the try does not answer that it would have to wait.
