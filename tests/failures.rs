@@ -3,6 +3,8 @@
 //!
 //! `cargo test --test failures`
 
+#[path = "failures/descriptors.rs"]
+mod descriptors;
 #[path = "support/family.rs"]
 mod family;
 #[allow(dead_code, reason = "no test uses all of it")]
@@ -35,6 +37,8 @@ const TESTS: &[Test] = &[
     ("f10_a_pulse_is_seen", f10_pulse),
     ("f10_set_in_a_signal_handler", f10_handler),
     ("f23_counts_are_known_and_bounds_kept", f23),
+    ("f28_a_queue_needs_no_descriptor", descriptors::f28_none_needed),
+    ("f28_a_queue_that_is_gone_leaves_nothing", descriptors::f28_none_left),
     ("f30_no_wait_knows_the_wall_clock", f30),
     ("f31_without_dev_shm", f31),
 ];
