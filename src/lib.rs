@@ -35,7 +35,7 @@
 //! [`procession_posix`]. This crate is the face of both.
 
 pub use procession_posix::{
-    Descriptor, Error, Result, channel, memory, process, ready, sync, value,
+    Descriptor, Error, Result, channel, memory, process, ready, sync, value, wait,
 };
 
 pub use channel::{GetError, PutError, Queue};
@@ -52,8 +52,8 @@ pub mod prelude {
     pub use crate::process::{Process, StartMethod, current_process};
     pub use crate::sync::{
         AcquireError, Atomic, Barrier, BoundedSemaphore, Condition, Deadline, Event, Latch, Lock,
-        Mutex, Once, OnceCell, RLock, RwData, RwLock, Semaphore, SeqLock, wait_any,
-        wait_any_timeout,
+        Mutex, Once, OnceCell, RLock, RwData, RwLock, Semaphore, SeqLock,
     };
     pub use crate::value::{Array, Value};
+    pub use crate::wait::{Waitable, wait, wait_any, wait_any_timeout, wait_timeout};
 }

@@ -5,6 +5,8 @@
 
 #[path = "failures/channels.rs"]
 mod channels;
+#[path = "failures/descriptors.rs"]
+mod descriptors;
 #[path = "support/family.rs"]
 mod family;
 #[allow(dead_code, reason = "no test uses all of it")]
@@ -45,6 +47,8 @@ const TESTS: &[Test] = &[
     ("f10_set_in_a_signal_handler", f10_handler),
     ("f23_counts_are_known_and_bounds_kept", f23),
     ("f29_writers_at_one_end_do_not_mix", channels::f29_writers),
+    ("f28_a_queue_needs_no_descriptor", descriptors::f28_none_needed),
+    ("f28_a_queue_that_is_gone_leaves_nothing", descriptors::f28_none_left),
     ("f30_no_wait_knows_the_wall_clock", f30),
     ("f31_without_dev_shm", f31),
 ];

@@ -5,6 +5,7 @@
 //! sync      Lock, as a handle that travels
 //! value     Value and Array, as handles that travel
 //! channel   Queue
+//! wait      waiting for any of several things, in memory or descriptors
 //! ready     readiness as a descriptor, and for async programs
 //! descriptor  how descriptors travel
 //! process   starting processes, and what becomes of them
@@ -18,6 +19,7 @@ pub mod process;
 pub mod ready;
 pub mod sync;
 pub mod value;
+pub mod wait;
 
 pub use descriptor::Descriptor;
 pub use error::{Error, Result};

@@ -1,8 +1,13 @@
 //! Waiting without holding up the thread.
 #![cfg(feature = "async")]
 
+use std::pin::Pin;
 use std::time::Duration;
 
+use futures_core::Stream;
+use procession_posix::channel::{GetError, Queue};
+use procession_posix::process::Process;
+use procession_posix::ready::Readiness;
 use procession_posix::sync::Lock;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -36,4 +41,160 @@ fn tasks_take_turns_and_cancelled_ones_leave() {
         }
         assert!(!lock.locked());
     });
+}
+
+fn run<F: Future>(body: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(LONG, body).await.expect("an end") })
+}
+
+/// The next of a stream.
+async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
+    std::future::poll_fn(|context| Pin::new(&mut *stream).poll_next(context)).await
+}
+
+fn put_all(queue: Queue<u32>, count: u32) {
+    for number in 0..count {
+        queue.put(&number).unwrap();
+        if number % 64 == 0 {
+            std::thread::sleep(Duration::from_micros(300));
+        }
+    }
+    queue.close();
+}
+
+#[test]
+fn objects_of_another_process_come_as_a_stream() {
+    const COUNT: u32 = 2000;
+    let queue = Queue::bounded(3).unwrap();
+    let putter = Process::new(put_all, (queue.clone(), COUNT)).start().unwrap();
+    run(async {
+        let mut stream = queue.stream();
+        for number in 0..COUNT {
+            assert_eq!(next(&mut stream).await.unwrap().unwrap(), number);
+        }
+        assert!(next(&mut stream).await.is_none() && next(&mut stream).await.is_none());
+    });
+    putter.join().unwrap();
+}
+
+#[test]
+fn a_dropped_future_loses_nothing() {
+    const COUNT: u32 = 300;
+    let queue = Queue::bounded(2).unwrap();
+    run(async {
+        let source = queue.clone();
+        let taker = tokio::spawn(async move {
+            let mut taken = Vec::new();
+            loop {
+                // Dropped in the middle of a wait, again and again; a stream, too.
+                let pause = Duration::from_micros(u64::from(taken.len() as u32 % 7) * 150);
+                match tokio::time::timeout(pause, source.get_async()).await {
+                    Err(_) => {}
+                    Ok(got) => match got.unwrap() {
+                        Ok(number) => taken.push(number),
+                        Err(GetError::Closed) => return taken,
+                        Err(error) => panic!("{error}"),
+                    },
+                }
+                let mut stream = source.stream();
+                if let Ok(Some(number)) = tokio::time::timeout(pause, next(&mut stream)).await {
+                    taken.push(number.unwrap());
+                }
+            }
+        });
+        for number in 0..COUNT {
+            // A put that was dropped has put nothing.
+            let mut tried = 0;
+            loop {
+                let pause = Duration::from_micros(tried % 5 * 200);
+                match tokio::time::timeout(pause, queue.put_async(&number)).await {
+                    Ok(put) => break put.unwrap().unwrap(),
+                    Err(_) => tried += 1,
+                }
+            }
+        }
+        queue.close();
+        assert_eq!(taker.await.unwrap(), Vec::from_iter(0..COUNT));
+    });
+}
+
+#[test]
+fn many_tasks_of_two_threads_share_a_queue() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    const EACH: u64 = 100;
+    let queue = Queue::<u64>::bounded(2).unwrap();
+    runtime.block_on(async {
+        let tasks: Vec<_> = (0..4)
+            .map(|_| {
+                let queue = queue.clone();
+                tokio::spawn(async move {
+                    let mut sum = 0;
+                    for _ in 0..EACH {
+                        sum += queue.get_async().await.unwrap().unwrap();
+                    }
+                    sum
+                })
+            })
+            .collect();
+        let putters: Vec<_> = (0..4)
+            .map(|who| {
+                let queue = queue.clone();
+                tokio::spawn(async move {
+                    for number in 0..EACH {
+                        queue.put_async(&(who * EACH + number)).await.unwrap().unwrap();
+                    }
+                })
+            })
+            .collect();
+        for putter in putters {
+            tokio::time::timeout(LONG, putter).await.expect("room").unwrap();
+        }
+        let mut sum = 0;
+        for task in tasks {
+            sum += tokio::time::timeout(LONG, task).await.expect("objects").unwrap();
+        }
+        assert_eq!(sum, (0..4 * EACH).sum());
+    });
+    assert!(queue.empty());
+}
+
+#[test]
+fn a_loop_of_epoll_hears_of_queues() {
+    use rustix::event::epoll;
+    use std::os::fd::AsFd;
+
+    let (items, full) = (Queue::bounded(4).unwrap(), Queue::bounded(1).unwrap());
+    full.put(&1).unwrap();
+    let (there, room) = (Readiness::of(&items).unwrap(), Readiness::of(&full.room()).unwrap());
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+    for (number, ready) in [(1, &there), (2, &room)] {
+        let data = epoll::EventData::new_u64(number);
+        // Each piece of news once, as mio has it.
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&epoll, ready.as_fd(), data, flags).unwrap();
+    }
+    let heard = |wait: bool| {
+        let mut events = Vec::with_capacity(4);
+        let long = rustix::event::Timespec { tv_sec: if wait { 20 } else { 0 }, tv_nsec: 0 };
+        epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), Some(&long)).unwrap();
+        let mut heard: Vec<u64> = events.iter().map(|event| event.data.u64()).collect();
+        heard.sort_unstable();
+        heard
+    };
+    assert!(heard(false).is_empty());
+    for round in 0..20 {
+        let other = items.clone();
+        let putter = std::thread::spawn(move || other.put(&round).unwrap());
+        assert_eq!(heard(true), [1]);
+        assert_eq!(items.get_nowait().unwrap(), round);
+        there.rearm().unwrap();
+        assert!(heard(false).is_empty());
+        full.get().unwrap();
+        assert_eq!(heard(true), [2]);
+        full.put(&1).unwrap();
+        room.rearm().unwrap();
+        putter.join().unwrap();
+    }
 }

@@ -12,7 +12,7 @@ mod spsc;
 pub use error::QueueError;
 pub use error::{PopError, PushError, RoleError};
 pub use shape::MOST;
-pub use slot::{Claim, SlotQueue};
+pub use slot::{Claim, Room, SlotQueue};
 pub use spsc::{Consumer, Producer, SpscRing};
 
 /// Queues on the heap for the model checker.

@@ -36,6 +36,7 @@ mod batch;
 mod calls;
 mod claims;
 mod peek;
+mod ready;
 mod repair;
 
 use bytemuck::Pod;
@@ -46,6 +47,8 @@ use crate::sys::Padded;
 use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::cell::ItemCell;
 use crate::wait::Eventcount;
+
+pub use ready::Room;
 
 const TICKET_BITS: u32 = 43;
 const TICKET_SHIFT: u32 = 21;

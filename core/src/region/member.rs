@@ -483,7 +483,9 @@ impl<'r> Member<'r> {
         &self.seat.hints
     }
 
-    pub(crate) fn patience(self) -> &'r Patience {
+    /// How patient the spinners of this process are.
+    #[must_use]
+    pub fn patience(self) -> &'r Patience {
         &self.seat.patience
     }
 

@@ -1,5 +1,7 @@
 //! What carries objects between processes.
 
+#[cfg(feature = "async")]
+mod awaited;
 mod error;
 mod label;
 mod message;
@@ -8,6 +10,6 @@ mod queue;
 mod sweep;
 
 pub use error::{CreateError, GetError, PutError};
-pub use queue::{Iter, Queue, QueueOptions};
+pub use queue::{Iter, Queue, QueueOptions, QueueRoom};
 
 pub(crate) use sweep::sweep;

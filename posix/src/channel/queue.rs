@@ -9,9 +9,10 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use procession_core::queue::{QueueError, SlotQueue};
+use procession_core::queue::{QueueError, Room, SlotQueue};
 use procession_core::region::{Member, Region};
 use procession_core::sys::Deadline;
+use procession_core::wait::Waitable;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -21,6 +22,7 @@ use super::message::Message;
 use super::parcel::{Arrival, Found, Parcel};
 use super::sweep::Carrier;
 use crate::memory::{Arena, Handle, HandleError, MemoryError, kind, refuse};
+use crate::wait::sealed::Source;
 
 /// How a queue is to be.
 #[derive(Clone, Copy, Debug)]
@@ -162,6 +164,24 @@ impl<T> Queue<T> {
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.slots.capacity()
+    }
+
+    /// What those who put wait for together with other objects: ready when a `put` would not wait. (The queue itself is
+    /// ready when a `get` would not.)
+    ///
+    /// ```
+    /// use procession_posix::channel::Queue;
+    /// use procession_posix::wait::wait;
+    ///
+    /// let (near, far) = (Queue::bounded(1)?, Queue::bounded(1)?);
+    /// near.put(&1)?;
+    /// assert_eq!(wait(&[&near.room(), &far.room(), &near, &far]), [1, 2]);
+    /// # far.put(&2)?;
+    /// # Ok::<(), procession_posix::Error>(())
+    /// ```
+    #[must_use]
+    pub fn room(&self) -> QueueRoom<T> {
+        QueueRoom { room: self.slots.room(), queue: self.clone() }
     }
 
     /// Closes the queue for all: nothing is put any more, what is there can still be got. Doing it twice is fine.
@@ -314,6 +334,45 @@ impl<'q, T: DeserializeOwned> IntoIterator for &'q Queue<T> {
 
     fn into_iter(self) -> Iter<'q, T> {
         self.iter()
+    }
+}
+
+impl<T: 'static> Source for Queue<T> {
+    fn source(&self) -> &dyn Waitable {
+        &self.slots
+    }
+
+    fn me(&self) -> Member<'static> {
+        self.me
+    }
+}
+
+/// The other side of a queue, for those who put. See [`Queue::room`].
+pub struct QueueRoom<T> {
+    room: Room<'static, Message>,
+    // Keeps the queue.
+    queue: Queue<T>,
+}
+
+impl<T> Clone for QueueRoom<T> {
+    fn clone(&self) -> Self {
+        Self { room: self.room, queue: self.queue.clone() }
+    }
+}
+
+impl<T> std::fmt::Debug for QueueRoom<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("QueueRoom").field(&self.queue).finish()
+    }
+}
+
+impl<T: 'static> Source for QueueRoom<T> {
+    fn source(&self) -> &dyn Waitable {
+        &self.room
+    }
+
+    fn me(&self) -> Member<'static> {
+        self.queue.me
     }
 }
 

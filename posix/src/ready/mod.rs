@@ -1,30 +1,32 @@
 //! Readiness as a descriptor: for poll, epoll, mio and tokio, which wait for descriptors and not for memory.
 //!
-//! ```text
-//! Readiness   an eventfd that becomes readable once an object is ready
-//! watcher     the thread that sees it: one for all, there as long as anybody waits
-//! ```
+//! A [`Readiness`] is an eventfd that becomes readable once an object is ready. One thread of the process sees that, for all of
+//! them. It sleeps until any of the objects is ready, all at once, and ends when nobody has asked for a while.
 //!
 //! Nothing of this exists until somebody asks: whoever makes objects ready does not know of descriptors, and pays nothing
-//! for them. The thread sleeps until any of the objects is ready, all at once, and ends when no request is left.
+//! for them.
 
-mod watcher;
+#[cfg(feature = "async")]
+mod arrivals;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::slice;
 use std::sync::Arc;
 
-use rustix::event::EventfdFlags;
+use crate::wait::{self, InMemory, Request};
 
-use crate::sync::Waitable;
-use watcher::Request;
+#[cfg(feature = "async")]
+pub use arrivals::Arrivals;
+#[cfg(feature = "async")]
+pub(crate) use arrivals::Supply;
 
 /// A descriptor that becomes readable once an object is ready, and stays so.
 ///
-/// Ready means the same as for [`wait_any`](crate::sync::wait_any): it is news, not possession. Try to take the object; if
+/// Ready means the same as for [`wait`](crate::wait::wait): it is news, not possession. Try to take the object; if
 /// another was faster, [`rearm`](Self::rearm) and wait again.
 ///
-/// Costs an eventfd, and with the first one a thread; both are gone when the last one is dropped. A forked child's copy
+/// Costs an eventfd, which is gone when it is dropped, and a thread with the first one, which is gone soon after the last. A forked child's copy
 /// is never ready by what happens later: it makes its own.
 ///
 /// ```
@@ -49,13 +51,10 @@ impl Readiness {
     ///
     /// # Errors
     /// The system's, if there is no descriptor or no thread to be had.
-    pub fn of<T>(object: &T) -> io::Result<Self>
-    where
-        T: Waitable + Clone + Send + Sync + 'static,
-    {
-        let descriptor = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let request = Arc::new(Request::new(Box::new(object.clone()), descriptor));
-        watcher::watch(&request)?;
+    pub fn of<T: InMemory + ?Sized>(object: &T) -> io::Result<Self> {
+        let descriptor = Arc::new(wait::descriptor()?);
+        let request = Arc::new(Request::new(object.keep(), descriptor));
+        wait::watch(slice::from_ref(&request))?;
         Ok(Self { request })
     }
 
@@ -67,7 +66,7 @@ impl Readiness {
         let mut count = [0; 8];
         // Not readable: it was not ready yet, and is being watched.
         let _ = rustix::io::read(self.descriptor(), &mut count);
-        watcher::watch(&self.request)
+        wait::watch(slice::from_ref(&self.request))
     }
 
     fn descriptor(&self) -> &OwnedFd {
@@ -77,7 +76,7 @@ impl Readiness {
 
 impl Drop for Readiness {
     fn drop(&mut self) {
-        watcher::forget(&self.request);
+        wait::forget(slice::from_ref(&self.request));
     }
 }
 
@@ -103,26 +102,25 @@ impl AsRawFd for Readiness {
 /// # Panics
 /// As all of tokio's descriptors do: outside of a runtime, or in one that was built without `enable_io`.
 #[cfg(feature = "async")]
-pub async fn ready<T>(object: &T) -> io::Result<()>
-where
-    T: Waitable + Clone + Send + Sync + 'static,
-{
-    // SAFETY: a `Readiness` has one descriptor, always the same, which stays open as long as it lives.
-    let descriptor = unsafe { tokio::io::unix::AsyncFd::register(Readiness::of(object)?) }?;
-    let _ = descriptor.readable().await?;
+pub async fn ready<T: InMemory + ?Sized>(object: &T) -> io::Result<()> {
+    let _ = register(Readiness::of(object)?)?.readable().await?;
     Ok(())
+}
+
+/// Has tokio watch it.
+#[cfg(feature = "async")]
+fn register(ready: Readiness) -> io::Result<tokio::io::unix::AsyncFd<Readiness>> {
+    // SAFETY: a `Readiness` has one descriptor, always the same, which stays open as long as it lives.
+    Ok(unsafe { tokio::io::unix::AsyncFd::register(ready) }?)
 }
 
 /// Tries again whenever `object` is ready, until the try does not answer that it would have to wait.
 #[cfg(feature = "async")]
-pub(crate) async fn retry<T, R, E>(
-    object: &T,
+pub(crate) async fn retry<R, E>(
+    object: &(impl InMemory + ?Sized),
     mut attempt: impl FnMut() -> Result<R, E>,
     would_block: impl Fn(&E) -> bool,
-) -> io::Result<Result<R, E>>
-where
-    T: Waitable + Clone + Send + Sync + 'static,
-{
+) -> io::Result<Result<R, E>> {
     loop {
         match attempt() {
             Err(error) if would_block(&error) => ready(object).await?,

@@ -184,7 +184,7 @@ impl fmt::Debug for Latch {
     }
 }
 
-impl super::wait::sealed::Source for Latch {
+impl crate::wait::sealed::Source for Latch {
     fn source(&self) -> &dyn procession_core::wait::Waitable {
         &self.shared.object
     }

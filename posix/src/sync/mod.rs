@@ -15,8 +15,8 @@ mod rwlock;
 mod semaphore;
 mod seqlock;
 mod shared;
-pub(crate) mod wait;
 
+pub use crate::wait::{Waitable, wait_any, wait_any_timeout, wait_any_until};
 pub use atomic::Atomic;
 pub use barrier::{Barrier, BarrierCreateError};
 pub use condition::{Condition, ConditionGuard};
@@ -40,4 +40,3 @@ pub use rwdata::RwData;
 pub use rwlock::RwLock;
 pub use semaphore::{BoundedSemaphore, Semaphore, SemaphoreError};
 pub use seqlock::SeqLock;
-pub use wait::{Waitable, wait_any, wait_any_timeout, wait_any_until};

@@ -163,7 +163,7 @@ impl<T> fmt::Debug for Mutex<T> {
     }
 }
 
-impl<T> super::wait::sealed::Source for Mutex<T> {
+impl<T> crate::wait::sealed::Source for Mutex<T> {
     fn source(&self) -> &dyn Waitable {
         self.shared.object.as_lock()
     }

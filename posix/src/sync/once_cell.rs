@@ -165,7 +165,7 @@ impl<T: fmt::Debug> fmt::Debug for OnceCell<T> {
     }
 }
 
-impl<T> super::wait::sealed::Source for OnceCell<T> {
+impl<T> crate::wait::sealed::Source for OnceCell<T> {
     fn source(&self) -> &dyn Waitable {
         self.shared.object.as_once()
     }

@@ -230,7 +230,7 @@ impl<T> fmt::Debug for RwData<T> {
     }
 }
 
-impl<T> super::wait::sealed::Source for RwData<T> {
+impl<T> crate::wait::sealed::Source for RwData<T> {
     fn source(&self) -> &dyn Waitable {
         self.shared.object.as_lock()
     }

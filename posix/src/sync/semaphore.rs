@@ -261,7 +261,7 @@ macro_rules! semaphore {
             }
         }
 
-        impl super::wait::sealed::Source for $type {
+        impl crate::wait::sealed::Source for $type {
             fn source(&self) -> &dyn procession_core::wait::Waitable {
                 &self.shared.object
             }

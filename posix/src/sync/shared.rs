@@ -85,7 +85,7 @@ macro_rules! travels {
     ($type:ident, $kind:ident, waits) => {
         travels!($type, $kind);
 
-        impl super::wait::sealed::Source for $type {
+        impl crate::wait::sealed::Source for $type {
             fn source(&self) -> &dyn procession_core::wait::Waitable {
                 self.shared.object
             }
