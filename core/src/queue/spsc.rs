@@ -9,8 +9,10 @@
 //!
 //! - A push copies items, then publishes them all by one release store of the tail; a pop copies items out, then
 //!   gives their places back by one release store of the head. What was not published never happened.
-//! - Each side keeps the other's index as it last saw it in its own handle, and looks again only when that says full
-//!   or empty.
+//! - Each side keeps in its own handle how far it may go as it last saw that, and looks again only when it is there.
+//! - Close behind each other both would wait for cache lines all the time. A producer that finds little room looks for more
+//!   for a while. A consumer that comes back and finds few new items right away steps back, twice as long each time that is
+//!   so, half as long each time it finds nothing: who sends and then waits for an answer never keeps it from looking.
 //! - A role is taken by one compare-and-swap, from nobody or from a dead owner. A new producer goes on at the tail; a
 //!   new consumer goes on at the head, and sees again what a dead one had copied but not given back: at least once,
 //!   unlike the slot queue.
@@ -29,11 +31,18 @@ use crate::region::{Member, Tag, Verdict};
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::cell::ItemCell;
 use crate::sys::spin::Pace;
-use crate::sys::{Deadline, Padded};
+use crate::sys::{Deadline, Fences, Padded};
 use crate::wait::Eventcount;
 
 #[cfg(not(loom))]
 const KIND: u32 = 0x53_50_53_43;
+
+/// Ends that are nearer to each other than so many places work on the same cache lines, and wait for them more than they work.
+const FEW: u64 = 64;
+/// How often a producer looks for more room than a little.
+const LOOKS: u32 = if cfg!(loom) { 1 } else { 100 };
+/// For how long a consumer steps back at most, in hints to the processor: some two microseconds.
+const LONGEST_PAUSE: u32 = 128;
 
 /// What stands in front of the items.
 #[derive(Debug)]
@@ -177,9 +186,7 @@ impl<'r, T: Pod> SpscRing<'r, T> {
         let tag = take_role(&self.parts.roles.producer, me)?;
         // Acquire: all that a predecessor had published.
         let tail = self.parts.tail.load(Ordering::Acquire);
-        let end = End { ring: *self, me, tag, mine: Cell::new(tail), theirs: Cell::new(0) };
-        end.theirs.set(self.parts.head.load(Ordering::Acquire));
-        Ok(Producer(end))
+        Ok(Producer(End::new(*self, me, tag, tail)))
     }
 
     /// Takes the consumer's role: from nobody, or from a dead process. What a dead one had not given back is seen again.
@@ -189,8 +196,7 @@ impl<'r, T: Pod> SpscRing<'r, T> {
     pub fn consumer(&self, me: Member<'r>) -> Result<Consumer<'r, T>, RoleError> {
         let tag = take_role(&self.parts.roles.consumer, me)?;
         let head = self.parts.head.load(Ordering::Acquire);
-        let end = End { ring: *self, me, tag, mine: Cell::new(head), theirs: Cell::new(head) };
-        Ok(Consumer(end))
+        Ok(Consumer(End::new(*self, me, tag, head)))
     }
 
     /// How many items are in it; true at some moment during the call as seen by either end.
@@ -231,6 +237,12 @@ impl<'r, T: Pod> SpscRing<'r, T> {
         &self.items[index as usize & (self.items.len() - 1)]
     }
 
+    /// Whether this is so little room, or so few items, that the ends get into each other's way.
+    #[inline(always)]
+    fn is_little(&self, count: u64) -> bool {
+        count < (self.capacity / 8).min(FEW)
+    }
+
     /// The items from `index` on that lie side by side, at most `count`.
     #[inline]
     fn stretch(&self, index: u64, count: usize) -> &'r [ItemCell<T>] {
@@ -266,21 +278,53 @@ fn take_role(word: &AtomicU32, me: Member<'_>) -> Result<Tag, RoleError> {
     Err(RoleError::Taken { pid: 0 })
 }
 
-/// What both ends have: their own index, and the other's as last seen.
+/// What both ends have: their own index, and how far it may go as they last saw it.
+///
+/// Nothing that is called from the fast path gets hold of an end, only copies of what is in it: so the compiler keeps both
+/// indices in registers. In memory each call would wait for the store of the one before.
 struct End<'r, T: Pod> {
     ring: SpscRing<'r, T>,
     me: Member<'r>,
+    fences: Fences,
     tag: Tag,
     mine: Cell<u64>,
-    theirs: Cell<u64>,
+    limit: Cell<u64>,
+    /// For how long a consumer last stepped back.
+    pause: Cell<u32>,
 }
 
-impl<T: Pod> End<'_, T> {
+impl<'r, T: Pod> End<'r, T> {
     #[inline]
+    fn new(ring: SpscRing<'r, T>, me: Member<'r>, tag: Tag, index: u64) -> Self {
+        // With the limit at the index the first call looks at everything.
+        let (mine, limit) = (Cell::new(index), Cell::new(index));
+        Self { ring, me, fences: me.fences(), tag, mine, limit, pause: Cell::new(0) }
+    }
+
+    #[inline(always)]
     fn is_mine(&self) -> bool {
         self.me.is(self.tag)
     }
 
+    /// Whether the next place may be used without another look at the ring.
+    #[inline(always)]
+    fn may_go_on(&self) -> bool {
+        self.is_mine() && self.mine.get() != self.limit.get()
+    }
+
+    /// Whether this new limit lets this end work for a while.
+    #[inline(always)]
+    fn is_worth_while(&self, limit: u64) -> bool {
+        !self.ring.is_little(limit.wrapping_sub(self.mine.get()))
+    }
+
+    /// How many places are left up to the limit.
+    #[inline]
+    fn left(&self) -> u64 {
+        self.limit.get().wrapping_sub(self.mine.get())
+    }
+
+    #[inline(always)]
     fn leave(&self, role: &AtomicU32) {
         if self.is_mine() {
             // Release meets the Acquire of the next `take_role`. Failure: the word was damaged, leave it.
@@ -305,71 +349,30 @@ impl<'r, T: Pod> Producer<'r, T> {
         self.0.ring
     }
 
-    /// How many items there is room for, at least one. `ask` is for the shape of [`Eventcount::wait`]: nobody can die in
-    /// the way of this end.
-    #[inline]
-    fn room(&self) -> Result<u64, PushError> {
-        let end = &self.0;
-        let used = end.mine.get().wrapping_sub(end.theirs.get());
-        if used < end.ring.capacity { Ok(end.ring.capacity - used) } else { self.look_for_room() }
-    }
-
-    #[inline]
-    fn look_for_room(&self) -> Result<u64, PushError> {
-        let end = &self.0;
-        // Acquire meets the consumer's Release: its copies are over.
-        end.theirs.set(end.ring.parts.head.load(Ordering::Acquire));
-        let used = end.mine.get().wrapping_sub(end.theirs.get());
-        if used > end.ring.capacity {
-            // The head is ahead of the tail, or too far behind.
-            return Err(PushError::Corrupt);
-        }
-        if used == end.ring.capacity { Err(PushError::Full) } else { Ok(end.ring.capacity - used) }
-    }
-
-    /// The way without waiting, in a few loads.
     #[inline(always)]
-    fn has_room(&self) -> bool {
-        let end = &self.0;
-        let used = end.mine.get().wrapping_sub(end.theirs.get());
-        end.is_mine() && !end.ring.is_closed() && used < end.ring.capacity
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn wait_for_room(&self, deadline: Deadline) -> Result<u64, PushError> {
-        let end = &self.0;
-        if !end.is_mine() {
-            return Err(PushError::Inherited);
-        }
-        if end.ring.is_closed() {
-            return Err(PushError::Closed);
-        }
-        match self.room() {
-            Err(PushError::Full) if deadline != Deadline::NOW => {}
-            answer => return answer,
-        }
-        let look = |_| {
-            if end.ring.is_closed() {
-                return Some(Err(PushError::Closed));
-            }
-            match self.look_for_room() {
-                Err(PushError::Full) => None,
-                answer => Some(answer),
-            }
-        };
-        let found = end.ring.parts.events.not_full.wait(end.me, deadline, Pace::Eager, look);
-        found.unwrap_or(Err(PushError::TimedOut))
-    }
-
-    #[inline]
     fn publish(&self, count: u64) {
         let end = &self.0;
         let tail = end.mine.get().wrapping_add(count);
         end.mine.set(tail);
         // Release: the items before the index.
         end.ring.parts.tail.store(tail, Ordering::Release);
-        end.ring.parts.events.not_empty.notify_one(end.me);
+        end.ring.parts.events.not_empty.notify_one_by(end.me, end.fences);
+    }
+
+    /// Looks at the ring anew, and waits until there is room for one item at least.
+    #[inline(always)]
+    fn go_on(&self, deadline: Deadline) -> Result<(), PushError> {
+        let end = &self.0;
+        if !end.is_mine() {
+            return Err(PushError::Inherited);
+        }
+        let limit = match look_for_room(end.ring, end.mine.get()) {
+            Some(Ok(limit)) if end.is_worth_while(limit) => limit,
+            Some(Err(error)) => return Err(error),
+            _ => wait_for_room(end.ring, end.me, end.mine.get(), deadline)?,
+        };
+        end.limit.set(limit);
+        Ok(())
     }
 
     /// Closes the ring: nothing is put any more, what is there can still be taken. It is the producer's to close: by
@@ -381,6 +384,8 @@ impl<'r, T: Pod> Producer<'r, T> {
         }
         // Release: what was pushed before stands before the mark.
         end.ring.parts.events.closed.store(1, Ordering::Release);
+        // This end finds out at its next call.
+        end.limit.set(end.mine.get());
         end.ring.parts.events.not_empty.notify_all(end.me);
     }
 
@@ -408,11 +413,12 @@ impl<'r, T: Pod> Producer<'r, T> {
     /// `TimedOut` (`Full` with [`Deadline::NOW`]), `Closed`, `Corrupt`, `Inherited`.
     #[inline(always)]
     pub fn push_until(&self, deadline: Deadline, item: T) -> Result<(), PushError> {
-        if !self.has_room() {
-            self.wait_for_room(deadline)?;
+        let end = &self.0;
+        if !end.may_go_on() {
+            self.go_on(deadline)?;
         }
         // SAFETY: the place at the tail is the producer's until it is published, and this end has the role.
-        unsafe { self.0.ring.item(self.0.mine.get()).write(item) };
+        unsafe { end.ring.item(end.mine.get()).write(item) };
         self.publish(1);
         Ok(())
     }
@@ -426,12 +432,12 @@ impl<'r, T: Pod> Producer<'r, T> {
         if items.is_empty() {
             return Ok(0);
         }
-        let mut room = self.wait_for_room(deadline)?;
-        if room < items.len() as u64 {
-            room = self.look_for_room()?;
+        let end = &self.0;
+        if !(end.may_go_on() && end.left() >= items.len() as u64) {
+            self.go_on(deadline)?;
         }
-        let count = (items.len() as u64).min(room) as usize;
-        let (ring, start) = (self.0.ring, self.0.mine.get());
+        let count = (items.len() as u64).min(end.left()) as usize;
+        let (ring, start) = (end.ring, end.mine.get());
         let first = ring.stretch(start, count);
         let second = ring.stretch(start.wrapping_add(first.len() as u64), count - first.len());
         let (front, back) = items[..count].split_at(first.len());
@@ -446,9 +452,53 @@ impl<'r, T: Pod> Producer<'r, T> {
 }
 
 impl<T: Pod> Drop for Producer<'_, T> {
+    #[inline]
     fn drop(&mut self) {
         self.0.leave(&self.0.ring.parts.roles.producer);
     }
+}
+
+/// Up to which index the producer may put, if that is further than its own, `mine`.
+#[inline(always)]
+fn look_for_room<T: Pod>(ring: SpscRing<'_, T>, mine: u64) -> Option<Result<u64, PushError>> {
+    if ring.is_closed() {
+        return Some(Err(PushError::Closed));
+    }
+    // Acquire meets the consumer's Release: its copies are over.
+    let head = ring.parts.head.load(Ordering::Acquire);
+    match mine.wrapping_sub(head) {
+        used if used < ring.capacity => Some(Ok(head.wrapping_add(ring.capacity))),
+        used if used == ring.capacity => None,
+        // The head is ahead of the tail, or too far behind.
+        _ => Some(Err(PushError::Corrupt)),
+    }
+}
+
+/// The same, waiting until it is so. Nobody can die in the way of this end.
+///
+/// Where there is little room, there is more in a moment, and nobody waits for what is put behind so much else: so it looks
+/// again for a while.
+#[cold]
+#[inline(never)]
+fn wait_for_room<T: Pod>(
+    ring: SpscRing<'_, T>,
+    me: Member<'_>,
+    mine: u64,
+    deadline: Deadline,
+) -> Result<u64, PushError> {
+    if deadline == Deadline::NOW {
+        return look_for_room(ring, mine).unwrap_or(Err(PushError::Full));
+    }
+    for _ in 0..LOOKS {
+        match look_for_room(ring, mine) {
+            Some(Ok(limit)) if !ring.is_little(limit.wrapping_sub(mine)) => return Ok(limit),
+            Some(Err(error)) => return Err(error),
+            _ => core::hint::spin_loop(),
+        }
+    }
+    let event = &ring.parts.events.not_full;
+    let found = event.wait(me, deadline, Pace::Eager, |_| look_for_room(ring, mine));
+    found.unwrap_or(Err(PushError::TimedOut))
 }
 
 /// The end of a ring that takes. One thread at a time; dropping it frees the role.
@@ -467,68 +517,37 @@ impl<'r, T: Pod> Consumer<'r, T> {
         self.0.ring
     }
 
-    /// How many items are there, at least one.
     #[inline(always)]
-    fn items(&self) -> Result<u64, PopError> {
-        let end = &self.0;
-        let there = end.theirs.get().wrapping_sub(end.mine.get());
-        if there > 0 { Ok(there) } else { self.look_for_items() }
-    }
-
-    #[inline(always)]
-    fn look_for_items(&self) -> Result<u64, PopError> {
-        let end = &self.0;
-        // Acquire meets the producer's Release: the items are there.
-        end.theirs.set(end.ring.parts.tail.load(Ordering::Acquire));
-        let there = end.theirs.get().wrapping_sub(end.mine.get());
-        if there > end.ring.capacity {
-            end.theirs.set(end.mine.get());
-            return Err(PopError::Corrupt);
-        }
-        if there == 0 { Err(PopError::Empty) } else { Ok(there) }
-    }
-
-    /// One look; closed only if nothing is there after the mark was seen.
-    #[inline]
-    fn look(&self) -> Result<u64, PopError> {
-        let closed = self.0.ring.is_closed();
-        match self.look_for_items() {
-            Err(PopError::Empty) if closed => Err(PopError::Closed),
-            answer => answer,
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn wait_for_items(&self, deadline: Deadline) -> Result<u64, PopError> {
-        let end = &self.0;
-        if !end.is_mine() {
-            return Err(PopError::Inherited);
-        }
-        match self.items() {
-            Err(PopError::Empty) => {}
-            answer => return answer,
-        }
-        match self.look() {
-            Err(PopError::Empty) if deadline != Deadline::NOW => {}
-            answer => return answer,
-        }
-        let look = |_| match self.look() {
-            Err(PopError::Empty) => None,
-            answer => Some(answer),
-        };
-        let found = end.ring.parts.events.not_empty.wait(end.me, deadline, Pace::Eager, look);
-        found.unwrap_or(Err(PopError::TimedOut))
-    }
-
-    #[inline]
     fn give_back(&self, count: u64) {
         let end = &self.0;
         let head = end.mine.get().wrapping_add(count);
         end.mine.set(head);
         // Release: the copies are over before the places are free.
         end.ring.parts.head.store(head, Ordering::Release);
-        end.ring.parts.events.not_full.notify_one(end.me);
+        end.ring.parts.events.not_full.notify_one_by(end.me, end.fences);
+    }
+
+    /// Looks at the ring anew, and waits until there is one item at least.
+    #[inline(always)]
+    fn go_on(&self, deadline: Deadline) -> Result<(), PopError> {
+        let end = &self.0;
+        if !end.is_mine() {
+            return Err(PopError::Inherited);
+        }
+        let limit = match look_for_items(end.ring, end.mine.get()) {
+            Some(Ok(limit)) if end.is_worth_while(limit) => limit,
+            Some(Ok(limit)) => {
+                end.pause.set((2 * end.pause.get() + 1).min(LONGEST_PAUSE));
+                step_back(end.ring, end.mine.get(), limit, end.pause.get())
+            }
+            Some(Err(error)) => return Err(error),
+            None => {
+                end.pause.set(end.pause.get() / 2);
+                wait_for_items(end.ring, end.me, end.mine.get(), deadline)?
+            }
+        };
+        end.limit.set(limit);
+        Ok(())
     }
 
     /// Takes the next item, waiting for one as long as it takes.
@@ -555,11 +574,12 @@ impl<'r, T: Pod> Consumer<'r, T> {
     /// `TimedOut` (`Empty` with [`Deadline::NOW`]), `Closed`, `Corrupt`, `Inherited`.
     #[inline(always)]
     pub fn pop_until(&self, deadline: Deadline) -> Result<T, PopError> {
-        if !(self.0.is_mine() && self.items().is_ok()) {
-            self.wait_for_items(deadline)?;
+        let end = &self.0;
+        if !end.may_go_on() {
+            self.go_on(deadline)?;
         }
         // SAFETY: the item at the head was published, and this end has the role.
-        let item = unsafe { self.0.ring.item(self.0.mine.get()).read() };
+        let item = unsafe { end.ring.item(end.mine.get()).read() };
         self.give_back(1);
         Ok(item)
     }
@@ -573,12 +593,12 @@ impl<'r, T: Pod> Consumer<'r, T> {
         if room.is_empty() {
             return Ok(0);
         }
-        let mut there = self.wait_for_items(deadline)?;
-        if there < room.len() as u64 {
-            there = self.look_for_items()?;
+        let end = &self.0;
+        if !(end.may_go_on() && end.left() >= room.len() as u64) {
+            self.go_on(deadline)?;
         }
-        let count = (room.len() as u64).min(there) as usize;
-        let (ring, start) = (self.0.ring, self.0.mine.get());
+        let count = (room.len() as u64).min(end.left()) as usize;
+        let (ring, start) = (end.ring, end.mine.get());
         let first = ring.stretch(start, count);
         let second = ring.stretch(start.wrapping_add(first.len() as u64), count - first.len());
         let (front, back) = room[..count].split_at_mut(first.len());
@@ -593,9 +613,54 @@ impl<'r, T: Pod> Consumer<'r, T> {
 }
 
 impl<T: Pod> Drop for Consumer<'_, T> {
+    #[inline]
     fn drop(&mut self) {
         self.0.leave(&self.0.ring.parts.roles.consumer);
     }
+}
+
+/// Up to which index the consumer may take, if that is further than its own, `mine`.
+#[inline(always)]
+fn look_for_items<T: Pod>(ring: SpscRing<'_, T>, mine: u64) -> Option<Result<u64, PopError>> {
+    // Acquire meets the producer's Release: the items are there.
+    let tail = ring.parts.tail.load(Ordering::Acquire);
+    match tail.wrapping_sub(mine) {
+        0 => None,
+        there if there <= ring.capacity => Some(Ok(tail)),
+        _ => Some(Err(PopError::Corrupt)),
+    }
+}
+
+/// Lets the producer get ahead for a moment; how far that is then, at least `limit`.
+#[cold]
+#[inline(never)]
+fn step_back<T: Pod>(ring: SpscRing<'_, T>, mine: u64, limit: u64, pause: u32) -> u64 {
+    (0..pause).for_each(|_| core::hint::spin_loop());
+    match look_for_items(ring, mine) {
+        Some(Ok(further)) => further,
+        _ => limit,
+    }
+}
+
+/// The same, waiting until it is so, or the ring is closed. Nobody can die in the way of this end.
+#[cold]
+#[inline(never)]
+fn wait_for_items<T: Pod>(
+    ring: SpscRing<'_, T>,
+    me: Member<'_>,
+    mine: u64,
+    deadline: Deadline,
+) -> Result<u64, PopError> {
+    let look = |_| {
+        // Before the tail: it is the end only if nothing is there after the mark was seen.
+        let closed = ring.is_closed();
+        look_for_items(ring, mine).or(closed.then_some(Err(PopError::Closed)))
+    };
+    if deadline == Deadline::NOW {
+        return look(false).unwrap_or(Err(PopError::Empty));
+    }
+    let event = &ring.parts.events.not_empty;
+    event.wait(me, deadline, Pace::Eager, look).unwrap_or(Err(PopError::TimedOut))
 }
 
 /// Copies `items` into as many cells.

@@ -85,7 +85,15 @@ impl Eventcount {
     /// Call it after something was published that one sleeper can take. No system call and no write while nobody waits.
     #[inline]
     pub fn notify_one(&self, me: Member<'_>) {
-        if self.somebody_waits(me) {
+        if self.somebody_waits(me.fences()) {
+            self.wake_one(me.scope());
+        }
+    }
+
+    /// The same for callers that keep the region's fences at hand.
+    #[inline(always)]
+    pub(crate) fn notify_one_by(&self, me: Member<'_>, fences: Fences) {
+        if self.somebody_waits(fences) {
             self.wake_one(me.scope());
         }
     }
@@ -93,14 +101,14 @@ impl Eventcount {
     /// Call it after something was published that concerns every sleeper. No system call and no write while nobody waits.
     #[inline]
     pub fn notify_all(&self, me: Member<'_>) {
-        if self.somebody_waits(me) {
+        if self.somebody_waits(me.fences()) {
             self.wake_many(me.scope());
         }
     }
 
     #[inline]
-    fn somebody_waits(&self, me: Member<'_>) -> bool {
-        me.fences().light();
+    fn somebody_waits(&self, fences: Fences) -> bool {
+        fences.light();
         // Relaxed: ordered after the publication by the fence, which meets the sleeper's in `announce`.
         self.0.load(Ordering::Relaxed) & WAITING != 0
     }
@@ -116,7 +124,7 @@ impl Eventcount {
     /// As [`notify_one`](Self::notify_one), and says whether somebody was woken: not who was awake, stopped, or dead.
     #[inline]
     pub(crate) fn rouse_one(&self, me: Member<'_>) -> bool {
-        self.somebody_waits(me) && self.wake_one(me.scope())
+        self.somebody_waits(me.fences()) && self.wake_one(me.scope())
     }
 
     #[cold]
