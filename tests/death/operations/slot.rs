@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use procession_core::queue::{PopError, SlotQueue};
 use procession_core::sys::Deadline;
+use procession_core::wait::wait_any;
 
 use super::ground::Ground;
 use super::items::{EARLIER, HELPERS, Item, Items, Refusal, SURVIVORS, VICTIMS, item};
@@ -67,6 +68,21 @@ impl Slots {
             .put_many(VICTIMS, 3, |items| self.queue.push_many(me, Deadline::after(SOON), items));
     }
 
+    /// Waits for a side, and uses it.
+    fn await_item(&'static self) {
+        let deadline = Deadline::after(SOON);
+        if wait_any(self.ground.me(), deadline, &[&self.queue]).is_some() {
+            self.pop();
+        }
+    }
+
+    fn await_room(&'static self) {
+        let deadline = Deadline::after(SOON);
+        if wait_any(self.ground.me(), deadline, &[&self.queue.room()]).is_some() {
+            self.push();
+        }
+    }
+
     fn pop_many(&'static self) {
         let mut room = [item(0); 3];
         let deadline = Deadline::after(SOON);
@@ -97,6 +113,8 @@ impl Scene for Slots {
     /// Takes all that is there, and puts as many as fit at once.
     fn repair(&self, _: Duration) -> Result<(), Trouble> {
         let me = self.ground.me();
+        // Frees what is in the way, too.
+        wait_any(me, Deadline::NOW, &[&self.queue, &self.queue.room()]);
         let mut looks = 0;
         loop {
             match self.queue.try_pop(me) {
@@ -184,6 +202,19 @@ pub fn operations() -> Vec<Operation> {
             .twice(1),
         Operation::new("slot.pop.asleep", || S::new(4, 0, Wants::Item), S::enter, |s, ()| s.pop())
             .may_lose(1),
+        Operation::new(
+            "slot.any.item.asleep",
+            || S::new(4, 0, Wants::Item),
+            S::enter,
+            |s, ()| s.await_item(),
+        )
+        .may_lose(1),
+        Operation::new(
+            "slot.any.room.asleep",
+            || S::new(4, 4, Wants::Room),
+            S::enter,
+            |s, ()| s.await_room(),
+        ),
         Operation::new(
             "slot.pop_many",
             || S::new(4, 4, Wants::Nothing),

@@ -5,7 +5,8 @@
 
 use bytemuck::Pod;
 
-use super::{Blocked, FREE, FUEL, FULL, SlotQueue, Turn};
+use super::{Blocked, FREE, FUEL, SlotQueue, Turn};
+use crate::queue::PopError;
 use crate::region::Member;
 use crate::sys::atomic::Ordering;
 use crate::wait::{Eventcount, Waitable};
@@ -13,28 +14,8 @@ use crate::wait::{Eventcount, Waitable};
 /// Ready when a pop would not wait: there is an item, or the queue is closed and drained, or damaged.
 impl<T: Pod> Waitable for SlotQueue<'_, T> {
     fn is_ready(&self, me: Member<'_>, ask: bool) -> bool {
-        for _ in 0..FUEL {
-            // Acquire: as in `claim_pop`.
-            let turn = Turn(self.parts.head.load(Ordering::Acquire));
-            if self.has_item(turn.ticket()) {
-                return true;
-            }
-            self.help(turn, FULL);
-            match self.why_no_item(me, turn) {
-                None => {}
-                Some(Blocked::Exhausted) => return false,
-                Some(Blocked::Closed | Blocked::Corrupt) => return true,
-                Some(Blocked::ByClaim) if !ask => return false,
-                Some(Blocked::ByClaim) => match self.unblock(me, turn.ticket()) {
-                    Ok(true) => {}
-                    Ok(false) => return false,
-                    Err(_) => return true,
-                },
-            }
-            core::hint::spin_loop();
-        }
-        // A stream of rivals takes whatever there is.
-        false
+        let answer = self.attempt_at_head(me, ask, false, &mut |_| Some(()));
+        !matches!(answer, Err(PopError::Empty | PopError::Busy))
     }
 
     fn sleepers(&self) -> &Eventcount {
