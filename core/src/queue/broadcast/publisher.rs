@@ -70,13 +70,14 @@ impl<'r, T: Pod> Publisher<'r, T> {
         }
     }
 
-    /// Looks at the readers: how many items may be published. Frees the cells of the dead that are in the way if `ask`.
-    fn look_for_room(&self, ask: bool) -> Result<u64, PublishError> {
+    /// Looks at the readers: how many items may be published, up to an eighth of the ring or as many as are wanted. Frees
+    /// the cells of the dead that are in the way if `ask`.
+    fn look_for_room(&self, wanted: u64, ask: bool) -> Result<u64, PublishError> {
         let (cast, tail) = (&self.cast, self.tail.get());
         if cast.slow == Slow::Lose {
             return Ok(cast.capacity);
         }
-        let mut room = (cast.capacity / 8).max(1);
+        let mut room = (cast.capacity / 8).max(1).max(wanted).min(cast.capacity);
         // Relaxed: before the fence.
         cast.parts.role.granted.store(tail.wrapping_add(room), Ordering::Relaxed);
         // Meets the fence of `subscribe`: whom this does not see has seen the tail and what is granted.
@@ -136,18 +137,22 @@ impl<'r, T: Pod> Publisher<'r, T> {
         if self.left() > 0 {
             return Ok(());
         }
-        match self.look_for_room(false) {
+        match self.look_for_room(1, false) {
             Err(PublishError::Full) => {}
             answer => return answer.map(drop),
         }
         if deadline == Deadline::NOW {
             let ask = self.me.may_ask(cast.parts);
-            return if ask { self.look_for_room(true).map(drop) } else { Err(PublishError::Full) };
+            return if ask {
+                self.look_for_room(1, true).map(drop)
+            } else {
+                Err(PublishError::Full)
+            };
         }
         // A stretch of places makes one wake of many; who has waited for a slice takes what there is.
         let enough = cast.stretch();
         let found = cast.parts.events.room.wait(self.me, deadline, Pace::Eager, |ask| {
-            match self.look_for_room(ask) {
+            match self.look_for_room(1, ask) {
                 Err(PublishError::Full) => None,
                 Ok(room) if room < enough && !ask => None,
                 answer => Some(answer.map(drop)),
@@ -237,7 +242,7 @@ impl<'r, T: Pod> Publisher<'r, T> {
         }
         self.settle(deadline)?;
         let room = match self.left() {
-            few if few < items.len() as u64 => self.look_for_room(false)?,
+            few if few < items.len() as u64 => self.look_for_room(items.len() as u64, false)?,
             enough => enough,
         };
         let count = (items.len() as u64).min(room);
@@ -274,7 +279,7 @@ impl<T: Pod> Waitable for Publisher<'_, T> {
         !me.is(self.tag)
             || self.left() > 0
             || self.cast.is_closed()
-            || self.look_for_room(ask) != Err(PublishError::Full)
+            || self.look_for_room(1, ask) != Err(PublishError::Full)
     }
 
     fn sleepers(&self) -> &Eventcount {
