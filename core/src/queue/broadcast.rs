@@ -44,7 +44,7 @@ use crate::wait::Eventcount;
 
 pub use error::{PublishError, ReceiveError, SubscribeError};
 pub use publisher::{Publisher, Turn};
-pub use subscriber::{Start, Subscriber};
+pub use subscriber::{News, Start, Subscriber};
 
 /// How many readers a broadcast can have at a time.
 pub const READERS: usize = 64;

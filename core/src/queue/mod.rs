@@ -11,7 +11,7 @@ mod slot;
 mod spsc;
 
 pub use broadcast::{
-    Broadcast, PublishError, Publisher, READERS, ReceiveError, Slow, Start, SubscribeError,
+    Broadcast, News, PublishError, Publisher, READERS, ReceiveError, Slow, Start, SubscribeError,
     Subscriber, Turn,
 };
 #[cfg(not(loom))]

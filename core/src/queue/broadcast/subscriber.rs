@@ -4,7 +4,9 @@ use core::cell::Cell;
 
 use bytemuck::Pod;
 
-use super::{Broadcast, JOINING, READING, Reader, ReceiveError, Slow, SubscribeError, is_dead};
+use super::{
+    Broadcast, Head, JOINING, READING, Reader, ReceiveError, Slow, SubscribeError, is_dead,
+};
 use crate::region::{Member, Tag};
 use crate::sys::Deadline;
 use crate::sys::atomic::{Ordering, fence};
@@ -137,6 +139,12 @@ impl<'r, T: Pod> Subscriber<'r, T> {
     #[must_use]
     pub fn position(&self) -> u64 {
         self.cursor.get()
+    }
+
+    /// What other threads can wait for on this reader's behalf.
+    #[must_use]
+    pub fn news(&self) -> News<'r> {
+        News { parts: self.cast.parts, reader: self.reader }
     }
 
     /// How many items were published that this reader has not passed yet; of one that loses, also those it will miss.
@@ -351,6 +359,28 @@ impl<T: Pod> Waitable for Subscriber<'_, T> {
 
     fn sleepers(&self) -> &Eventcount {
         &self.cast.parts.events.arrived
+    }
+}
+
+/// Whether there is news for one reader: for other threads than that which reads, as long as the reader is there. See
+/// [`Subscriber::news`].
+#[derive(Clone, Copy, Debug)]
+pub struct News<'r> {
+    parts: &'r Head,
+    reader: &'r Reader,
+}
+
+/// Ready when an item is there, or the broadcast is closed.
+impl Waitable for News<'_> {
+    fn is_ready(&self, _: Member<'_>, _: bool) -> bool {
+        // Acquire, the cursor first: it is never ahead of the tail that is read after it.
+        let cursor = self.reader.cursor.load(Ordering::Acquire);
+        self.parts.tail.load(Ordering::Acquire) != cursor
+            || self.parts.events.closed.load(Ordering::Acquire) != 0
+    }
+
+    fn sleepers(&self) -> &Eventcount {
+        &self.parts.events.arrived
     }
 }
 
