@@ -30,7 +30,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::error::{CreateError, PublishError, ReceiveError};
 use super::label::{Label, MOST_LARGEST, USUAL_LARGEST};
 use super::message::{IN_BLOCK, INLINE, Message, VOID};
-use super::parcel::{Desk, Parcel};
+use super::parcel::Parcel;
 use super::sweep::Carrier;
 use crate::memory::{Arena, Handle, HandleError, MemoryError, decode, kind, refuse};
 use crate::sync::Who;
@@ -290,8 +290,8 @@ impl<T: Serialize> Publisher<T> {
     #[inline]
     pub fn publish_until(&self, object: &T, deadline: Deadline) -> Result<(), PublishError> {
         let (arena, carrier) = (self.of.arena(), self.of.handle.offset());
-        let mut desk = Desk::new();
-        let parcel = Parcel::pack(arena, &mut desk, object, self.of.largest)?;
+        let mut parcel = Parcel::new(arena);
+        parcel.pack(object, self.of.largest)?;
         let mut sent = Ok(());
         self.role.publish_with(deadline, |turn| {
             self.free_old(&turn);
