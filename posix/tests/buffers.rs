@@ -106,7 +106,7 @@ fn what_the_dead_had_in_hand_comes_back() {
     for _ in 0..10 {
         queue.put(of(&queue, 30_000, 1)).unwrap();
     }
-    assert!(ready.wait_timeout(LONG).unwrap());
+    assert!(ready.wait_timeout(LONG));
     let (arena, owned) = (arena().unwrap(), || arena().unwrap().region().usage().owned);
     let before = owned();
     child.kill().unwrap();
