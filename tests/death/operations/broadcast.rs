@@ -2,7 +2,7 @@
 //! back.
 
 use std::cell::Cell;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use procession_posix::channel::{
     Broadcast, PublishError, Publisher, ReceiveError, RoleError, Subscriber,
@@ -12,6 +12,7 @@ use procession_posix::sync::Deadline;
 
 use super::ground::get_ready;
 use super::items::{EARLIER, HELPERS, Refusal, SURVIVORS, VICTIMS};
+use crate::engine::child::Child;
 use crate::engine::ledger::Ledger;
 use crate::engine::operation::{Audit, Operation, Scene, Span, Trouble};
 
@@ -106,13 +107,20 @@ impl Station {
         first: u64,
         count: u64,
     ) -> Result<(), Trouble> {
-        for number in first..first + count {
-            self.ledger.begin(number);
-            let object = report(number, self.len);
-            let published = publisher.publish_until(&object, Deadline::after(SOON));
-            published.map_err(|e| e.trouble(&format!("publishing {number}")))?;
-            self.ledger.acknowledge(number);
-        }
+        (first..first + count).try_for_each(|number| {
+            let published = self.publish_one(publisher, &report(number, self.len));
+            published.map_err(|e| e.trouble(&format!("publishing {number}")))
+        })
+    }
+
+    fn publish_one(
+        &self,
+        publisher: &Publisher<Report>,
+        object: &Report,
+    ) -> Result<(), PublishError> {
+        self.ledger.begin(object.0);
+        publisher.publish_until(object, Deadline::after(SOON))?;
+        self.ledger.acknowledge(object.0);
         Ok(())
     }
 
@@ -130,9 +138,22 @@ impl Station {
         }
     }
 
-    fn ready_to_publish(&'static self) -> Publisher<Report> {
+    fn ready_to_publish(&'static self) -> (Publisher<Report>, Report) {
         self.enter();
-        self.cast.publisher().expect("the role")
+        (self.cast.publisher().expect("the role"), report(VICTIMS, self.len))
+    }
+
+    /// Somebody has died with the role, and somebody with a seat.
+    fn after_a_death() -> &'static Station {
+        let station = Station::witnessed(Station::blocking, LONG, 2).leak(Wants::Nothing);
+        let child = Child::start(|| {
+            station.enter();
+            std::mem::forget((station.publisher(), station.cast.subscribe()));
+            Ok(Vec::new())
+        });
+        let deadline = Instant::now() + SOON;
+        child.and_then(|child| child.finish(deadline)).expect("a child that dies");
+        station
     }
 
     fn ready_to_receive(&'static self) -> Subscriber<Report> {
@@ -165,9 +186,8 @@ impl Scene for Station {
         Ok(())
     }
 
-    /// Takes the role and a seat, sweeps, publishes and receives.
+    /// Takes the role and a seat, publishes and receives.
     fn repair(&self, _: Duration) -> Result<(), Trouble> {
-        self.arena.sweep();
         let publisher = self.publisher()?;
         let subscriber = self.cast.subscribe().map_err(|e| Trouble::Wrong(e.to_string()))?;
         for turn in 0..2 {
@@ -183,8 +203,9 @@ impl Scene for Station {
             // What was received here counts: it is the witness who makes room.
             Wants::Room => {
                 let witness = self.witness.as_ref().expect("a witness");
-                let got = witness.recv_until(Deadline::after(SOON)).expect("an object");
-                self.ledger.receive(got.0);
+                while let Ok(got) = witness.try_recv() {
+                    self.ledger.receive(got.0);
+                }
             }
             Wants::Object => {
                 let publisher = self.cast.publisher().expect("the role");
@@ -255,14 +276,14 @@ pub fn operations() -> Vec<Operation> {
     use Station as S;
     use Wants::{Nothing, Object, Room};
     let publish = |name, set| {
-        Operation::new(name, set, S::ready_to_publish, |station: &S, publisher| {
-            let _ = station.publish(&publisher, VICTIMS, 1);
-            std::mem::forget(publisher);
+        Operation::new(name, set, S::ready_to_publish, |station: &S, (end, object)| {
+            let _ = station.publish_one(&end, &object);
+            std::mem::forget((end, object));
         })
     };
     let receive = |name, set| {
-        Operation::new(name, set, S::ready_to_receive, |station: &S, subscriber| {
-            let _ = station.receive(&subscriber, 0);
+        Operation::new(name, set, S::ready_to_receive, |_: &S, subscriber| {
+            std::mem::forget(subscriber.recv_until(Deadline::after(SOON)));
             std::mem::forget(subscriber);
         })
     };
@@ -271,8 +292,7 @@ pub fn operations() -> Vec<Operation> {
         publish("broadcast.publish.asleep", || {
             S::witnessed(S::blocking, SHORT, LARGE as u64).leak(Room)
         }),
-        publish("broadcast.publish.long", || S::witnessed(S::blocking, LONG, 2).leak(Nothing))
-            .twice(0),
+        publish("broadcast.publish.long", || S::witnessed(S::blocking, LONG, 2).leak(Nothing)),
         publish("broadcast.publish.over", || {
             // Its place holds a long object.
             let station = S::witnessed(S::small, LONG, 4);
@@ -284,8 +304,7 @@ pub fn operations() -> Vec<Operation> {
             Station { witness: None, ..station }.leak(Nothing)
         })
         .twice(0),
-        publish("broadcast.publish.losing", || S::witnessed(S::losing, LONG, 2).leak(Nothing))
-            .twice(0),
+        publish("broadcast.publish.losing", || S::witnessed(S::losing, LONG, 2).leak(Nothing)),
         Operation::new(
             "broadcast.role",
             || S::witnessed(S::blocking, SHORT, 2).leak(Nothing),
@@ -323,13 +342,15 @@ pub fn operations() -> Vec<Operation> {
             let publisher = station.cast.publisher().expect("the role");
             station.publish(&publisher, EARLIER, 2).expect("room");
             station.leak(Nothing)
-        })
-        .twice(0),
+        }),
         receive("broadcast.recv.losing", || {
             let station = S::new(S::losing, LONG);
             let publisher = station.cast.publisher().expect("the role");
             station.publish(&publisher, EARLIER, 2).expect("room");
             station.leak(Nothing)
+        }),
+        Operation::new("broadcast.sweep", S::after_a_death, S::enter, |station, ()| {
+            station.arena.sweep();
         }),
         receive("broadcast.recv.asleep", || S::new(S::small, SHORT).leak(Object)),
     ]
