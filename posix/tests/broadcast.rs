@@ -1,11 +1,13 @@
 //! Broadcasts between real processes, which also die.
 
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use procession_posix::channel::{
     Broadcast, BroadcastOptions, PublishError, Queue, ReceiveError, RoleError, Subscriber,
 };
 use procession_posix::process::{Child, Process};
+use procession_posix::ready::Readiness;
 use procession_posix::sync::{Event, wait_any_timeout};
 
 /// Nobody waits so long, unless something is wrong.
@@ -201,6 +203,10 @@ fn it_can_be_waited_for_with_other_things() {
     assert_eq!(wait_any_timeout(&[&stop, &mine], LONG), Some(1));
     assert_eq!(mine.recv().unwrap(), 1);
     assert_eq!(wait_any_timeout(&[&stop, &mine], Duration::from_millis(1)), None);
+    let ready = Readiness::of(&mine.news()).unwrap();
+    publisher.publish(&2).unwrap();
+    assert_eq!(wait_any_timeout(&[&stop, &ready.as_fd()], LONG), Some(1));
+    assert_eq!(mine.recv().unwrap(), 2);
     publisher.close();
     assert_eq!(wait_any_timeout(&[&stop, &mine], LONG), Some(1));
 }

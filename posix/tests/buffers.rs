@@ -5,7 +5,7 @@ use std::time::Duration;
 use procession_posix::channel::{Buffer, BufferQueue, GetError, PutError, Queue};
 use procession_posix::memory::arena;
 use procession_posix::process::Process;
-use procession_posix::sync::Event;
+use procession_posix::sync::{Event, wait_any_timeout};
 
 /// Nobody waits so long, unless something is wrong.
 const LONG: Duration = Duration::from_secs(20);
@@ -114,4 +114,22 @@ fn what_the_dead_had_in_hand_comes_back() {
     arena.sweep();
     // Other tests run beside this one, and have some in hand.
     assert!(owned() + 20 <= before + 10, "{before} before, {} after", owned());
+}
+
+#[test]
+fn shutting_down_at_once_frees_what_is_there() {
+    let queue = BufferQueue::bounded(4).unwrap();
+    let room = queue.room();
+    for _ in 0..4 {
+        queue.put(of(&queue, 5_000_000, 1)).unwrap();
+    }
+    assert_eq!(wait_any_timeout(&[&room], Duration::ZERO), None);
+    assert_eq!(wait_any_timeout(&[&room, &queue], Duration::ZERO), Some(1));
+    let used = || arena().unwrap().used().unwrap();
+    let before = used();
+    queue.shutdown(true);
+    assert!(matches!(queue.get(), Err(GetError::Closed)));
+    assert!(used() + 16_000_000 < before);
+    assert_eq!(wait_any_timeout(&[&room], Duration::ZERO), Some(0));
+    assert_eq!(queue.lost(), 0);
 }

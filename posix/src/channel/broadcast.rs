@@ -34,6 +34,7 @@ use super::parcel::Parcel;
 use super::sweep::Carrier;
 use crate::memory::{Arena, Handle, HandleError, MemoryError, decode, kind, refuse};
 use crate::sync::Who;
+use crate::wait::sealed::{Awaited, Place, Source};
 
 /// How a broadcast is to be.
 #[derive(Clone, Copy, Debug)]
@@ -196,7 +197,7 @@ impl<T> Broadcast<T> {
 
     fn subscribe_at(&self, start: Start) -> Result<Subscriber<T>, SubscribeError> {
         let reader = self.cast.subscribe(self.me, start)?;
-        Ok(Subscriber { news: reader.news(), reader, of: self.clone() })
+        Ok(Subscriber { news: News { news: reader.news(), of: self.clone() }, reader })
     }
 
     /// How many subscribers there are, the dead that nobody has found yet included.
@@ -325,8 +326,7 @@ impl<T: Serialize> Publisher<T> {
 /// overwritten in a blocking broadcast; otherwise the copy is told how many it has missed.
 pub struct Subscriber<T> {
     reader: core::Subscriber<'static, Message>,
-    news: core::News<'static>,
-    of: Broadcast<T>,
+    news: News<T>,
 }
 
 impl<T> std::fmt::Debug for Subscriber<T> {
@@ -339,7 +339,14 @@ impl<T> Subscriber<T> {
     /// The broadcast.
     #[must_use]
     pub fn broadcast(&self) -> &Broadcast<T> {
-        &self.of
+        &self.news.of
+    }
+
+    /// What other threads can wait for on this subscriber's behalf, and what [`Readiness`](crate::ready::Readiness) takes: ready
+    /// when an object is there, or the broadcast is closed. It means nothing once the subscriber is dropped.
+    #[must_use]
+    pub fn news(&self) -> News<T> {
+        self.news.clone()
     }
 
     /// How many objects were published that this subscriber has not received yet; also those that it will miss.
@@ -360,8 +367,8 @@ impl<T> Subscriber<T> {
 
     #[cold]
     fn copy_long(&self, index: u64, message: &Message) -> Option<Vec<u8>> {
-        let region = self.of.arena().region();
-        let block = region.queued(message.place, self.of.handle.offset(), index).ok()?;
+        let region = self.broadcast().arena().region();
+        let block = region.queued(message.place, self.broadcast().handle.offset(), index).ok()?;
         let length = u64::from(message.length);
         if length > block.capacity {
             return None;
@@ -475,14 +482,38 @@ impl<'s, T: DeserializeOwned> IntoIterator for &'s Subscriber<T> {
     }
 }
 
-/// Ready when an object is there, or the broadcast is closed.
-impl<T> crate::sync::wait::sealed::Source for Subscriber<T> {
+/// Whether there is news for one subscriber: what other threads can wait for. See [`Subscriber::news`].
+pub struct News<T> {
+    news: core::News<'static>,
+    // Keeps the broadcast.
+    of: Broadcast<T>,
+}
+
+impl<T> Clone for News<T> {
+    fn clone(&self) -> Self {
+        Self { news: self.news, of: self.of.clone() }
+    }
+}
+
+impl<T> std::fmt::Debug for News<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("News").field(&self.of).finish()
+    }
+}
+
+impl<T: 'static> Source for News<T> {
     fn source(&self) -> &dyn procession_core::wait::Waitable {
         &self.news
     }
 
     fn me(&self) -> Member<'static> {
         self.of.me
+    }
+}
+
+impl<T: 'static> Awaited for Subscriber<T> {
+    fn place(&self) -> Place<'_> {
+        Place::Memory(&self.news)
     }
 }
 
@@ -501,7 +532,7 @@ impl<'de, T> Deserialize<'de> for Broadcast<T> {
 
 impl<T> Serialize for Subscriber<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        (&self.of, self.reader.position()).serialize(serializer)
+        (self.broadcast(), self.reader.position()).serialize(serializer)
     }
 }
 

@@ -16,14 +16,16 @@ use std::ptr::NonNull;
 use std::time::Duration;
 
 use bytemuck::{Pod, PodCastError, Zeroable};
-use procession_core::queue::{QueueError, SlotQueue};
+use procession_core::queue::{QueueError, Room, SlotQueue};
 use procession_core::region::{Block, Member, Region};
 use procession_core::sys::Deadline;
+use procession_core::wait::Waitable;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::error::{CreateError, GetError, PutError};
 use super::sweep::Carrier;
 use crate::memory::{Arena, Handle, HandleError, MemoryError, arena, kind, refuse};
+use crate::wait::sealed::Source;
 
 /// What lies in a place: where the block is, and how much of it is content.
 #[derive(Clone, Copy, Zeroable, Pod)]
@@ -37,6 +39,16 @@ struct Parcel {
 
 const IN_BLOCK: u64 = 1;
 const VOID: u64 = 2;
+
+/// What lay in a place.
+enum Found {
+    /// A block, which is this process's own now, and how much of it is content.
+    Buffer(Block, u64),
+    /// Nothing: the sender could not finish. Go on to the next.
+    Void,
+    /// What no sender writes.
+    Damage,
+}
 
 /// A piece of shared memory in the hand of this process: to be filled and [put](BufferQueue::put), or one that was got. It
 /// is read and written like a slice, in place.
@@ -288,25 +300,26 @@ impl BufferQueue {
     /// [`Unsent`], with the buffer: `TimedOut` (`Full` or `Busy` with [`Deadline::NOW`]); otherwise as [`put`](Self::put).
     #[inline]
     pub fn put_until(&self, buffer: Buffer, deadline: Deadline) -> Result<(), Unsent> {
-        let claim = match self.slots.start_push(self.me, deadline) {
-            Ok(claim) => claim,
-            Err(error) => return Err(Unsent { error: error.into(), buffer }),
-        };
+        let (me, carrier) = (self.me, self.handle.offset());
         let region = self.handle.arena().region();
-        let handed = region.hand_over(self.me, buffer.block, self.handle.offset(), claim.ticket());
-        let form = if handed.is_ok() { IN_BLOCK } else { VOID };
-        let parcel = Parcel { place: buffer.block.offset, length: buffer.length as u64, form };
-        // SAFETY: the claim makes the place this process's.
-        unsafe { self.slots.item(&claim).write(parcel) };
-        self.slots.finish_push(self.me, claim);
-        match handed {
-            Ok(()) => {
+        let put = self.slots.push_with(me, deadline, |ticket, item| {
+            let handed = region.hand_over(me, buffer.block, carrier, ticket).is_ok();
+            let form = if handed { IN_BLOCK } else { VOID };
+            let parcel = Parcel { place: buffer.block.offset, length: buffer.length as u64, form };
+            // SAFETY: the place is this process's by its claim.
+            unsafe { item.write(parcel) };
+            handed
+        });
+        let error = match put {
+            Ok(true) => {
                 // The block is the queue's now.
                 std::mem::forget(buffer);
-                Ok(())
+                return Ok(());
             }
-            Err(_) => Err(Unsent { error: PutError::Corrupt, buffer }),
-        }
+            Ok(false) => PutError::Corrupt,
+            Err(error) => error.into(),
+        };
+        Err(Unsent { error, buffer })
     }
 
     /// Gets the next buffer, waiting for one as long as it takes.
@@ -342,31 +355,35 @@ impl BufferQueue {
     /// `TimedOut` (`Empty` or `Busy` with [`Deadline::NOW`]); otherwise as [`get`](Self::get).
     #[inline]
     pub fn get_until(&self, deadline: Deadline) -> Result<Buffer, GetError> {
-        let arena = self.handle.arena();
         loop {
-            let claim = self.slots.start_pop(self.me, deadline)?;
-            let item = self.slots.item(&claim);
-            // SAFETY: the claim makes the place this process's to read. Volatile: what is checked is what is used, whoever
-            // writes there meanwhile.
-            let Parcel { place, length, form } = unsafe { item.read_volatile() };
-            let ticket = claim.ticket();
-            let block = match form {
-                IN_BLOCK => {
-                    let carrier = self.handle.offset();
-                    Some(arena.region().take_over(self.me, place, carrier, ticket))
-                }
-                _ => None,
-            };
-            self.slots.finish_pop(self.me, claim);
-            match block {
-                Some(Ok(block)) => {
+            match self.slots.pop_with(self.me, deadline, |ticket, item| self.take(ticket, item))? {
+                Found::Buffer(block, length) => {
                     let damaged = length > block.capacity;
-                    let buffer = Buffer::new(arena, block, length.min(block.capacity));
+                    let length = length.min(block.capacity);
+                    let buffer = Buffer::new(self.handle.arena(), block, length);
                     return buffer.ok().filter(|_| !damaged).ok_or(GetError::Corrupt);
                 }
-                None if form == VOID => {}
-                _ => return Err(GetError::Corrupt),
+                Found::Void => {}
+                Found::Damage => return Err(GetError::Corrupt),
             }
+        }
+    }
+
+    /// Takes the block over that a claimed place names.
+    #[inline]
+    fn take(&self, ticket: u64, item: *mut Parcel) -> Found {
+        // SAFETY: the place is this process's to read by its claim, and any bytes are a parcel. Volatile: what is checked is what is
+        // used, whoever writes there meanwhile.
+        let Parcel { place, length, form } = unsafe { item.read_volatile() };
+        match form {
+            IN_BLOCK => {
+                let region = self.handle.arena().region();
+                region
+                    .take_over(self.me, place, self.handle.offset(), ticket)
+                    .map_or(Found::Damage, |block| Found::Buffer(block, length))
+            }
+            VOID => Found::Void,
+            _ => Found::Damage,
         }
     }
 
@@ -405,6 +422,35 @@ impl BufferQueue {
         self.slots.close(self.me);
     }
 
+    /// Closes the queue for all; if `immediate`, what is there is not got any more either: its memory is freed, and everybody
+    /// who waits is told at once that the queue is closed. As Python's `queue.shutdown`.
+    pub fn shutdown(&self, immediate: bool) {
+        self.slots.shutdown(self.me, immediate);
+        let mut passed = !immediate;
+        while !passed {
+            let drained = self.slots.drain(self.me, |item, ticket| {
+                if let Found::Buffer(block, _) = self.take(ticket, item) {
+                    let _ = self.handle.arena().region().free_message(self.me, block);
+                }
+            });
+            // Whatever a living process is just putting or getting is its own to finish, and a sweep's if it dies.
+            passed = drained.is_err();
+        }
+    }
+
+    /// How many buffers were lost, since a process died that had begun to get them and had not got them yet. One that had
+    /// got its buffer, and died with that in hand, is not counted.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.slots.lost()
+    }
+
+    /// What those wait for who put: ready when there is room, or the queue is closed.
+    #[must_use]
+    pub fn room(&self) -> BufferRoom {
+        BufferRoom { room: self.slots.room(), queue: self.clone() }
+    }
+
     /// Whether it was closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -435,6 +481,34 @@ impl<'q> IntoIterator for &'q BufferQueue {
 
     fn into_iter(self) -> Buffers<'q> {
         self.iter()
+    }
+}
+
+impl Source for BufferQueue {
+    fn source(&self) -> &dyn Waitable {
+        &self.slots
+    }
+
+    fn me(&self) -> Member<'static> {
+        self.me
+    }
+}
+
+/// The other side of a queue of buffers, for those who put. See [`BufferQueue::room`].
+#[derive(Clone, Debug)]
+pub struct BufferRoom {
+    room: Room<'static, Parcel>,
+    // Keeps the queue.
+    queue: BufferQueue,
+}
+
+impl Source for BufferRoom {
+    fn source(&self) -> &dyn Waitable {
+        &self.room
+    }
+
+    fn me(&self) -> Member<'static> {
+        self.queue.me
     }
 }
 

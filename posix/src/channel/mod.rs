@@ -11,8 +11,8 @@ mod parcel;
 mod queue;
 mod sweep;
 
-pub use broadcast::{Broadcast, BroadcastOptions, Publisher, Received, Subscriber};
-pub use buffer::{Buffer, BufferQueue, Buffers, Unsent};
+pub use broadcast::{Broadcast, BroadcastOptions, News, Publisher, Received, Subscriber};
+pub use buffer::{Buffer, BufferQueue, BufferRoom, Buffers, Unsent};
 pub use error::{CreateError, GetError, PublishError, PutError, ReceiveError};
 pub use procession_core::queue::{RoleError, SubscribeError};
 pub use queue::{Iter, Queue, QueueOptions, QueueRoom};
