@@ -38,7 +38,7 @@ pub use procession_posix::{
     Descriptor, Error, Result, channel, memory, process, ready, sync, value, wait,
 };
 
-pub use channel::{GetError, PutError, Queue};
+pub use channel::{Broadcast, BufferQueue, GetError, PublishError, PutError, Queue, ReceiveError};
 pub use process::{Process, init};
 pub use sync::{
     Atomic, Barrier, BoundedSemaphore, Condition, Deadline, Event, Latch, Lock, Mutex, Once,
@@ -48,7 +48,9 @@ pub use value::{Array, Value};
 
 /// What most programs need: `use procession::prelude::*;`.
 pub mod prelude {
-    pub use crate::channel::{GetError, PutError, Queue};
+    pub use crate::channel::{
+        Broadcast, BufferQueue, GetError, PublishError, PutError, Queue, ReceiveError,
+    };
     pub use crate::process::{Process, StartMethod, current_process};
     pub use crate::sync::{
         AcquireError, Atomic, Barrier, BoundedSemaphore, Condition, Deadline, Event, Latch, Lock,

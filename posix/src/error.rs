@@ -6,7 +6,9 @@ use procession_core::sync::{
 };
 use procession_core::value::ValueError;
 
-use crate::channel::{CreateError, GetError, PutError};
+use crate::channel::{
+    CreateError, GetError, PublishError, PutError, ReceiveError, RoleError, SubscribeError,
+};
 use crate::memory::{HandleError, MemoryError};
 use crate::process::{JoinError, StartError};
 use crate::sync::{BarrierCreateError, LatchCreateError, SemaphoreError};
@@ -31,6 +33,18 @@ pub enum Error {
     /// Getting an object.
     #[error(transparent)]
     Get(#[from] GetError),
+    /// Publishing an object.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// Receiving an object that was published.
+    #[error(transparent)]
+    Receive(#[from] ReceiveError),
+    /// Subscribing.
+    #[error(transparent)]
+    Subscribe(#[from] SubscribeError),
+    /// Becoming the publisher.
+    #[error(transparent)]
+    Role(#[from] RoleError),
     /// Acquiring a lock.
     #[error(transparent)]
     Acquire(AcquireError<()>),
@@ -103,6 +117,12 @@ impl<'de> serde::Deserialize<'de> for Error {
 impl<G> From<AcquireError<G>> for Error {
     fn from(error: AcquireError<G>) -> Self {
         Self::Acquire(error.map(drop))
+    }
+}
+
+impl From<crate::channel::Unsent> for Error {
+    fn from(unsent: crate::channel::Unsent) -> Self {
+        Self::Put(unsent.error)
     }
 }
 

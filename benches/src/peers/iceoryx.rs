@@ -1,4 +1,4 @@
-//! iceoryx2: publish and subscribe, there and back between two processes that spin.
+//! iceoryx2: publish and subscribe between processes: there and back, to three at once, and in place.
 
 use iceoryx2::port::publisher::Publisher;
 use iceoryx2::port::subscriber::Subscriber;
@@ -7,7 +7,9 @@ use iceoryx2::service::port_factory::publish_subscribe::PortFactory;
 
 use crate::Result;
 use crate::harness::Timing;
-use crate::two;
+use crate::rows::zerocopy::{BYTES, Frame};
+use crate::rows::{CAPACITY, Checksum, counted};
+use crate::two::{self, Runner};
 
 /// One direction, as its own benchmark configures it: no history, and room for one sample.
 fn service(node: &Node<ipc::Service>, name: &str) -> Result<PortFactory<ipc::Service, u64, ()>> {
@@ -97,6 +99,120 @@ pub fn round_trips(ops: u64) -> Result<Timing> {
                 send(&publisher, receive(&subscriber)?)?;
             }
             gate.stop();
+            Ok(0)
+        }),
+    ])?;
+    Ok(Timing { ops, took: finish.took })
+}
+
+/// One direction in which nothing is lost: as many samples as our queues hold, and a publisher that waits for room.
+fn stream<T: std::fmt::Debug + ZeroCopySend>(
+    node: &Node<ipc::Service>,
+    subscribers: usize,
+) -> Result<PortFactory<ipc::Service, T, ()>> {
+    Ok(node
+        .service_builder(&"stream".try_into()?)
+        .publish_subscribe::<T>()
+        .max_publishers(1)
+        .max_subscribers(subscribers)
+        .history_size(0)
+        .subscriber_max_buffer_size(CAPACITY)
+        .enable_safe_overflow(false)
+        .open_or_create()?)
+}
+
+/// Calls `take` with each of `ops` samples; gives way to others when it has looked in vain for a while.
+fn take_all<T: std::fmt::Debug + ZeroCopySend>(
+    subscriber: &Subscriber<ipc::Service, T, ()>,
+    ops: u64,
+    mut take: impl FnMut(&T),
+) -> Result<()> {
+    let (mut taken, mut vain) = (0, 0u32);
+    while taken < ops {
+        match subscriber.receive()? {
+            Some(sample) => {
+                take(&sample);
+                (taken, vain) = (taken + 1, 0);
+            }
+            None => {
+                vain += 1;
+                if vain.is_multiple_of(128) {
+                    std::thread::yield_now();
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `ops` numbers from one process to three.
+pub fn to_three(ops: u64) -> Result<Timing> {
+    set_log_level(LogLevel::Error);
+    let files = Files::new()?;
+    let files = &files;
+    let publisher: Runner<'_> = Box::new(|gate| {
+        let node = files.node()?;
+        let publisher = stream::<u64>(&node, 3)?
+            .publisher_builder()
+            .backpressure_strategy(BackpressureStrategy::RetryUntilDelivered)
+            .create()?;
+        gate.start();
+        for i in 0..ops {
+            send(&publisher, i)?;
+        }
+        gate.stop();
+        Ok(Checksum::one_by_one(ops))
+    });
+    let subscribers = (0..3).map(|_| -> Runner<'_> {
+        Box::new(|gate| {
+            let node = files.node()?;
+            let subscriber = stream::<u64>(&node, 3)?.subscriber_builder().create()?;
+            let mut sum = Checksum::default();
+            gate.start();
+            take_all(&subscriber, ops, |&number| sum.add(number))?;
+            gate.stop();
+            Ok(sum.value())
+        })
+    });
+    let finish = two::processes([publisher].into_iter().chain(subscribers).collect())?;
+    if finish.values.iter().any(|&sum| sum != finish.values[0]) {
+        return Err("what arrived is not what was sent".into());
+    }
+    Ok(Timing { ops, took: finish.took })
+}
+
+/// `ops` frames from one process to another, written and read where they lie.
+pub fn in_place(ops: u64) -> Result<Timing> {
+    set_log_level(LogLevel::Error);
+    let files = Files::new()?;
+    let finish = two::processes(vec![
+        Box::new(|gate| {
+            let node = files.node()?;
+            let publisher = stream::<[u8; BYTES]>(&node, 1)?
+                .publisher_builder()
+                .backpressure_strategy(BackpressureStrategy::RetryUntilDelivered)
+                .create()?;
+            gate.start();
+            for i in 0..ops {
+                // SAFETY: any bytes are a frame; what is not written here is what the memory held before.
+                let mut sample = unsafe { publisher.loan_uninit()?.assume_init() };
+                Frame::over(sample.payload_mut()).sign(i);
+                sample.send()?;
+            }
+            gate.stop();
+            Ok(0)
+        }),
+        Box::new(|gate| {
+            let node = files.node()?;
+            let subscriber = stream::<[u8; BYTES]>(&node, 1)?.subscriber_builder().create()?;
+            let (mut next, mut right) = (0, 0);
+            gate.start();
+            take_all(&subscriber, ops, |frame| {
+                right += u64::from(Frame::is_signed(frame, next));
+                next += 1;
+            })?;
+            gate.stop();
+            counted(right, ops)?;
             Ok(0)
         }),
     ])?;

@@ -4,6 +4,7 @@ use crate::Result;
 use crate::harness::Row;
 
 pub mod barrier;
+pub mod broadcast;
 pub mod condition;
 pub mod counter;
 pub mod event;
@@ -18,6 +19,7 @@ pub mod seqlock;
 pub mod spsc;
 pub mod start;
 pub mod wait;
+pub mod zerocopy;
 
 /// How many items each ring and queue of numbers holds, ours and the peer's.
 pub const CAPACITY: usize = 1024;
@@ -42,6 +44,8 @@ pub fn all() -> Vec<Row> {
         mpmc::rows(),
         rtt::rows(),
         queue::rows(),
+        zerocopy::rows(),
+        broadcast::rows(),
         start::rows(),
     ];
     families.into_iter().flatten().collect()

@@ -101,20 +101,18 @@ pub enum QueueError {
     Region(#[from] RegionError),
 }
 
-/// Why an end of a ring cannot be had.
+/// Why an end that one process has at a time cannot be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RoleError {
     /// Somebody living has it.
-    #[error(
-        "this end of the ring belongs to process {pid}; it is free when that process drops it or is gone"
-    )]
+    #[error("this end belongs to process {pid}; it is free when that process drops it or is gone")]
     Taken {
         /// Whose it is; 0 if that cannot be told.
         pid: u32,
     },
-    /// The ring's memory holds what no ring ever holds.
-    #[error("the ring's memory is damaged; something wrote over it, create the ring anew")]
+    /// The memory holds what it never holds.
+    #[error("the memory of this end is damaged; something wrote over it, create it anew")]
     Corrupt,
     /// This process could not join the region.
     #[error("this process cannot take part in the region: {0}")]

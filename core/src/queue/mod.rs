@@ -2,12 +2,18 @@
 //!
 //! - [`SlotQueue`]: many producers, many consumers.
 //! - [`SpscRing`]: one of each; faster, and an item whose reader dies is seen again.
+//! - [`Broadcast`]: one publishes, and many readers each see every item.
 
+mod broadcast;
 mod error;
 mod shape;
 mod slot;
 mod spsc;
 
+pub use broadcast::{
+    Broadcast, News, PublishError, Publisher, READERS, ReceiveError, Slow, Start, SubscribeError,
+    Subscriber, Turn,
+};
 #[cfg(not(loom))]
 pub use error::QueueError;
 pub use error::{PopError, PushError, RoleError};
@@ -18,6 +24,7 @@ pub use spsc::{Consumer, Producer, SpscRing};
 /// Queues on the heap for the model checker.
 #[cfg(loom)]
 pub mod model {
+    pub use super::broadcast::Heap as BroadcastHeap;
     pub use super::slot::Heap as SlotHeap;
     pub use super::spsc::Heap as SpscHeap;
 }

@@ -251,7 +251,7 @@ impl<'r, T: Pod> SpscRing<'r, T> {
     }
 }
 
-fn take_role(word: &AtomicU32, me: Member<'_>) -> Result<Tag, RoleError> {
+pub(super) fn take_role(word: &AtomicU32, me: Member<'_>) -> Result<Tag, RoleError> {
     let tag = me.tag()?;
     let mut old = word.load(Ordering::Relaxed);
     // Each failure means that the word has changed hands: a few rounds are plenty.

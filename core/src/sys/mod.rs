@@ -27,6 +27,7 @@ mod private;
 pub mod spin;
 mod thread;
 pub(crate) mod trace;
+pub(crate) mod words;
 
 pub use clock::{Deadline, coarse_nanos, nanos};
 pub use fence::{Fences, after_exchange, before_a_death, register_fences};

@@ -25,6 +25,7 @@ mod any;
 mod atomic;
 mod backend;
 mod barrier;
+mod broadcast;
 mod condition;
 mod event;
 mod eventcount;

@@ -6,7 +6,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{GetError, PutError, Queue};
+use super::{Buffer, BufferQueue, GetError, PutError, Queue, ReceiveError, Subscriber};
 use crate::ready::{Arrivals, Supply, retry};
 
 /// What an async form returns: outside the system's error, if there is no descriptor to wait with.
@@ -89,3 +89,27 @@ macro_rules! puts {
 
 gets!(Queue, "bounded(1)");
 puts!(Queue);
+
+impl BufferQueue {
+    /// `get` for programs over tokio: waits without holding up the thread. Dropping the future stops waiting, and loses
+    /// nothing. With the feature `async`.
+    ///
+    /// # Errors
+    /// Outside, the system's, if there is no descriptor to wait with; inside, as `get`.
+    pub async fn get_async(&self) -> Waited<Buffer, GetError> {
+        let would_block = |error: &GetError| matches!(error, GetError::Empty | GetError::Busy);
+        retry(self, || self.get_nowait(), would_block).await
+    }
+}
+
+impl<T: DeserializeOwned + 'static> Subscriber<T> {
+    /// `recv` for programs over tokio: waits without holding up the thread. Dropping the future stops waiting, and passes
+    /// nothing. With the feature `async`.
+    ///
+    /// # Errors
+    /// Outside, the system's, if there is no descriptor to wait with; inside, as `recv`.
+    pub async fn recv_async(&self) -> Waited<T, ReceiveError> {
+        let would_block = |error: &ReceiveError| matches!(error, ReceiveError::Empty);
+        retry(&self.news(), || self.try_recv(), would_block).await
+    }
+}

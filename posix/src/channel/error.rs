@@ -1,6 +1,6 @@
 //! What can go wrong when objects are sent.
 
-use procession_core::queue::{PopError, PushError, QueueError};
+use procession_core::queue::{self as core, PopError, PushError, QueueError};
 use procession_core::region::{AllocError, JoinError};
 
 use super::parcel::{PackError, Unpacked};
@@ -135,6 +135,127 @@ impl From<PopError> for GetError {
             PopError::TimedOut => Self::TimedOut,
             PopError::Closed => Self::Closed,
             PopError::Join(error) => Self::Join(error),
+            _ => Self::Corrupt,
+        }
+    }
+}
+
+/// Why an object was not published. Nothing of it is there.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The slowest subscriber has yet to receive the object that is in the place of this one.
+    #[error(
+        "the slowest subscriber is as far behind as can be; let it receive, or publish with a timeout"
+    )]
+    Full,
+    /// It stayed so until the deadline.
+    #[error("the slowest subscriber stayed as far behind as can be until the deadline passed")]
+    TimedOut,
+    /// The broadcast was closed.
+    #[error("the broadcast is closed")]
+    Closed,
+    /// The object is larger than this broadcast takes. Nothing was written.
+    #[error(
+        "the object takes {bytes} bytes, this broadcast takes at most {largest} in one piece: \
+         publish it in parts, or make the broadcast with a larger limit"
+    )]
+    TooLarge {
+        /// Bytes of the encoded object.
+        bytes: u64,
+        /// The broadcast's limit.
+        largest: u64,
+    },
+    /// The object cannot be encoded.
+    #[error("the object cannot be encoded: {0}")]
+    Encode(postcard::Error),
+    /// There is no shared memory for an object of this size.
+    #[error("no room for the object: {0}")]
+    Memory(AllocError),
+    /// The broadcast's memory is damaged.
+    #[error(
+        "the broadcast's memory is damaged; something wrote over it, create the broadcast anew"
+    )]
+    Corrupt,
+    /// This publisher was inherited over fork; the role belongs to the parent.
+    #[error(
+        "this publisher belongs to the process that this one was forked from; take the role anew"
+    )]
+    Inherited,
+    /// This process could not take part.
+    #[error("this process cannot take part in the shared memory: {0}")]
+    Join(#[from] JoinError),
+}
+
+impl From<core::PublishError> for PublishError {
+    fn from(error: core::PublishError) -> Self {
+        match error {
+            core::PublishError::Full => Self::Full,
+            core::PublishError::TimedOut => Self::TimedOut,
+            core::PublishError::Closed => Self::Closed,
+            core::PublishError::Inherited => Self::Inherited,
+            core::PublishError::Join(error) => Self::Join(error),
+            _ => Self::Corrupt,
+        }
+    }
+}
+
+impl From<PackError> for PublishError {
+    fn from(error: PackError) -> Self {
+        match error {
+            PackError::TooLarge { bytes, largest } => Self::TooLarge { bytes, largest },
+            PackError::Encode(error) => Self::Encode(error),
+            PackError::Memory(error) => Self::Memory(error),
+            PackError::Corrupt => Self::Corrupt,
+        }
+    }
+}
+
+/// Why a subscriber received no object.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReceiveError {
+    /// Everything that was published has been received.
+    #[error("nothing new was published; wait with a timeout")]
+    Empty,
+    /// Nothing new came until the deadline.
+    #[error("nothing new was published until the deadline passed")]
+    TimedOut,
+    /// So many objects were overwritten before this subscriber got to them. The next call goes on behind them.
+    #[error("{count} objects were overwritten before they were received; receive again to go on")]
+    Missed {
+        /// How many: exact.
+        count: u64,
+    },
+    /// The broadcast is closed, and all that was published has been received.
+    #[error("the broadcast is closed, and everything was received")]
+    Closed,
+    /// What was published is no object of this type. It is passed; the broadcast goes on.
+    #[error("what was published cannot be decoded as {expected}: {error}")]
+    Decode {
+        /// The type asked for.
+        expected: &'static str,
+        /// What the decoder says, or why a handle is refused.
+        error: DecodeError,
+    },
+    /// The broadcast's memory is damaged.
+    #[error(
+        "the broadcast's memory is damaged; something wrote over it, create the broadcast anew"
+    )]
+    Corrupt,
+    /// This subscriber was inherited over fork; it belongs to the parent.
+    #[error("this subscriber belongs to the process that this one was forked from; subscribe anew")]
+    Inherited,
+}
+
+impl From<core::ReceiveError> for ReceiveError {
+    fn from(error: core::ReceiveError) -> Self {
+        match error {
+            core::ReceiveError::Empty => Self::Empty,
+            core::ReceiveError::TimedOut => Self::TimedOut,
+            core::ReceiveError::Missed { count } => Self::Missed { count },
+            core::ReceiveError::Closed => Self::Closed,
+            core::ReceiveError::Inherited => Self::Inherited,
             _ => Self::Corrupt,
         }
     }

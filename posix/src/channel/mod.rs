@@ -2,6 +2,8 @@
 
 #[cfg(feature = "async")]
 mod awaited;
+mod broadcast;
+mod buffer;
 mod error;
 mod label;
 mod message;
@@ -9,7 +11,10 @@ mod parcel;
 mod queue;
 mod sweep;
 
-pub use error::{CreateError, GetError, PutError};
+pub use broadcast::{Broadcast, BroadcastOptions, News, Publisher, Received, Subscriber};
+pub use buffer::{Buffer, BufferQueue, BufferRoom, Buffers, Unsent};
+pub use error::{CreateError, GetError, PublishError, PutError, ReceiveError};
+pub use procession_core::queue::{RoleError, SubscribeError};
 pub use queue::{Iter, Queue, QueueOptions, QueueRoom};
 
 pub(crate) use sweep::sweep;

@@ -2,7 +2,7 @@
 
 use procession_core::region::{Kind, Member, Region};
 
-use super::queue;
+use super::{broadcast, buffer, queue};
 
 /// A kind of object that carries others.
 pub(super) struct Carrier {
@@ -15,7 +15,7 @@ pub(super) struct Carrier {
 }
 
 /// All of them.
-const CARRIERS: [Carrier; 1] = [queue::CARRIER];
+const CARRIERS: [Carrier; 3] = [queue::CARRIER, buffer::CARRIER, broadcast::CARRIER];
 
 /// Frees what dead processes have left in the carriers of a region, and the blocks that were theirs. `false` if a
 /// carrier is damaged, and may still name them.

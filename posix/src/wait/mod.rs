@@ -32,6 +32,8 @@ pub(crate) use watcher::{Request, descriptor, forget, watch};
 /// |---|---|
 /// | [`Queue`](crate::channel::Queue) | there is an object to get, or it is closed and drained |
 /// | [`Queue::room`](crate::channel::Queue::room) | there is room to put one, or it is closed |
+/// | [`BufferQueue`](crate::channel::BufferQueue), [its room](crate::channel::BufferQueue::room) | the same |
+/// | [`Subscriber`](crate::channel::Subscriber), [its news](crate::channel::Subscriber::news) | there is an object to receive, or the broadcast is closed |
 /// | [`Lock`](crate::sync::Lock), [`Mutex`](crate::sync::Mutex) | it is free, or its holder is dead |
 /// | [`RLock`](crate::sync::RLock) | the same, or the calling thread holds it |
 /// | [`Event`](crate::sync::Event) | it is set |

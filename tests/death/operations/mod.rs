@@ -4,6 +4,8 @@ mod atomic;
 mod attach;
 mod barrier;
 mod block;
+mod broadcast;
+mod buffer;
 mod condition;
 mod event;
 mod ground;
@@ -43,6 +45,8 @@ pub fn operations() -> Vec<Operation> {
         spsc::operations(),
         block::operations(),
         queue::operations(),
+        buffer::operations(),
+        broadcast::operations(),
     ];
     families.into_iter().flatten().collect()
 }
