@@ -2,8 +2,11 @@
 //!
 //! - [`SlotQueue`]: many producers, many consumers.
 //! - [`SpscRing`]: one of each; faster, and an item whose reader dies is seen again.
+//!
+//! And [`Holders`]: who has an end of one, and when nobody has it any more.
 
 mod error;
+mod holders;
 mod shape;
 mod slot;
 mod spsc;
@@ -11,6 +14,9 @@ mod spsc;
 #[cfg(not(loom))]
 pub use error::QueueError;
 pub use error::{PopError, PushError, RoleError};
+pub use holders::{Hold, HoldError, HolderCell, Holders, HoldersHead, MOST_HOLDERS, Passage, Passed};
+#[cfg(not(loom))]
+pub use holders::HoldersPlaceError;
 pub use shape::MOST;
 pub use slot::{Claim, Room, SlotQueue};
 pub use spsc::{Consumer, Producer, SpscRing};
@@ -18,6 +24,7 @@ pub use spsc::{Consumer, Producer, SpscRing};
 /// Queues on the heap for the model checker.
 #[cfg(loom)]
 pub mod model {
+    pub use super::holders::Heap as HoldersHeap;
     pub use super::slot::Heap as SlotHeap;
     pub use super::spsc::Heap as SpscHeap;
 }

@@ -28,6 +28,7 @@ mod barrier;
 mod condition;
 mod event;
 mod eventcount;
+mod holders;
 mod latch;
 mod lock;
 mod once;
