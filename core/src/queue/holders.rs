@@ -3,7 +3,7 @@
 //! ```text
 //! cell:  serial 32 | tag 30 | state 2           FREE, HELD(o), TRANSIT(o)
 //!        ticket 32 | carrier / 128, 30 | 3      SENT(carrier, ticket); the serial is kept in a word beside it
-//! word:  changes 63 | CLOSED 1
+//! word:  changes 62 | FINISHED 1 | CLOSED 1
 //!
 //! FREE → HELD(me)                        hold: a process has the end
 //! FREE → TRANSIT(me)                     depart: a copy of it leaves, by the name (cell, serial)
@@ -15,6 +15,7 @@
 //! SENT, its ticket passed → TRANSIT(me) → FREE, or back to SENT: anybody who asks
 //! word: changes + 1                      by whoever has left FREE or has come back to it
 //! word: CLOSED                           by whoever has seen all cells free, for good
+//! word: FINISHED                         by the one who closed it, after it has done what is to be done then
 //! ```
 //!
 //! - Every arrow is one compare-and-swap from exactly the value that was seen, by which one process claims or gives back. A serial
@@ -52,7 +53,8 @@ const CARRIER: u64 = (1 << 30) - 1;
 const UPPER: u32 = 32;
 
 const CLOSED: u64 = 1;
-const CHANGE: u64 = 2;
+const FINISHED: u64 = 2;
+const CHANGE: u64 = 4;
 
 /// How often a look at all cells starts over: each time a copy was made meanwhile. After that the end is open, as it was.
 const FUEL: u32 = 1 << 8;
@@ -182,6 +184,25 @@ pub enum HoldersPlaceError {
     Hold(#[from] HoldError),
 }
 
+/// What became of an end by a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Somebody has it, or a copy of it is on its way.
+    Open,
+    /// It was closed before.
+    Closed,
+    /// This very call has closed it: of all processes this one is to do what is to be done then.
+    Last,
+}
+
+impl Standing {
+    /// Whether it is closed.
+    #[must_use]
+    pub fn is_closed(self) -> bool {
+        self != Self::Open
+    }
+}
+
 /// This process's hold on an end. Give it back with [`Holders::release`]; if the process dies, whoever asks takes it back. A
 /// forked child has a copy that is worth nothing: it takes a hold of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,7 +243,7 @@ pub type Passed<'p> = &'p dyn Fn(u64, u32) -> bool;
 /// back. No system call, but where somebody asks about the dead. 16 bytes in memory, and 16 for each cell.
 ///
 /// ```
-/// use procession_core::queue::Holders;
+/// use procession_core::queue::{Holders, Standing};
 /// use procession_core::region::{Membership, Place};
 ///
 /// let seat = Membership::private();
@@ -231,9 +252,9 @@ pub type Passed<'p> = &'p dyn Fn(u64, u32) -> bool;
 /// let (end, hold) = Holders::create(Place::in_memory(&mut memory), me, 8)?;
 ///
 /// let copy = end.depart(me, &|_, _| false)?; // a name, to be sent to somebody
-/// assert!(!end.release(me, hold)); // the copy is still there
+/// assert_eq!(end.release(me, hold), Standing::Open); // the copy is still there
 /// let hold = end.arrive(me, copy, &|_, _| false)?;
-/// assert!(end.release(me, hold));
+/// assert_eq!(end.release(me, hold), Standing::Last);
 /// assert!(end.is_closed());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -426,34 +447,47 @@ impl Holders<'_> {
         self.hold(me, passed)
     }
 
-    /// Gives a hold back. Whether the end is closed now; one that was inherited over fork does nothing.
-    pub fn release(&self, me: Member<'_>, hold: Hold) -> bool {
-        me.is(hold.tag)
-            && self.give_back(me, hold.index, owned(HELD, hold.tag, hold.serial), hold.serial)
+    /// Gives a hold back. Does nothing with one that was inherited over fork: then the answer is `Open`.
+    pub fn release(&self, me: Member<'_>, hold: Hold) -> Standing {
+        if !me.is(hold.tag) {
+            return Standing::Open;
+        }
+        self.give_back(me, hold.index, owned(HELD, hold.tag, hold.serial), hold.serial)
     }
 
-    /// Takes a departed copy back that is still in this process's hand. Whether the end is closed now; one that is not does
-    /// nothing.
-    pub fn withdraw(&self, me: Member<'_>, copy: Passage) -> bool {
-        me.current_tag().is_some_and(|tag| {
+    /// Takes a departed copy back that is still in this process's hand; does nothing with another: then the answer is `Open`.
+    pub fn withdraw(&self, me: Member<'_>, copy: Passage) -> Standing {
+        me.current_tag().map_or(Standing::Open, |tag| {
             self.give_back(me, copy.index, owned(TRANSIT, tag, copy.serial), copy.serial)
         })
     }
 
-    /// Looks whether anybody living holds the end, and asks the kernel about who does until it finds one. Whether it is closed
-    /// now.
+    /// Looks whether anybody living holds the end, and asks the kernel about who does until it finds one.
     ///
     /// # Errors
     /// [`HoldError::Corrupt`].
-    pub fn look(&self, me: Member<'_>, passed: Passed<'_>) -> Result<bool, HoldError> {
+    pub fn look(&self, me: Member<'_>, passed: Passed<'_>) -> Result<Standing, HoldError> {
         self.settle(me, Some(passed))
+    }
+
+    /// Says that what was to be done after closing is done: by whoever was told [`Standing::Last`]. If that process dies before, it
+    /// never is.
+    pub fn finish(&self) {
+        // AcqRel: of two ends that are finished at the same time one sees both, with what was done before.
+        self.head.word.fetch_or(FINISHED, Ordering::AcqRel);
+    }
+
+    /// Whether it is [finished](Self::finish).
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.head.word.load(Ordering::Acquire) & FINISHED != 0
     }
 
     /// Takes back all that the dead hold, and what was left behind; then as [`look`](Self::look).
     ///
     /// # Errors
     /// [`HoldError::Corrupt`].
-    pub fn sweep(&self, me: Member<'_>, passed: Passed<'_>) -> Result<bool, HoldError> {
+    pub fn sweep(&self, me: Member<'_>, passed: Passed<'_>) -> Result<Standing, HoldError> {
         for cell in self.cells {
             self.examine(me, cell, passed)?;
         }
@@ -509,26 +543,25 @@ impl Holders<'_> {
         })
     }
 
-    fn give_back(&self, me: Member<'_>, index: u32, mine: u64, serial: u32) -> bool {
-        let Some(cell) = self.cells.get(index as usize) else { return false };
+    fn give_back(&self, me: Member<'_>, index: u32, mine: u64, serial: u32) -> Standing {
+        let Some(cell) = self.cells.get(index as usize) else { return Standing::Open };
         let next = free(serial.wrapping_add(1));
         // Release: what its holder did comes before it is free.
         if cell.word.compare_exchange(mine, next, Ordering::Release, Ordering::Relaxed).is_err() {
-            return false;
+            return Standing::Open;
         }
         // Release: who changes the word later sees the cell free. Acquire: and this one those that were given back earlier.
         self.head.word.fetch_add(CHANGE, Ordering::AcqRel);
-        self.settle(me, None).unwrap_or(false)
+        self.settle(me, None).unwrap_or(Standing::Open)
     }
 
-    /// Closes the end if all cells are free; with a question about those that are not if it may be asked. Whether it is
-    /// closed.
-    fn settle(&self, me: Member<'_>, passed: Option<Passed<'_>>) -> Result<bool, HoldError> {
+    /// Closes the end if all cells are free; with a question about those that are not if it may be asked.
+    fn settle(&self, me: Member<'_>, passed: Option<Passed<'_>>) -> Result<Standing, HoldError> {
         for _ in 0..FUEL {
             // Acquire: a copy whose making has changed the word is seen below.
             let word = self.head.word.load(Ordering::Acquire);
             if word & CLOSED != 0 {
-                return Ok(true);
+                return Ok(Standing::Closed);
             }
             for cell in self.cells {
                 let freed = match passed {
@@ -537,7 +570,7 @@ impl Holders<'_> {
                     None => read(cell.word.load(Ordering::Acquire)) == State::Free,
                 };
                 if !freed {
-                    return Ok(false);
+                    return Ok(Standing::Open);
                 }
             }
             // AcqRel: who sees it closed sees what the holders did. Failure: a copy was made, or given back.
@@ -547,10 +580,10 @@ impl Holders<'_> {
                 .compare_exchange(word, word | CLOSED, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
             {
-                return Ok(true);
+                return Ok(Standing::Last);
             }
         }
-        Ok(false)
+        Ok(Standing::Open)
     }
 
     /// Frees a cell if what it holds is a dead one's, or was left behind. Whether it is free.

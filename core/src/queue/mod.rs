@@ -14,7 +14,7 @@ mod spsc;
 #[cfg(not(loom))]
 pub use error::QueueError;
 pub use error::{PopError, PushError, RoleError};
-pub use holders::{Hold, HoldError, HolderCell, Holders, HoldersHead, MOST_HOLDERS, Passage, Passed};
+pub use holders::{Hold, HoldError, HolderCell, Holders, HoldersHead, MOST_HOLDERS, Passage, Passed, Standing};
 #[cfg(not(loom))]
 pub use holders::HoldersPlaceError;
 pub use shape::MOST;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use loom::thread::{self, JoinHandle};
 use procession_core::queue::model::HoldersHeap;
-use procession_core::queue::{Hold, HoldError, Holders, Passage, Passed};
+use procession_core::queue::{Hold, HoldError, Holders, Passage, Passed, Standing};
 use procession_core::region::Member;
 use procession_core::sys::atomic::{AtomicU64, Ordering};
 use procession_core::sys::model::{self, Mutation, Sleeps};
@@ -47,10 +47,10 @@ fn a_copy_leaves_while_somebody_looks(before: bool) {
     };
     let looker = spawn(&end, &other, |end, me| end.look(me, NO));
     let copy = holders.depart(own.me(), NO).unwrap();
-    assert!(!holders.release(own.me(), hold), "a copy was on its way");
-    assert_eq!(looker.join().unwrap(), Ok(false), "a copy was on its way");
+    assert_eq!(holders.release(own.me(), hold), Standing::Open, "a copy was on its way");
+    assert_eq!(looker.join().unwrap(), Ok(Standing::Open), "a copy was on its way");
     let hold = holders.arrive(other.me(), copy, NO).unwrap();
-    assert!(holders.release(other.me(), hold));
+    assert_eq!(holders.release(other.me(), hold), Standing::Last);
 }
 
 #[test]
@@ -84,11 +84,11 @@ fn the_last_one_closes(holders: usize) {
         .into_iter()
         .map(|(process, hold)| spawn(&end, &process, move |end, me| end.release(me, hold)))
         .collect();
-    let mut closed = end.holders().release(own.me(), mine);
+    let mut last = u32::from(end.holders().release(own.me(), mine) == Standing::Last);
     for other in others {
-        closed |= other.join().unwrap();
+        last += u32::from(other.join().unwrap() == Standing::Last);
     }
-    assert!(closed && end.holders().is_closed(), "nobody holds it");
+    assert!(last == 1 && end.holders().is_closed(), "nobody holds it");
 }
 
 #[test]
@@ -124,8 +124,8 @@ fn who_comes_too_late_holds_nothing() {
         let closed = end.holders().release(own.me(), hold);
         match late.join().unwrap() {
             Ok(hold) => {
-                assert!(!closed);
-                assert!(end.holders().release(other.me(), hold));
+                assert_eq!(closed, Standing::Open);
+                assert_eq!(end.holders().release(other.me(), hold), Standing::Last);
             }
             Err(HoldError::Closed) => assert!(end.holders().is_closed()),
             Err(error) => panic!("{error}"),
@@ -144,9 +144,9 @@ fn two_who_have_the_same_name_have_a_hold_each() {
         let first = spawn(&end, &other, move |end, me| end.arrive(me, copy, NO).unwrap());
         let second = end.holders().arrive(own.me(), copy, NO).unwrap();
         let first = first.join().unwrap();
-        assert!(!end.holders().release(own.me(), hold));
-        assert!(!end.holders().release(own.me(), second));
-        assert!(end.holders().release(other.me(), first));
+        assert_eq!(end.holders().release(own.me(), hold), Standing::Open);
+        assert_eq!(end.holders().release(own.me(), second), Standing::Open);
+        assert_eq!(end.holders().release(other.me(), first), Standing::Last);
     });
 }
 
@@ -218,8 +218,8 @@ fn a_copy_that_is_received_is_never_left_behind() {
             end.look(me, &passed)
         });
         let hold = receive(end.holders(), own.me(), &carrier).expect("published");
-        assert_eq!(looks.join().unwrap(), Ok(false), "it was not left behind");
-        assert!(end.holders().release(own.me(), hold));
+        assert_eq!(looks.join().unwrap(), Ok(Standing::Open), "it was not left behind");
+        assert_eq!(end.holders().release(own.me(), hold), Standing::Last);
     });
 }
 
@@ -228,14 +228,14 @@ fn audit(end: Holders<'_>, me: Member<'_>, carrier: &Carrier, mine: Option<Hold>
     let got = receive(end, me, carrier);
     let passed = |_, _| true;
     if let Some(hold) = mine {
-        assert_eq!(end.look(me, &passed), Ok(false), "I hold it");
+        assert_eq!(end.look(me, &passed), Ok(Standing::Open), "I hold it");
         end.release(me, hold);
     }
     if let Some(hold) = got {
-        assert_eq!(end.look(me, &passed), Ok(false), "I have received it");
+        assert_eq!(end.look(me, &passed), Ok(Standing::Open), "I have received it");
         end.release(me, hold);
     }
-    assert_eq!(end.sweep(me, &passed), Ok(true), "nobody holds it");
+    assert!(end.sweep(me, &passed).expect("sound").is_closed(), "nobody holds it");
     assert_eq!(end.used(), 0);
 }
 
@@ -253,7 +253,7 @@ fn a_sender_may_die_anywhere() {
             }
         });
         // Meanwhile: it may be closed only if the victim is dead, and has sent nothing.
-        let closed = end.holders().look(own.me(), &|_, _| carrier.has_passed()) == Ok(true);
+        let closed = end.holders().look(own.me(), &|_, _| carrier.has_passed()) != Ok(Standing::Open);
         let died = died.join().unwrap();
         assert!(!closed || died && carrier.find().is_none());
         audit(end.holders(), own.me(), &carrier, None);
@@ -308,7 +308,7 @@ fn who_takes_back_may_die_anywhere() {
                 victim.live(fuel, |me| end.holders().sweep(me, &passed)).is_none()
             }
         });
-        assert_eq!(end.holders().look(own.me(), &|_, _| carrier.has_passed()), Ok(false));
+        assert_eq!(end.holders().look(own.me(), &|_, _| carrier.has_passed()), Ok(Standing::Open));
         let died = died.join().unwrap();
         audit(end.holders(), own.me(), &carrier, Some(hold));
         died
@@ -329,7 +329,8 @@ fn two_who_give_it_back_may_die() {
         // The second dies half way.
         other.live(2, |me| end.holders().release(me, second));
         let died = died.join().unwrap();
-        assert_eq!(end.holders().sweep(own.me(), NO), Ok(true), "nobody holds it");
+        let standing = end.holders().sweep(own.me(), NO).expect("sound");
+        assert!(standing.is_closed(), "nobody holds it");
         assert_eq!(end.holders().used(), 0);
         died
     });

@@ -36,8 +36,11 @@ fn what_was_made_can_be_attached_to() {
     let (end, hold) = Holders::create(place(&region), seat.member(), 4).unwrap();
     let seen = Holders::attach(place(&region).up_to(Holders::bytes_for(4))).unwrap();
     assert_eq!((seen.capacity(), seen.used(), seen.is_closed()), (4, 1, false));
-    assert!(end.release(seat.member(), hold));
-    assert!(seen.is_closed());
+    assert_eq!(end.release(seat.member(), hold), Standing::Last);
+    assert!(seen.is_closed() && !seen.is_finished());
+    end.finish();
+    assert!(seen.is_finished());
+    assert_eq!(seen.look(seat.member(), NO), Ok(Standing::Closed));
     assert_eq!(seen.hold(seat.member(), NO), Err(HoldError::Closed));
     assert_eq!(seen.used(), 0);
 }
@@ -53,11 +56,11 @@ fn a_copy_arrives_once_and_then_takes_a_place_of_its_own() {
     let second = end.arrive(there.member(), copy, NO).unwrap();
     assert_ne!(first, second);
     assert_eq!(end.used(), 3);
-    assert!(!end.release(here.member(), hold));
-    assert!(!end.release(here.member(), first), "it is not this process's");
-    assert!(!end.release(there.member(), first));
-    assert!(!end.release(there.member(), first), "once is enough");
-    assert!(end.release(there.member(), second));
+    assert_eq!(end.release(here.member(), hold), Standing::Open);
+    assert_eq!(end.release(here.member(), first), Standing::Open, "it is not this process's");
+    assert_eq!(end.release(there.member(), first), Standing::Open);
+    assert_eq!(end.release(there.member(), first), Standing::Open, "once is enough");
+    assert_eq!(end.release(there.member(), second), Standing::Last);
 }
 
 #[test]
@@ -72,12 +75,12 @@ fn a_copy_is_the_carriers_while_it_is_there() {
     end.release(here.member(), hold);
     bury(&region, &here);
     // Its sender is dead, and the ticket has not passed.
-    assert_eq!(end.look(there.member(), NO), Ok(false));
+    assert_eq!(end.look(there.member(), NO), Ok(Standing::Open));
     assert!(!end.take(there.member(), copy, CARRIER, 8));
     assert!(!end.take(there.member(), Passage { serial: 5, ..copy }, CARRIER, 9));
     assert!(end.take(there.member(), copy, CARRIER, 7 << 32 | 9));
     let hold = end.arrive(there.member(), copy, NO).unwrap();
-    assert!(end.release(there.member(), hold));
+    assert_eq!(end.release(there.member(), hold), Standing::Last);
 }
 
 #[test]
@@ -96,10 +99,10 @@ fn what_was_left_behind_is_given_back_by_who_asks_twice() {
         asked.set(asked.get() + 1);
         asked.get() == 1
     };
-    assert_eq!(end.look(me, &once), Ok(false), "the second answer counts");
+    assert_eq!(end.look(me, &once), Ok(Standing::Open), "the second answer counts");
     assert_eq!(asked.get(), 2);
     assert!(end.take(me, copy, CARRIER, 9), "it was put back");
-    assert!(end.withdraw(me, copy));
+    assert_eq!(end.withdraw(me, copy), Standing::Last);
 }
 
 #[test]
@@ -115,13 +118,13 @@ fn the_dead_hold_nothing() {
     // Who finds no room asks about all.
     let more = end.hold(there.member(), NO).unwrap();
     assert_eq!(end.used(), 2);
-    assert!(!end.release(there.member(), mine));
+    assert_eq!(end.release(there.member(), mine), Standing::Open);
     bury(&region, &there);
     let third = region.join().unwrap();
     assert!(!end.is_closed());
-    assert_eq!(end.look(third.member(), NO), Ok(true));
+    assert_eq!(end.look(third.member(), NO), Ok(Standing::Last));
     assert!(end.is_closed());
-    assert!(!end.release(there.member(), more), "it was taken back");
+    assert_eq!(end.release(there.member(), more), Standing::Open, "it was taken back");
 }
 
 #[test]
@@ -138,6 +141,6 @@ fn damage_is_told() {
     for copy in [Passage { index: 3, serial: 0 }, Passage { index: u32::MAX, serial: 1 }] {
         assert!(!end.send(seat.member(), copy, CARRIER, 1));
         assert!(!end.take(seat.member(), copy, CARRIER, 1));
-        assert!(!end.withdraw(seat.member(), copy));
+        assert_eq!(end.withdraw(seat.member(), copy), Standing::Open);
     }
 }
