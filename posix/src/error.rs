@@ -6,7 +6,7 @@ use procession_core::sync::{
 };
 use procession_core::value::ValueError;
 
-use crate::channel::{CreateError, GetError, PutError};
+use crate::channel::{CreateError, GetError, PutError, RecvError, SendError};
 use crate::memory::{HandleError, MemoryError};
 use crate::process::{JoinError, StartError};
 use crate::sync::{BarrierCreateError, LatchCreateError, SemaphoreError};
@@ -31,6 +31,12 @@ pub enum Error {
     /// Getting an object.
     #[error(transparent)]
     Get(#[from] GetError),
+    /// Sending a message.
+    #[error(transparent)]
+    Send(#[from] SendError),
+    /// Receiving a message.
+    #[error(transparent)]
+    Recv(#[from] RecvError),
     /// Acquiring a lock.
     #[error(transparent)]
     Acquire(AcquireError<()>),

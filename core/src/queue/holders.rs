@@ -483,15 +483,13 @@ impl Holders<'_> {
         self.head.word.load(Ordering::Acquire) & FINISHED != 0
     }
 
-    /// Takes back all that the dead hold, and what was left behind; then as [`look`](Self::look).
+    /// Takes back all that the dead hold, and what was left behind; the end stays open until somebody [looks](Self::look). What was
+    /// left behind is left to others by a process that has not joined.
     ///
     /// # Errors
     /// [`HoldError::Corrupt`].
-    pub fn sweep(&self, me: Member<'_>, passed: Passed<'_>) -> Result<Standing, HoldError> {
-        for cell in self.cells {
-            self.examine(me, cell, passed)?;
-        }
-        self.settle(me, None)
+    pub fn sweep(&self, me: Member<'_>, passed: Passed<'_>) -> Result<(), HoldError> {
+        self.cells.iter().try_for_each(|cell| self.examine(me, cell, passed).map(drop))
     }
 
     /// Leaves FREE somewhere.
@@ -623,7 +621,7 @@ impl Holders<'_> {
     /// Takes a copy in hand whose ticket has passed, asks once more, and frees it or puts it back. Whether it is free.
     fn collect(&self, me: Member<'_>, cell: &HolderCell, word: u64, passed: Passed<'_>) -> bool {
         let State::Sent { carrier, ticket } = read(word) else { return false };
-        let Ok(tag) = me.tag() else { return false };
+        let Some(tag) = me.current_tag() else { return false };
         let serial = cell.kept.load(Ordering::Relaxed) as u32;
         let mine = owned(TRANSIT, tag, serial);
         // Acquire: whoever had sent it under this number again comes before the second question.
