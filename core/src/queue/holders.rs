@@ -455,6 +455,16 @@ impl Holders<'_> {
         self.give_back(me, hold.index, owned(HELD, hold.tag, hold.serial), hold.serial)
     }
 
+    /// Whether a departed copy is in this process's hand still.
+    #[must_use]
+    pub fn is_departed(&self, me: Member<'_>, copy: Passage) -> bool {
+        let cell = self.cells.get(copy.index as usize);
+        cell.zip(me.current_tag()).is_some_and(|(cell, tag)| {
+            // Relaxed: only its owner cares, and others can but take it away.
+            cell.word.load(Ordering::Relaxed) == owned(TRANSIT, tag, copy.serial)
+        })
+    }
+
     /// Takes a departed copy back that is still in this process's hand; does nothing with another: then the answer is `Open`.
     pub fn withdraw(&self, me: Member<'_>, copy: Passage) -> Standing {
         me.current_tag().map_or(Standing::Open, |tag| {

@@ -10,15 +10,22 @@
 //! What is in the sender's or the taker's hand and not used goes back when its [`Luggage`] is dropped: the object was not sent, could
 //! not be decoded, or was not asked for. What is the carrier's and left behind there is found by those who look at the end.
 //!
+//! The arguments of a process are in the starter's hand until the process has decoded them; what is left there when it has ended
+//! goes back then.
+//!
 //! The list belongs to a thread, and is open only while something is packed. Who encodes a handle by other means has a copy on the
 //! way that is its own until somebody decodes it, or it ends.
 
 use std::cell::{Cell, RefCell};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
 use procession_core::queue::Passage;
 use procession_core::sys::Deadline;
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::pipe::line::{Side, View};
 use crate::descriptor::{self, Voucher};
@@ -104,11 +111,82 @@ impl Luggage {
         Self { ends: ends.collect(), vouchers: Vec::new() }
     }
 
-    /// Leaves all of it to whoever decodes it.
-    pub(crate) fn leave(mut self) {
+    /// Leaves it to a process that was started, until that ends.
+    pub(crate) fn follow(mut self, process: BorrowedFd<'_>) {
+        recall();
+        match process.try_clone_to_owned() {
+            Ok(process) => {
+                let mut away = away();
+                away.pieces.push((process, self));
+                ANY_AWAY.store(true, Ordering::Relaxed);
+            }
+            // Nobody can tell when it ends: then it is left to it for good.
+            Err(_) => self.forget(),
+        }
+    }
+
+    fn forget(&mut self) {
         self.ends.clear();
         self.vouchers.clear();
     }
+
+    /// Whether something of it may still be in this process's hand.
+    fn is_here(&mut self) -> bool {
+        self.ends.retain(|item| {
+            item.find().is_some_and(|(view, side, copy)| view.is_departed(side, copy))
+        });
+        !(self.ends.is_empty() && self.vouchers.is_empty())
+    }
+}
+
+/// What processes that were started have not decoded yet.
+struct Away {
+    /// Whose list it is: a forked child starts anew.
+    pid: u32,
+    pieces: Vec<(OwnedFd, Luggage)>,
+}
+
+static AWAY: Mutex<Away> = Mutex::new(Away { pid: 0, pieces: Vec::new() });
+/// Whether the list may have something.
+static ANY_AWAY: AtomicBool = AtomicBool::new(false);
+
+fn away() -> MutexGuard<'static, Away> {
+    // Nothing that happens under the lock panics halfway.
+    let mut away = AWAY.lock().unwrap_or_else(PoisonError::into_inner);
+    let pid = std::process::id();
+    if away.pid != pid {
+        away.pieces.iter_mut().for_each(|(_, luggage)| luggage.forget());
+        *away = Away { pid, pieces: Vec::new() };
+    }
+    away
+}
+
+/// Takes back what was left to processes that have ended. Called by those who wait for an end to be closed, and where a process is
+/// seen to have ended; a load if nothing is away.
+pub(crate) fn recall() {
+    if !ANY_AWAY.load(Ordering::Relaxed) {
+        return;
+    }
+    let mut ended = Vec::new();
+    {
+        let mut away = away();
+        let pieces = std::mem::take(&mut away.pieces);
+        for (process, mut luggage) in pieces {
+            if has_ended(&process) {
+                ended.push(luggage);
+            } else if luggage.is_here() {
+                away.pieces.push((process, luggage));
+            }
+        }
+        ANY_AWAY.store(!away.pieces.is_empty(), Ordering::Relaxed);
+    }
+    // Out of the lock: giving back cleans up.
+    drop(ended);
+}
+
+fn has_ended(process: &OwnedFd) -> bool {
+    let mut asked = [PollFd::new(process, PollFlags::IN)];
+    rustix::event::poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) == Ok(1)
 }
 
 /// Nobody packs in this thread.

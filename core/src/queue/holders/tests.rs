@@ -70,7 +70,9 @@ fn a_copy_is_the_carriers_while_it_is_there() {
     let (here, there) = (region.join().unwrap(), region.join().unwrap());
     let (end, hold) = Holders::create(place(&region), here.member(), 4).unwrap();
     let copy = end.depart(here.member(), NO).unwrap();
+    assert!(end.is_departed(here.member(), copy) && !end.is_departed(there.member(), copy));
     assert!(end.send(here.member(), copy, CARRIER, 7 << 32 | 9));
+    assert!(!end.is_departed(here.member(), copy));
     assert!(!end.send(here.member(), copy, CARRIER, 10));
     end.release(here.member(), hold);
     bury(&region, &here);

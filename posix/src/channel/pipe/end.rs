@@ -23,7 +23,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::error::{RecvError, SendError};
 use super::line::{Damaged, Shape, Side, View};
 use crate::channel::error::CreateError;
-use crate::channel::luggage::{Item, list_end};
+use crate::channel::luggage::{Item, list_end, recall};
 use crate::channel::message::{Message, VOID};
 use crate::channel::parcel::{Arrival, Found, PackError, Parcel};
 use crate::memory::{Handle, HandleError, kind, refuse};
@@ -156,13 +156,19 @@ impl End {
 
     /// Whether nobody living has the other end, asked at most once a millisecond; `false` in between.
     fn may_be_alone(&self) -> Result<bool, Damaged> {
-        Ok(self.me().may_ask(std::ptr::from_ref(self)) && self.view.is_alone(self.side)?)
+        Ok(self.me().may_ask(std::ptr::from_ref(self)) && self.is_alone()?)
     }
 
     /// What a call asks while it waits: whether to give up. Of the other end this only sees to it that the queue is closed if
     /// nobody has it; the next look finds that.
     fn gives_up(&self, ask: bool) -> bool {
-        self.is_shut() || ask && self.view.is_alone(self.side).is_err()
+        self.is_shut() || ask && self.is_alone().is_err()
+    }
+
+    /// Whether nobody living has the other end. Asks the kernel.
+    fn is_alone(&self) -> Result<bool, Damaged> {
+        recall();
+        self.view.is_alone(self.side)
     }
 
     /// Sends what `pack` packs.
@@ -324,7 +330,7 @@ impl From<Unusable> for RecvError {
 impl Waitable for End {
     fn is_ready(&self, me: Member<'_>, ask: bool) -> bool {
         let Ok(_entered) = self.enter() else { return true };
-        if ask && self.view.is_alone(self.side).is_err() {
+        if ask && self.is_alone().is_err() {
             return true;
         }
         match self.side {

@@ -169,6 +169,11 @@ impl View {
         self.settle(side, standing, DEPTH);
     }
 
+    /// Whether a copy has departed, and is in this process's hand still.
+    pub(in crate::channel) fn is_departed(&self, side: Side, copy: Passage) -> bool {
+        self.end(side).is_departed(self.me(), copy)
+    }
+
     /// Gives a hold back.
     pub(super) fn release(&self, side: Side, hold: Hold) {
         let standing = self.end(side).release(self.me(), hold);
