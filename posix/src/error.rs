@@ -7,7 +7,8 @@ use procession_core::sync::{
 use procession_core::value::ValueError;
 
 use crate::channel::{
-    CreateError, GetError, PublishError, PutError, ReceiveError, RoleError, SubscribeError,
+    CreateError, GetError, PublishError, PutError, ReceiveError, RecvError, RoleError, SendError,
+    SubscribeError,
 };
 use crate::memory::{HandleError, MemoryError};
 use crate::process::{JoinError, StartError};
@@ -45,6 +46,12 @@ pub enum Error {
     /// Becoming the publisher.
     #[error(transparent)]
     Role(#[from] RoleError),
+    /// Sending a message.
+    #[error(transparent)]
+    Send(#[from] SendError),
+    /// Receiving a message.
+    #[error(transparent)]
+    Recv(#[from] RecvError),
     /// Acquiring a lock.
     #[error(transparent)]
     Acquire(AcquireError<()>),

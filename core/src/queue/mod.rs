@@ -3,9 +3,12 @@
 //! - [`SlotQueue`]: many producers, many consumers.
 //! - [`SpscRing`]: one of each; faster, and an item whose reader dies is seen again.
 //! - [`Broadcast`]: one publishes, and many readers each see every item.
+//!
+//! And [`Holders`]: who has an end of one, and when nobody has it any more.
 
 mod broadcast;
 mod error;
+mod holders;
 mod shape;
 mod slot;
 mod spsc;
@@ -17,6 +20,11 @@ pub use broadcast::{
 #[cfg(not(loom))]
 pub use error::QueueError;
 pub use error::{PopError, PushError, RoleError};
+#[cfg(not(loom))]
+pub use holders::HoldersPlaceError;
+pub use holders::{
+    Hold, HoldError, HolderCell, Holders, HoldersHead, MOST_HOLDERS, Passage, Passed, Standing,
+};
 pub use shape::MOST;
 pub use slot::{Claim, Room, SlotQueue};
 pub use spsc::{Consumer, Producer, SpscRing};
@@ -25,6 +33,7 @@ pub use spsc::{Consumer, Producer, SpscRing};
 #[cfg(loom)]
 pub mod model {
     pub use super::broadcast::Heap as BroadcastHeap;
+    pub use super::holders::Heap as HoldersHeap;
     pub use super::slot::Heap as SlotHeap;
     pub use super::spsc::Heap as SpscHeap;
 }

@@ -33,6 +33,7 @@
 //! the words, the helping and the repair are this crate's.
 
 mod batch;
+mod beside;
 mod calls;
 mod claims;
 mod peek;

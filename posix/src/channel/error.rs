@@ -1,12 +1,12 @@
 //! What can go wrong when objects are sent.
 
-use procession_core::queue::{self as core, PopError, PushError, QueueError};
+use procession_core::queue::{self as core, HoldersPlaceError, PopError, PushError, QueueError};
 use procession_core::region::{AllocError, JoinError};
 
 use super::parcel::{PackError, Unpacked};
 use crate::memory::{DecodeError, MemoryError};
 
-/// Why a queue cannot be made.
+/// Why a queue or a pipe cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CreateError {
@@ -16,6 +16,9 @@ pub enum CreateError {
     /// Not a size that a queue can have.
     #[error("{0}")]
     Queue(#[from] QueueError),
+    /// Not so many holders can a pipe's end have.
+    #[error("{0}")]
+    Holders(#[from] HoldersPlaceError),
 }
 
 /// Why an object was not put into a queue. Nothing of it is there.

@@ -13,6 +13,12 @@ pub(super) const IN_BLOCK: u32 = 1;
 /// Nothing was put here: the sender could not finish. Pass it.
 pub(super) const VOID: u32 = 2;
 
+/// Which bits of a form are one of these.
+pub(super) const FORMS: u32 = 0x7F;
+/// It has luggage. Above that: how many names there are behind the object.
+pub(super) const LUGGAGE: u32 = 0x80;
+pub(super) const LUGGAGE_SHIFT: u32 = 8;
+
 /// `length` bytes of an encoded object: in `bytes`, or in the block at `place`.
 #[derive(Clone, Copy, Zeroable, Pod)]
 #[repr(C)]

@@ -15,6 +15,8 @@
 //! - A block is at any moment free, in a named hand, or in a named place of a carrier: what a dead process had is
 //!   found by a sweep.
 //! - Bytes that cannot be decoded cost that object only.
+//! - Handles of which there are only so many go along as luggage: see `luggage.rs`. Their names stand behind the bytes of the
+//!   object.
 
 use std::mem::MaybeUninit;
 
@@ -22,7 +24,8 @@ use procession_core::region::{AllocError, Block};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::message::{IN_BLOCK, INLINE, Message, NEAR, VOID};
+use super::luggage::{ITEM, Luggage, Packing};
+use super::message::{FORMS, IN_BLOCK, INLINE, LUGGAGE, LUGGAGE_SHIFT, Message, NEAR, VOID};
 use crate::memory::{Arena, DecodeError, decode_or};
 
 /// Why an object cannot be sent. Nothing of it has left.
@@ -55,6 +58,7 @@ pub(super) struct Parcel {
     form: u32,
     /// The block of a long object.
     block: Block,
+    luggage: Option<Box<Luggage>>,
     short: [u8; INLINE],
 }
 
@@ -65,7 +69,7 @@ impl Parcel {
     #[inline]
     pub(super) fn new(arena: &'static Arena) -> Self {
         let block = Block { offset: 0, capacity: 0 };
-        Self { arena, length: 0, form: UNPACKED, block, short: [0; INLINE] }
+        Self { arena, length: 0, form: UNPACKED, block, luggage: None, short: [0; INLINE] }
     }
 
     /// Encodes an object.
@@ -75,9 +79,18 @@ impl Parcel {
         object: &T,
         largest: u64,
     ) -> Result<(), PackError> {
+        let packing = Packing::begin();
         match postcard::to_slice(object, &mut self.short) {
             Ok(encoded) => self.length = encoded.len() as u32,
-            Err(error) => return self.pack_long(error, object, largest),
+            Err(error) => {
+                // What was listed by then goes back: it is encoded once more.
+                drop(packing);
+                return self.pack_long(error, object, largest);
+            }
+        }
+        if let Some(luggage) = packing.end() {
+            let encoded = self.short[..self.length as usize].to_vec();
+            return self.pack_luggage(encoded, luggage, largest);
         }
         self.check_short(largest)
     }
@@ -92,8 +105,38 @@ impl Parcel {
         if error != postcard::Error::SerializeBufferFull {
             return Err(PackError::Encode(error));
         }
+        let packing = Packing::begin();
         let encoded = postcard::to_stdvec(object).map_err(PackError::Encode)?;
-        self.long_bytes(&encoded, largest)
+        match packing.end() {
+            None => self.long_bytes(&encoded, largest),
+            Some(luggage) => self.pack_luggage(encoded, luggage, largest),
+        }
+    }
+
+    /// An object and what goes along with it.
+    #[cold]
+    fn pack_luggage(
+        &mut self,
+        mut encoded: Vec<u8>,
+        luggage: Luggage,
+        largest: u64,
+    ) -> Result<(), PackError> {
+        let (length, count) = (encoded.len(), luggage.ends() as u32);
+        encoded.extend_from_slice(luggage.as_bytes());
+        self.luggage = Some(Box::new(luggage));
+        match self.short.get_mut(..encoded.len()) {
+            Some(room) => {
+                room.copy_from_slice(&encoded);
+                check(length as u64, largest)?;
+                self.form = LUGGAGE | count << LUGGAGE_SHIFT;
+            }
+            None => {
+                self.long_bytes(&encoded, largest)?;
+                self.form |= LUGGAGE | count << LUGGAGE_SHIFT;
+            }
+        }
+        self.length = length as u32;
+        Ok(())
     }
 
     /// These bytes as they are.
@@ -169,18 +212,26 @@ impl Parcel {
         to: *mut Message,
     ) -> Result<(), Damaged> {
         let (region, me) = (self.arena.region(), self.arena.member());
-        let packed = self.form == IN_BLOCK;
-        let handed = packed && region.hand_over(me, self.block, carrier, ticket).is_ok();
-        if handed {
-            self.form = UNPACKED;
-        }
-        // SAFETY: by the caller.
+        let handed = match self.form & FORMS {
+            0 => true,
+            IN_BLOCK => region.hand_over(me, self.block, carrier, ticket).is_ok(),
+            _ => false,
+        };
+        let form = if handed { std::mem::replace(&mut self.form, UNPACKED) } else { VOID };
+        // SAFETY: by the caller; both have INLINE bytes.
         unsafe {
             (&raw mut (*to).place).write(self.block.offset);
             (&raw mut (*to).length).write(self.length);
-            (&raw mut (*to).form).write(if handed { IN_BLOCK } else { VOID });
+            (&raw mut (*to).form).write(form);
+            copy_short(self.short.as_ptr(), (&raw mut (*to).bytes).cast(), INLINE);
         }
-        if handed { Ok(()) } else { Err(Damaged) }
+        if !handed {
+            return Err(Damaged);
+        }
+        if let Some(mut luggage) = self.luggage.take() {
+            luggage.send(carrier, ticket);
+        }
+        Ok(())
     }
 
     #[cold]
@@ -194,7 +245,7 @@ impl Parcel {
 impl Drop for Parcel {
     #[inline]
     fn drop(&mut self) {
-        if self.form == IN_BLOCK {
+        if self.form & FORMS == IN_BLOCK {
             self.take_back();
         }
     }
@@ -213,6 +264,8 @@ pub(super) struct Arrival {
     form: u32,
     /// The block of a long object, which is this process's own.
     block: Block,
+    /// What is not decoded goes back with it.
+    luggage: Option<Box<Luggage>>,
     short: [MaybeUninit<u8>; INLINE],
 }
 
@@ -231,7 +284,8 @@ impl Arrival {
     #[inline]
     pub(super) fn new(arena: &'static Arena) -> Self {
         let block = Block { offset: 0, capacity: 0 };
-        Self { arena, length: 0, form: UNPACKED, block, short: [MaybeUninit::uninit(); INLINE] }
+        let short = [MaybeUninit::uninit(); INLINE];
+        Self { arena, length: 0, form: UNPACKED, block, luggage: None, short }
     }
 
     /// Takes the object out of the place that was claimed under `ticket`; the place is to be given back next, also
@@ -252,7 +306,8 @@ impl Arrival {
             )
         };
         if form != 0 {
-            return self.take_long(form, place, length, carrier, ticket);
+            // SAFETY: by the caller.
+            return unsafe { self.take_long(from, (place, length, form), carrier, ticket) };
         }
         if length as usize > INLINE {
             return Found::Damage;
@@ -266,27 +321,57 @@ impl Arrival {
         Found::Object
     }
 
+    /// # Safety
+    /// As [`take`](Self::take).
     #[cold]
-    fn take_long(
+    unsafe fn take_long(
         &mut self,
-        form: u32,
-        place: u64,
-        length: u32,
+        from: *const Message,
+        (place, length, form): (u64, u32, u32),
         carrier: u64,
         ticket: u64,
     ) -> Found {
-        match form {
-            IN_BLOCK => {}
+        let names = (form >> LUGGAGE_SHIFT) as usize * ITEM;
+        let whole = u64::from(length) + names as u64;
+        match form & FORMS {
+            0 if whole <= INLINE as u64 => {
+                // SAFETY: by the caller; both have INLINE bytes.
+                unsafe {
+                    let bytes = (&raw const (*from).bytes).cast();
+                    copy_short(bytes, self.short.as_mut_ptr().cast(), INLINE);
+                }
+                (self.length, self.form) = (length, 0);
+            }
+            IN_BLOCK => {
+                let (region, me) = (self.arena.region(), self.arena.member());
+                let Ok(block) = region.take_over(me, place, carrier, ticket) else {
+                    return Found::Damage;
+                };
+                // Dropping it frees the block.
+                (self.block, self.length, self.form) = (block, length, IN_BLOCK);
+                if whole > block.capacity {
+                    return Found::Damage;
+                }
+            }
             VOID => return Found::Void,
             _ => return Found::Damage,
         }
-        let (region, me) = (self.arena.region(), self.arena.member());
-        let Ok(block) = region.take_over(me, place, carrier, ticket) else {
+        if names == 0 {
+            return Found::Object;
+        }
+        let mut listed = Vec::new();
+        if listed.try_reserve_exact(names).is_err() {
             return Found::Damage;
-        };
-        (self.block, self.length, self.form) = (block, length, IN_BLOCK);
-        // Dropping it frees the block.
-        if u64::from(length) > block.capacity { Found::Damage } else { Found::Object }
+        }
+        // SAFETY: there is room for so many bytes, and all of them are written.
+        unsafe {
+            if self.copy_from(length as usize, listed.as_mut_ptr(), names).is_err() {
+                return Found::Damage;
+            }
+            listed.set_len(names);
+        }
+        self.luggage = Some(Box::new(Luggage::take(&listed, carrier, ticket)));
+        Found::Object
     }
 
     /// How many bytes it has.
@@ -350,19 +435,33 @@ impl Arrival {
     /// # Safety
     /// There is room for [`len`](Self::len) bytes.
     unsafe fn copy_to(&self, to: *mut u8) -> Result<(), Damaged> {
-        if let Some(bytes) = self.short() {
-            // SAFETY: by the caller.
-            unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        // SAFETY: by the caller.
+        unsafe { self.copy_from(0, to, self.len()) }
+    }
+
+    /// Copies `count` of its bytes, from `at` on, luggage included.
+    ///
+    /// # Safety
+    /// There is room for so many.
+    unsafe fn copy_from(&self, at: usize, to: *mut u8, count: usize) -> Result<(), Damaged> {
+        if self.form == 0 {
+            if at.saturating_add(count) > INLINE {
+                return Err(Damaged);
+            }
+            let start = self.short.as_ptr().cast::<u8>().wrapping_add(at);
+            // SAFETY: `take` has filled so many of the INLINE bytes; by the caller there is room for them.
+            unsafe { to.copy_from_nonoverlapping(start, count) };
             return Ok(());
         }
-        let length = u64::from(self.length);
-        if self.form != IN_BLOCK || length > self.block.capacity {
+        let (at, length) = (at as u64, count as u64);
+        if self.form != IN_BLOCK || at + length > self.block.capacity {
             return Err(Damaged);
         }
-        let place = self.arena.region().bytes(self.block.offset, length, 1).map_err(|_| Damaged)?;
+        let region = self.arena.region();
+        let place = region.bytes(self.block.offset + at, length, 1).map_err(|_| Damaged)?;
         // A copy out before it is looked at: another process might still write to it.
         // SAFETY: the bytes lie in the region; by the caller there is room for them.
-        unsafe { to.copy_from_nonoverlapping(place.as_ptr(), length as usize) };
+        unsafe { to.copy_from_nonoverlapping(place.as_ptr(), count) };
         Ok(())
     }
 

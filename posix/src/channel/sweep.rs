@@ -2,7 +2,7 @@
 
 use procession_core::region::{Kind, Member, Region};
 
-use super::{broadcast, buffer, queue};
+use super::{broadcast, buffer, pipe, queue};
 
 /// A kind of object that carries others.
 pub(super) struct Carrier {
@@ -15,7 +15,8 @@ pub(super) struct Carrier {
 }
 
 /// All of them.
-const CARRIERS: [Carrier; 3] = [queue::CARRIER, buffer::CARRIER, broadcast::CARRIER];
+const CARRIERS: [Carrier; 4] =
+    [queue::CARRIER, buffer::CARRIER, broadcast::CARRIER, pipe::line::CARRIER];
 
 /// Frees what dead processes have left in the carriers of a region, and the blocks that were theirs. `false` if a
 /// carrier is damaged, and may still name them.
@@ -31,7 +32,7 @@ pub(crate) fn sweep(region: &Region<'static>, me: Member<'_>) -> bool {
 }
 
 /// Whether nothing that was tied to this ticket of the carrier at `offset` is on its way any more.
-fn passed(region: &Region<'static>, offset: u64, ticket: u32) -> bool {
+pub(super) fn passed(region: &Region<'static>, offset: u64, ticket: u32) -> bool {
     // One that is gone names nothing any more.
     let Some(object) = region.object_at(offset) else { return true };
     let Some(carrier) = CARRIERS.iter().find(|carrier| carrier.kind == object.kind) else {

@@ -87,7 +87,9 @@ impl AsFd for Descriptor {
 
 impl Serialize for Descriptor {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        deposit(self.as_fd()).map_err(S::Error::custom)?.serialize(serializer)
+        let voucher = deposit(self.as_fd()).map_err(S::Error::custom)?;
+        crate::channel::luggage::list_voucher(voucher);
+        voucher.serialize(serializer)
     }
 }
 

@@ -16,6 +16,7 @@ use super::fork::{Forked, try_reap};
 use super::link::{Link, Started, is_gone};
 use super::status::{ExitStatus, Outcome, Slot, Slots};
 use super::wire;
+use crate::channel::luggage::{Luggage, recall};
 
 /// A started process whose target returns `R`.
 ///
@@ -198,7 +199,16 @@ impl<R> Child<R> {
         self.slots.records.slot(self.slot)
     }
 
+    /// Leaves to it what goes along with its arguments, until it ends.
+    pub(super) fn with(self, luggage: Option<Luggage>) -> Self {
+        if let Some(luggage) = luggage {
+            luggage.follow(self.sentinel());
+        }
+        self
+    }
+
     fn make_end(&self, status: ExitStatus) -> End {
+        recall();
         let (outcome, bytes) = self.place().map_or((Outcome::None, Vec::new()), Slot::left);
         let bytes = match (&self.source, outcome) {
             (Source::Zygote(link), Outcome::File) => link.take_result(self.slot),

@@ -81,6 +81,7 @@ pub use target::Target;
 pub(crate) use target::{CallError, Entry};
 pub(crate) use zygote::{close_all_but, silence};
 
+use crate::channel::luggage::Packing;
 use child::Letter;
 use link::{Request, Starter};
 use state::Changes;
@@ -203,8 +204,11 @@ where
     pub fn start(self) -> Result<Child<F::Output>, StartError> {
         let Process { target: _, args, name, daemon, method } = self;
         let target = F::ENTRY.type_name();
+        let packing = Packing::begin();
         let encoded =
             F::encode(&args).map_err(|message| StartError::Arguments { target, message })?;
+        // If nothing comes of it, it goes back.
+        let luggage = packing.end();
         let starter = Starter::get()?;
         handle::sweep_orphans();
         let names = Names { birth: names::next_birth(name, daemon), method: start_method() };
@@ -225,7 +229,8 @@ where
             }
             let forked = fork::fork(starter, slot, F::ENTRY, letter, &encoded)
                 .inspect_err(|_| starter.slots.give_back(slot, true))?;
-            return Ok(Child::forked(name, daemon, starter.slots.clone(), slot, forked));
+            let child = Child::forked(name, daemon, starter.slots.clone(), slot, forked);
+            return Ok(child.with(luggage));
         }
         let request = Request {
             entry: F::ENTRY.offset().ok_or(StartError::ForeignTarget { target })?,
@@ -235,6 +240,6 @@ where
             execute: method == StartMethod::Spawn,
         };
         let started = starter.start(request)?;
-        Ok(Child::started(name, daemon, starter.slots.clone(), started))
+        Ok(Child::started(name, daemon, starter.slots.clone(), started).with(luggage))
     }
 }
