@@ -291,7 +291,10 @@ impl<'r, T: Pod> Store<'r, T> {
 
     #[cfg(loom)]
     fn cell_of_segment(&self, segment: u32, place: u32) -> Result<&'r Cell<T>, Damaged> {
-        let row = if segment == 0 { self.first } else { &self.more[segment as usize - 1] };
+        if segment == 0 {
+            return self.first.get(place as usize).ok_or(Damaged);
+        }
+        let row = self.more.get(segment as usize - 1).ok_or(Damaged)?;
         row.get(place as usize).ok_or(Damaged)
     }
 

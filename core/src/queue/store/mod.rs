@@ -42,9 +42,8 @@ mod turn;
 use bytemuck::Pod;
 
 use super::shape::Shape;
-use crate::region::AllocError;
 #[cfg(not(loom))]
-use crate::region::{Kind, Region};
+use crate::region::{AllocError, Kind, Region};
 use crate::sync::Lock;
 use crate::sys::Padded;
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -126,6 +125,7 @@ pub enum StoreError {
     #[error(transparent)]
     Push(#[from] PushError),
     /// The store has to grow, and there is no memory.
+    #[cfg(not(loom))]
     #[error("no memory for more items: {0}")]
     Memory(AllocError),
 }
