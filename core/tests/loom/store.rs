@@ -311,7 +311,7 @@ fn who_sleeps_gets_what_the_dead_had_taken() {
         let dying = victim(&heap, fuel, |store, me, done| {
             if let Ok((item, lease)) = store.try_take(me) {
                 done.push(item);
-                assert!(store.give_back(me, lease.expect("at least once")).unwrap());
+                assert!(store.give_up(me, lease.expect("at least once")).unwrap());
             }
         });
         assert_eq!(take(heap.store(), own.me()), 10);

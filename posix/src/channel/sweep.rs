@@ -2,7 +2,8 @@
 
 use procession_core::region::{Kind, Member, Region};
 
-use super::queue;
+use super::{queue, stock};
+use crate::memory::kind;
 
 /// A kind of object that carries others.
 pub(super) struct Carrier {
@@ -15,7 +16,13 @@ pub(super) struct Carrier {
 }
 
 /// All of them.
-const CARRIERS: [Carrier; 1] = [queue::CARRIER];
+const CARRIERS: [Carrier; 5] = [
+    queue::CARRIER,
+    stock::carrier(kind::STORE),
+    stock::carrier(kind::JOINABLE),
+    stock::carrier(kind::PRIORITY),
+    stock::carrier(kind::LIFO),
+];
 
 /// Frees what dead processes have left in the carriers of a region, and the blocks that were theirs. `false` if a
 /// carrier is damaged, and may still name them.
@@ -26,6 +33,9 @@ pub(crate) fn sweep(region: &Region<'static>, me: Member<'_>) -> bool {
             clean &= (carrier.sweep)(region, me, object.offset, room);
         });
     }
+    region.for_each_object(kind::SEGMENT, &mut |segment, _| {
+        stock::sweep_segment(region, me, segment);
+    });
     region.sweep(me, &|offset, ticket| passed(region, offset, ticket));
     clean
 }

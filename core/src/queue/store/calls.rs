@@ -12,7 +12,7 @@ use crate::queue::{PopError, PushError};
 use crate::region::{JoinError, Member};
 #[cfg(not(loom))]
 use crate::region::{Object, Region};
-use crate::sys::atomic::Ordering;
+use crate::sys::atomic::{Ordering, fence};
 use crate::sys::spin::Pace;
 use crate::sys::{Deadline, Thread};
 use crate::wait::{Eventcount, Waitable};
@@ -20,11 +20,13 @@ use crate::wait::{Eventcount, Waitable};
 /// How often a put starts over since others have used what it had grown the store by.
 const FUEL: u32 = 1 << 10;
 
-/// An item that is finished: what it was, and what was tied to it.
+/// An item, and what may be tied to it.
 #[derive(Clone, Copy, Debug)]
 pub struct Released<T> {
-    /// The ticket under which it was put: over now.
+    /// The ticket under which it was put; over, if the item is finished.
     pub ticket: u64,
+    /// The key with which it was put.
+    pub key: i64,
     /// The item.
     pub item: T,
 }
@@ -267,17 +269,51 @@ impl<'r, T: Pod> Store<'r, T> {
         Ok((item, taker.settle(None)?))
     }
 
-    /// The next item and its ticket, left where it is. Waits until `deadline` for the lock only.
+    /// The next item and its ticket, left where it is. Waits for one until `deadline`.
     ///
     /// # Errors
-    /// `Empty`, `Closed`, `Busy`, `Corrupt`, `Join`.
-    pub fn peek(&self, me: Member<'_>, deadline: Deadline) -> Result<Released<T>, PopError> {
-        let turn = Turn::start(*self, me, deadline).map_err(|refusal| Hurdle::of_pop(refusal.into()))?;
-        // Unsettled, the next item would lose its place among its equals: so it is not claimed.
-        self.look_at_next(&turn).map_err(Hurdle::of_pop)
+    /// As [`start_take`](Self::start_take).
+    pub fn peek_until(
+        &self,
+        me: Member<'_>,
+        deadline: Deadline,
+    ) -> Result<Released<T>, PopError> {
+        let once = deadline == Deadline::NOW;
+        match self.attempt_peek(me, Deadline::NOW, false) {
+            Err(Hurdle::Exhausted | Hurdle::Busy) if !once || me.may_ask(self.parts) => {}
+            answer => return answer.map_err(Hurdle::of_pop),
+        }
+        if once {
+            return self.attempt_peek(me, deadline, true).map_err(Hurdle::of_pop);
+        }
+        let look = |ask| match self.attempt_peek(me, deadline, ask) {
+            Err(Hurdle::Exhausted | Hurdle::Busy) => None,
+            answer => Some(answer),
+        };
+        let answer = match self.parts.state.filled.wait(me, deadline, Pace::Polite, look) {
+            Some(answer) => answer.map_err(Hurdle::of_pop),
+            None => Err(PopError::TimedOut),
+        };
+        // The wake that this one had may have been meant for who takes it.
+        if answer.is_ok() {
+            self.parts.state.filled.notify_one(me);
+        }
+        answer
     }
 
-    fn look_at_next(&self, _turn: &Turn<'_, T>) -> Result<Released<T>, Hurdle> {
+    fn attempt_peek(
+        &self,
+        me: Member<'_>,
+        deadline: Deadline,
+        ask: bool,
+    ) -> Result<Released<T>, Hurdle> {
+        if !ask && self.flags() & CLOSED == 0 && self.counts().full == 0 {
+            return Err(Hurdle::Exhausted);
+        }
+        let mut turn = Turn::start(*self, me, deadline)?;
+        if ask {
+            turn.reclaim()?;
+        }
         let (flags, counts) = (self.flags(), self.counts());
         if flags & SHUT != 0 {
             return Err(Hurdle::Closed);
@@ -289,9 +325,7 @@ impl<'r, T: Pod> Store<'r, T> {
         if cell.word().state() != State::Full {
             return Err(Hurdle::Corrupt);
         }
-        // SAFETY: cells are written under the lock only, which this process holds.
-        let item = unsafe { cell.item.read() };
-        Ok(Released { ticket: self.ticket(number, cell.word()), item })
+        Ok(self.released(number, cell))
     }
 
     /// Finishes what was taken; gives it once more, for who has to free what was tied to it. `None` if it is this process's no more:
@@ -317,17 +351,13 @@ impl<'r, T: Pod> Store<'r, T> {
         matches!(self.try_finish(me, lease), Ok(Some(_)))
     }
 
-    /// Puts back what was taken, with one delivery more. Whether it was this process's to put back.
+    /// Gives up what was taken: it goes back, with one delivery more, or, at most once, is lost and counted as such. Whether it
+    /// was this process's to give up.
     ///
     /// # Errors
     /// `Corrupt`, `Join`.
-    pub fn give_back(&self, me: Member<'_>, lease: Lease) -> Result<bool, PopError> {
-        let back = self.with_lease(me, lease, |turn, number| {
-            turn.store.let_go(number)?;
-            turn.store.restore(number)?;
-            turn.filled += 1;
-            Ok(())
-        });
+    pub fn give_up(&self, me: Member<'_>, lease: Lease) -> Result<bool, PopError> {
+        let back = self.with_lease(me, lease, |turn, number| turn.give_up(number));
         Ok(back?.is_some())
     }
 
@@ -385,15 +415,23 @@ impl<'r, T: Pod> Store<'r, T> {
     }
 
     fn read_held(&self, number: u32) -> Result<Released<T>, Damaged> {
-        let cell = self.cell(number)?;
-        // SAFETY: cells are written under the lock only, which this process holds.
-        let item = unsafe { cell.item.read() };
-        Ok(Released { ticket: self.ticket(number, cell.word()), item })
+        Ok(self.released(number, self.cell(number)?))
     }
 
-    /// Whether what was taken is still this lease's. A look, without the lock.
+    /// A copy of what is in a cell, under the lock.
+    fn released(&self, number: u32, cell: &Cell<T>) -> Released<T> {
+        // SAFETY: cells are written under the lock only, which this process holds; all that was published are items.
+        let item = unsafe { cell.item.read() };
+        let (ticket, key) = (self.ticket(number, cell.word()), cell.key.get() as i64);
+        Released { ticket, key, item }
+    }
+
+    /// Whether what was taken is still this lease's: then what was read before, of what is tied to it, was so. A look, without
+    /// the lock.
     #[must_use]
     pub fn is_held(&self, lease: Lease) -> bool {
+        // What was read before is read before the word.
+        fence(Ordering::Acquire);
         self.cell(lease.number()).is_ok_and(|cell| cell.word() == lease.word())
     }
 
@@ -642,10 +680,12 @@ impl<'r, T: Pod> Store<'r, T> {
         self.cell_of_ticket(ticket).is_none_or(|(_, same)| !same)
     }
 
-    /// Whether what was put under `ticket` still waits.
+    /// Whether what was put under `ticket` still waits: then what was read before, of what is tied to it, was so.
     #[cfg(not(loom))]
     #[must_use]
     pub fn is_waiting(&self, ticket: u32) -> bool {
+        // As in `is_held`.
+        fence(Ordering::Acquire);
         self.cell_of_ticket(ticket)
             .is_some_and(|(cell, same)| same && cell.word().state() == State::Full)
     }

@@ -1,14 +1,13 @@
-//! What the dead have left: a lock taken over from its holder, and items in the hands of takers that are no more.
+//! The lock, and what a dead holder of it has left.
 
 use bytemuck::Pod;
 
 use super::cells::State;
-use super::{Counts, Damaged, NONE, Policy, Store};
-use crate::region::{JoinError, Member, Verdict};
+use super::{Counts, Damaged, NONE, Store};
+use crate::region::{JoinError, Member};
 use crate::sync::{AcquireError, LockGuard};
 use crate::sys::Deadline;
 use crate::sys::atomic::Ordering;
-use crate::sys::trace;
 use core::time::Duration;
 
 /// How long a try waits for a living holder of the lock: longer than anybody holds it who is not stopped.
@@ -93,46 +92,10 @@ impl<'s, T: Pod> Store<'s, T> {
 
     /// One item more that nobody will ever finish. Counted before its cell is free: a second death may count it twice, none
     /// not at all.
-    fn count_lost(&self) {
+    pub(super) fn count_lost(&self) {
         let lost = &self.parts.state.lost;
         // Relaxed: the lock orders it, or who reads it does not care.
         lost.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Takes back what dead processes hold, under the lock; how much that was. Asks the kernel about each that holds something.
-    #[cold]
-    pub(super) fn reclaim(&self, me: Member<'_>) -> Result<u32, Damaged> {
-        let held = self.counts().held;
-        let (mut number, mut reclaimed) = (self.parts.index.oldest.get(), 0);
-        // Asked once for each process, if they are few.
-        let (mut alive, mut asked) = ([None; 8], 0);
-        for _ in 0..held {
-            let cell = self.cell(number)?;
-            let behind = cell.next.get();
-            let State::Held(tag) = cell.word().state() else { return Err(Damaged) };
-            if !alive.contains(&Some(tag)) {
-                match me.verdict(tag) {
-                    Verdict::Alive => {
-                        alive[asked % alive.len()] = Some(tag);
-                        asked += 1;
-                    }
-                    Verdict::Dead => {
-                        self.let_go(number)?;
-                        if self.plan.policy == Policy::AtLeastOnce {
-                            self.restore(number)?;
-                        } else {
-                            self.count_lost();
-                            self.free_held(number)?;
-                        }
-                        trace::recovered("an item of a queue", me, tag);
-                        reclaimed += 1;
-                    }
-                    Verdict::Corrupt => return Err(Damaged),
-                }
-            }
-            number = behind;
-        }
-        Ok(reclaimed)
     }
 
     /// Puts an item back that was held, after it was taken off that list.

@@ -299,7 +299,7 @@ fn a_claim_that_is_dropped_leaves_nothing() {
     assert!(!store.is_waiting(ticket) && !store.has_passed(ticket));
     drop(taker);
     assert!(store.is_waiting(ticket));
-    assert_eq!(store.peek(me, Deadline::NOW).unwrap().item, 1);
+    assert_eq!(store.peek_until(me, Deadline::NOW).unwrap().item, 1);
     assert_eq!(take_all(&store, me), [1, 2]);
     assert!(store.has_passed(ticket));
 }
@@ -395,8 +395,8 @@ fn closing_ends_puts_and_shutting_down_ends_all() {
     });
     // What is held may come back.
     assert_eq!(store.try_take(me), Err(PopError::Empty));
-    assert!(store.give_back(me, leases[1]).unwrap());
-    assert!(!store.give_back(me, leases[1]).unwrap());
+    assert!(store.give_up(me, leases[1]).unwrap());
+    assert!(!store.give_up(me, leases[1]).unwrap());
     assert_eq!(take_all(&store, me), [1]);
     assert!(!store.is_ready(me, true));
     let blocked = JoinItemsError::WouldBlock { unfinished: 2 };

@@ -4,10 +4,11 @@ use bytemuck::Pod;
 
 use super::cells::{State, Word};
 use super::repair::Refusal;
-use super::{CLOSED, Counts, Damaged, NONE, SHUT, Store};
+use super::{CLOSED, Counts, Damaged, NONE, Policy, SHUT, Store};
 use crate::queue::{PopError, PushError};
-use crate::region::{Member, Tag};
+use crate::region::{Member, Tag, Verdict};
 use crate::sync::LockGuard;
+use crate::sys::trace;
 use crate::sys::{Deadline, Thread};
 use crate::wait::Eventcount;
 
@@ -49,14 +50,44 @@ impl<'s, T: Pod> Turn<'s, T> {
         })
     }
 
-    /// Takes back what the dead hold.
+    /// Takes back what the dead hold. Asks the kernel about each that holds something.
     pub(super) fn reclaim(&mut self) -> Result<(), Damaged> {
-        if self.store.counts().held != 0 {
-            let reclaimed = self.store.reclaim(self.me)?;
-            self.filled += reclaimed;
-            self.freed += reclaimed;
+        let held = self.store.counts().held;
+        let mut number = self.store.parts.index.oldest.get();
+        // Asked once for each process, if they are few.
+        let (mut alive, mut asked) = ([None; 8], 0);
+        for _ in 0..held {
+            let cell = self.store.cell(number)?;
+            let behind = cell.next.get();
+            let State::Held(tag) = cell.word().state() else { return Err(Damaged) };
+            if !alive.contains(&Some(tag)) {
+                match self.me.verdict(tag) {
+                    Verdict::Alive => {
+                        alive[asked % alive.len()] = Some(tag);
+                        asked += 1;
+                    }
+                    Verdict::Dead => {
+                        self.give_up(number)?;
+                        trace::recovered("an item of a queue", self.me, tag);
+                    }
+                    Verdict::Corrupt => return Err(Damaged),
+                }
+            }
+            number = behind;
         }
         Ok(())
+    }
+
+    /// Puts a held item back, or, at most once, counts it as lost.
+    pub(super) fn give_up(&mut self, number: u32) -> Result<(), Damaged> {
+        self.store.let_go(number)?;
+        if self.store.plan.policy == Policy::AtLeastOnce {
+            self.store.restore(number)?;
+            self.filled += 1;
+            return Ok(());
+        }
+        self.store.count_lost();
+        self.free(number)
     }
 
     /// Frees the cell of a held item that is on no list.
