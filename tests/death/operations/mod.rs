@@ -18,6 +18,7 @@ mod semaphore;
 mod seqlock;
 mod slot;
 mod spsc;
+mod store;
 mod toys;
 
 use crate::engine::operation::Operation;
@@ -43,6 +44,7 @@ pub fn operations() -> Vec<Operation> {
         spsc::operations(),
         block::operations(),
         queue::operations(),
+        store::operations(),
     ];
     families.into_iter().flatten().collect()
 }
