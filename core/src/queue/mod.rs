@@ -1,6 +1,7 @@
 //! Queues of plain data in shared memory.
 //!
 //! - [`SlotQueue`]: many producers, many consumers.
+//! - [`Store`]: the same with an order, with items that are to be finished, and growing; slower.
 //! - [`SpscRing`]: one of each; faster, and an item whose reader dies is seen again.
 //! - [`Broadcast`]: one publishes, and many readers each see every item.
 //!
@@ -12,6 +13,7 @@ mod holders;
 mod shape;
 mod slot;
 mod spsc;
+mod store;
 
 pub use broadcast::{
     Broadcast, News, PublishError, Publisher, READERS, ReceiveError, Slow, Start, SubscribeError,
@@ -28,6 +30,10 @@ pub use holders::{
 pub use shape::MOST;
 pub use slot::{Claim, Room, SlotQueue};
 pub use spsc::{Consumer, Producer, SpscRing};
+pub use store::{
+    JoinItemsError, Lease, MOST_STORED, Order, Plan, Policy, Putter, Released, Store, StoreError,
+    StoreRoom, Taker,
+};
 
 /// Queues on the heap for the model checker.
 #[cfg(loom)]
@@ -36,4 +42,5 @@ pub mod model {
     pub use super::holders::Heap as HoldersHeap;
     pub use super::slot::Heap as SlotHeap;
     pub use super::spsc::Heap as SpscHeap;
+    pub use super::store::Heap as StoreHeap;
 }

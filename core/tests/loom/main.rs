@@ -39,4 +39,5 @@ mod rwlock;
 mod semaphore;
 mod seqlock;
 mod slots;
+mod store;
 mod world;

@@ -1,6 +1,10 @@
 //! What can go wrong when objects are sent.
 
-use procession_core::queue::{self as core, HoldersPlaceError, PopError, PushError, QueueError};
+use procession_core::queue::{
+    self as core, HoldersPlaceError, PopError, PushError, QueueError, StoreError,
+};
+
+pub use procession_core::queue::JoinItemsError as JoinTasksError;
 use procession_core::region::{AllocError, JoinError};
 
 use super::parcel::{PackError, Unpacked};
@@ -86,6 +90,16 @@ impl From<PackError> for PutError {
     }
 }
 
+impl From<StoreError> for PutError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Push(error) => error.into(),
+            StoreError::Memory(error) => Self::Memory(error),
+            _ => Self::Corrupt,
+        }
+    }
+}
+
 /// Why no object was got from a queue.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -137,6 +151,30 @@ impl From<PopError> for GetError {
             PopError::Busy => Self::Busy,
             PopError::TimedOut => Self::TimedOut,
             PopError::Closed => Self::Closed,
+            PopError::Join(error) => Self::Join(error),
+            _ => Self::Corrupt,
+        }
+    }
+}
+
+/// Why no object was declared done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TaskDoneError {
+    /// Nothing is unfinished that somebody has got.
+    #[error("task_done was called too often: nobody has got an object that is not done yet")]
+    TooMany,
+    /// The queue's memory is damaged.
+    #[error("the queue's memory is damaged; something wrote over it, create the queue anew")]
+    Corrupt,
+    /// This process could not take part.
+    #[error("this process cannot take part in the shared memory: {0}")]
+    Join(#[from] JoinError),
+}
+
+impl From<PopError> for TaskDoneError {
+    fn from(error: PopError) -> Self {
+        match error {
             PopError::Join(error) => Self::Join(error),
             _ => Self::Corrupt,
         }

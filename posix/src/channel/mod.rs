@@ -4,22 +4,36 @@
 mod awaited;
 mod broadcast;
 mod buffer;
+mod delivery;
 mod error;
+mod forms;
+mod joinable;
 mod label;
+mod lifo;
 pub(crate) mod luggage;
 mod message;
 mod parcel;
 mod pipe;
+mod priority;
 mod queue;
+mod simple;
+mod stock;
 mod sweep;
 
 pub use broadcast::{Broadcast, BroadcastOptions, News, Publisher, Received, Subscriber};
 pub use buffer::{Buffer, BufferQueue, BufferRoom, Buffers, Unsent};
-pub use error::{CreateError, GetError, PublishError, PutError, ReceiveError};
+pub use delivery::Delivery;
+pub use error::{
+    CreateError, GetError, JoinTasksError, PublishError, PutError, ReceiveError, TaskDoneError,
+};
+pub use joinable::JoinableQueue;
+pub use lifo::LifoQueue;
 pub use pipe::{
     Connection, Messages, Pipe, PipeOptions, Receiver, RecvError, SendError, Sender, pipe,
 };
+pub use priority::PriorityQueue;
 pub use procession_core::queue::{RoleError, SubscribeError};
 pub use queue::{Iter, Queue, QueueOptions, QueueRoom};
+pub use simple::SimpleQueue;
 
 pub(crate) use sweep::sweep;

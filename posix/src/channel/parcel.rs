@@ -64,6 +64,8 @@ pub(super) struct Parcel {
 
 /// Nothing is packed: a form that no message has.
 const UNPACKED: u32 = u32::MAX;
+/// The object lies in a block that is still the carrier's: a form that no message has, either.
+const IN_PLACE: u32 = u32::MAX - 1;
 
 impl Parcel {
     #[inline]
@@ -374,6 +376,36 @@ impl Arrival {
         Found::Object
     }
 
+    /// As [`take`](Self::take), but leaves a long object where it is, tied to its ticket: what is copied out of it later counts
+    /// only if it is still there after that.
+    ///
+    /// # Safety
+    /// `from` is valid for reads.
+    pub(super) unsafe fn look(&mut self, from: *const Message, carrier: u64, ticket: u64) -> Found {
+        // SAFETY: by the caller; any bytes are a message.
+        let (place, length, form) = unsafe {
+            (
+                (&raw const (*from).place).read_volatile(),
+                (&raw const (*from).length).read_volatile(),
+                (&raw const (*from).form).read_volatile(),
+            )
+        };
+        if form != IN_BLOCK {
+            // SAFETY: by the caller; nothing is taken over where there is no block.
+            return unsafe { self.take(from, carrier, ticket) };
+        }
+        let Ok(block) = self.arena.region().queued(place, carrier, ticket) else {
+            return Found::Damage;
+        };
+        (self.block, self.length, self.form) = (block, length, IN_PLACE);
+        if u64::from(length) > block.capacity { Found::Damage } else { Found::Object }
+    }
+
+    /// Whether it is a long object that was only [looked](Self::look) at.
+    pub(super) fn is_in_place(&self) -> bool {
+        self.form == IN_PLACE
+    }
+
     /// How many bytes it has.
     #[inline]
     pub(super) fn len(&self) -> usize {
@@ -454,7 +486,8 @@ impl Arrival {
             return Ok(());
         }
         let (at, length) = (at as u64, count as u64);
-        if self.form != IN_BLOCK || at + length > self.block.capacity {
+        let somewhere = matches!(self.form, IN_BLOCK | IN_PLACE);
+        if !somewhere || at + length > self.block.capacity {
             return Err(Damaged);
         }
         let region = self.arena.region();

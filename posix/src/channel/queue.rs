@@ -28,14 +28,29 @@ use crate::wait::sealed::Source;
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct QueueOptions {
-    capacity: usize,
-    largest: u64,
+    /// `None`: as many as memory holds.
+    pub(super) capacity: Option<usize>,
+    pub(super) largest: u64,
+    /// At least once.
+    pub(super) again: bool,
 }
 
 impl QueueOptions {
     /// A queue that holds at most `capacity` objects, at least 1.
     pub fn bounded(capacity: usize) -> Self {
-        Self { capacity, largest: USUAL_LARGEST }
+        Self { capacity: Some(capacity), largest: USUAL_LARGEST, again: false }
+    }
+
+    /// A queue that holds as many objects as there is memory for (2²⁶ at most): it grows, and shrinks again.
+    pub fn unbounded() -> Self {
+        Self { capacity: None, largest: USUAL_LARGEST, again: false }
+    }
+
+    /// Whoever gets an object has it on loan until it is done with it: if it is killed before, or gives it up, the
+    /// object goes back to the front of the queue and is delivered again. Without this an object that was got is lost
+    /// with the process that had got it.
+    pub fn at_least_once(self) -> Self {
+        Self { again: true, ..self }
     }
 
     /// The largest object that it takes, in bytes as encoded; 64 MiB by default, 4 GiB at most.
@@ -108,7 +123,7 @@ impl<T> Queue<T> {
     }
 
     fn create(options: QueueOptions) -> Result<Self, CreateError> {
-        let capacity = options.capacity as u64;
+        let capacity = options.capacity.unwrap_or(0) as u64;
         let most = procession_core::queue::MOST;
         if capacity == 0 || capacity > most {
             return Err(

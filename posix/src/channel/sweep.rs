@@ -2,7 +2,8 @@
 
 use procession_core::region::{Kind, Member, Region};
 
-use super::{broadcast, buffer, pipe, queue};
+use super::{broadcast, buffer, pipe, queue, stock};
+use crate::memory::kind;
 
 /// A kind of object that carries others.
 pub(super) struct Carrier {
@@ -15,8 +16,16 @@ pub(super) struct Carrier {
 }
 
 /// All of them.
-const CARRIERS: [Carrier; 4] =
-    [queue::CARRIER, buffer::CARRIER, broadcast::CARRIER, pipe::line::CARRIER];
+const CARRIERS: [Carrier; 8] = [
+    queue::CARRIER,
+    buffer::CARRIER,
+    broadcast::CARRIER,
+    pipe::line::CARRIER,
+    stock::carrier(kind::STORE),
+    stock::carrier(kind::JOINABLE),
+    stock::carrier(kind::PRIORITY),
+    stock::carrier(kind::LIFO),
+];
 
 /// Frees what dead processes have left in the carriers of a region, and the blocks that were theirs. `false` if a
 /// carrier is damaged, and may still name them.
@@ -27,6 +36,9 @@ pub(crate) fn sweep(region: &Region<'static>, me: Member<'_>) -> bool {
             clean &= (carrier.sweep)(region, me, object.offset, room);
         });
     }
+    region.for_each_object(kind::SEGMENT, &mut |segment, _| {
+        stock::sweep_segment(region, me, segment);
+    });
     region.sweep(me, &|offset, ticket| passed(region, offset, ticket));
     clean
 }

@@ -87,6 +87,13 @@ impl Handle {
         Ok(self.arena().region().resolve(offset, kind, generation, 0)?)
     }
 
+    /// Frees the object, if it is this process's own and has never left it; whether it was. For an object that others come
+    /// with: its handle frees it anyway.
+    pub(crate) fn free(&self) -> bool {
+        let Place { arena, object } = &*self.place;
+        arena.region().free_object(arena.member(), *object).is_ok()
+    }
+
     /// Encodes the handle; from now on the object belongs to the tree.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ mod semaphore;
 mod seqlock;
 mod slot;
 mod spsc;
+mod store;
 mod toys;
 
 use crate::engine::operation::Operation;
@@ -47,6 +48,7 @@ pub fn operations() -> Vec<Operation> {
         queue::operations(),
         buffer::operations(),
         broadcast::operations(),
+        store::operations(),
     ];
     families.into_iter().flatten().collect()
 }

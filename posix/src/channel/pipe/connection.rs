@@ -440,7 +440,7 @@ impl<'de> Deserialize<'de> for Connection {
     }
 }
 
-impl crate::sync::wait::sealed::Source for Connection {
+impl crate::wait::sealed::Source for Connection {
     fn source(&self) -> &dyn Waitable {
         match &self.0 {
             Ways::Reads(end) | Ways::Both { reads: end, .. } | Ways::Writes(end) => &**end,

@@ -82,7 +82,7 @@ macro_rules! handle {
             }
         }
 
-        impl<T> crate::sync::wait::sealed::Source for $type<T> {
+        impl<T: 'static> crate::wait::sealed::Source for $type<T> {
             fn source(&self) -> &dyn procession_core::wait::Waitable {
                 &*self.end
             }

@@ -1,0 +1,340 @@
+//! What the queues over a [`Stock`](super::stock::Stock) have in common: each call in its forms, for a type
+//! `struct X<T> { stock: Stock<T> }`.
+
+/// What every such queue can be asked and told, and how it travels.
+macro_rules! stocked {
+    ($type:ident, $kind:ident) => {
+        impl<T> Clone for $type<T> {
+            fn clone(&self) -> Self {
+                Self { stock: self.stock.clone() }
+            }
+        }
+
+        impl<T> std::fmt::Debug for $type<T> {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_tuple(stringify!($type)).field(&self.stock).finish()
+            }
+        }
+
+        impl<T> serde::Serialize for $type<T> {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                self.stock.serialize(serializer)
+            }
+        }
+
+        impl<'de, T> serde::Deserialize<'de> for $type<T> {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let stock =
+                    super::stock::Stock::deserialize(deserializer, crate::memory::kind::$kind)?;
+                Ok(Self { stock })
+            }
+        }
+
+        /// Ready when there is something to get, or nothing will ever be.
+        impl<T: 'static> crate::wait::sealed::Source for $type<T> {
+            fn source(&self) -> &dyn procession_core::wait::Waitable {
+                self.stock.store()
+            }
+
+            fn me(&self) -> procession_core::region::Member<'static> {
+                self.stock.me()
+            }
+        }
+
+        impl<T> $type<T> {
+            /// How many objects wait to be got: true at some moment during the call while nobody is just putting or getting.
+            #[must_use]
+            pub fn qsize(&self) -> usize {
+                self.stock.store().len()
+            }
+
+            /// Whether none does. After a `put` has returned and before anybody gets, this says no.
+            #[must_use]
+            pub fn empty(&self) -> bool {
+                self.stock.store().is_empty()
+            }
+
+            /// Whether as many wait as it can hold.
+            #[must_use]
+            pub fn full(&self) -> bool {
+                self.stock.store().is_full()
+            }
+
+            /// How many objects can wait in it; 2²⁶ if nothing but memory limits it.
+            #[must_use]
+            pub fn capacity(&self) -> usize {
+                self.stock.store().plan().capacity as usize
+            }
+
+            /// How many objects died in the hands of those who had got them, as far as somebody has looked. None do, if the queue
+            /// delivers at least once.
+            #[must_use]
+            pub fn lost(&self) -> u64 {
+                self.stock.store().lost()
+            }
+
+            /// The same, and counts from zero again: the caller takes note of it.
+            pub fn take_lost(&self) -> u64 {
+                self.stock.store().take_lost()
+            }
+
+            /// Closes the queue for all: nothing is put any more, what is there can still be got. Doing it twice is fine.
+            /// Never waits.
+            pub fn close(&self) {
+                self.stock.shutdown(false);
+            }
+
+            /// Closes the queue; if `immediate`, also throws away what is in it, and whoever gets or joins is told that it is
+            /// over.
+            pub fn shutdown(&self, immediate: bool) {
+                self.stock.shutdown(immediate);
+            }
+
+            /// Whether it was closed.
+            #[must_use]
+            pub fn is_closed(&self) -> bool {
+                self.stock.store().is_closed()
+            }
+        }
+    };
+}
+
+/// How such a queue is made.
+macro_rules! made {
+    ($type:ident, $kind:ident, $order:ident, leased: $leased:literal) => {
+        impl<T> $type<T> {
+            /// A queue in which at most `capacity` objects wait, of at most 64 MiB each; each is delivered at most once.
+            ///
+            /// # Errors
+            /// [`CreateError`](super::CreateError) if there is no room, or no queue can have this capacity (1 to 2²⁶).
+            pub fn bounded(capacity: usize) -> Result<Self, super::CreateError> {
+                Self::with(super::QueueOptions::bounded(capacity))
+            }
+
+            /// A queue that grows as far as there is memory, and shrinks again; objects of at most 64 MiB each, delivered at most
+            /// once.
+            ///
+            /// # Errors
+            /// [`CreateError`](super::CreateError) if there is no room.
+            pub fn unbounded() -> Result<Self, super::CreateError> {
+                Self::with(super::QueueOptions::unbounded())
+            }
+
+            /// A queue as the options say.
+            ///
+            /// # Errors
+            /// [`CreateError`](super::CreateError) if there is no room, or no queue can have this capacity (1 to 2²⁶).
+            pub fn with(options: super::QueueOptions) -> Result<Self, super::CreateError> {
+                let kind = crate::memory::kind::$kind;
+                let order = procession_core::queue::Order::$order;
+                Ok(Self { stock: super::stock::Stock::create(kind, order, $leased, options)? })
+            }
+        }
+    };
+}
+
+/// Putting; `key` is nothing, or an argument in front of the object.
+macro_rules! puts {
+    ($type:ident $(, $key:ident)?) => {
+        impl<T: serde::Serialize> $type<T> {
+            /// Puts an object, waiting for room as long as it takes.
+            ///
+            /// # Errors
+            /// `Closed`, `TooLarge`, `Encode`, `Memory`, `Corrupt`, `Join`.
+            pub fn put(&self $(, $key: i64)?, object: &T) -> Result<(), super::PutError> {
+                self.put_until($($key,)? object, procession_core::sys::Deadline::NEVER)
+            }
+
+            /// Puts an object if there is room now.
+            ///
+            /// # Errors
+            /// `Full` or `Busy`; otherwise as [`put`](Self::put).
+            pub fn put_nowait(&self $(, $key: i64)?, object: &T) -> Result<(), super::PutError> {
+                self.put_until($($key,)? object, procession_core::sys::Deadline::NOW)
+            }
+
+            /// Puts an object, waiting for room for at most `timeout`.
+            ///
+            /// # Errors
+            /// `TimedOut` (`Full` or `Busy` if it is zero); otherwise as [`put`](Self::put).
+            pub fn put_timeout(
+                &self $(, $key: i64)?,
+                object: &T,
+                timeout: std::time::Duration,
+            ) -> Result<(), super::PutError> {
+                self.put_until($($key,)? object, procession_core::sys::Deadline::after(timeout))
+            }
+
+            /// Puts an object, waiting for room until `deadline`.
+            ///
+            /// # Errors
+            /// `TimedOut` (`Full` or `Busy` with [`Deadline::NOW`](crate::sync::Deadline::NOW)); otherwise as [`put`](Self::put).
+            pub fn put_until(
+                &self $(, $key: i64)?,
+                object: &T,
+                deadline: procession_core::sys::Deadline,
+            ) -> Result<(), super::PutError> {
+                self.stock.put(super::forms::key!($($key)?), object, deadline)
+            }
+        }
+    };
+}
+
+/// The key, or 0 where there is none.
+macro_rules! key {
+    () => {
+        0
+    };
+    ($key:ident) => {
+        $key
+    };
+}
+
+/// Getting what is `$got`, by `$get` of the stock, made of `(key, object)` by `$made`.
+macro_rules! gets {
+    ($type:ident, $got:ty, $get:ident, $made:expr) => {
+        impl<T: serde::de::DeserializeOwned> $type<T> {
+            /// Gets the next object, waiting for one as long as it takes.
+            ///
+            /// # Errors
+            /// `Closed` when the queue is closed and drained, and nothing can come back; `Decode`, `Corrupt`, `Join`.
+            pub fn get(&self) -> Result<$got, super::GetError> {
+                self.get_until(procession_core::sys::Deadline::NEVER)
+            }
+
+            /// Gets the next object if there is one now.
+            ///
+            /// # Errors
+            /// `Empty` or `Busy`; otherwise as [`get`](Self::get).
+            pub fn get_nowait(&self) -> Result<$got, super::GetError> {
+                self.get_until(procession_core::sys::Deadline::NOW)
+            }
+
+            /// Gets the next object, waiting for one for at most `timeout`.
+            ///
+            /// # Errors
+            /// `TimedOut` (`Empty` or `Busy` if it is zero); otherwise as [`get`](Self::get).
+            pub fn get_timeout(
+                &self,
+                timeout: std::time::Duration,
+            ) -> Result<$got, super::GetError> {
+                self.get_until(procession_core::sys::Deadline::after(timeout))
+            }
+
+            /// Gets the next object, waiting for one until `deadline`.
+            ///
+            /// # Errors
+            /// `TimedOut` (`Empty` or `Busy` with [`Deadline::NOW`](crate::sync::Deadline::NOW)); otherwise as [`get`](Self::get).
+            pub fn get_until(
+                &self,
+                deadline: procession_core::sys::Deadline,
+            ) -> Result<$got, super::GetError> {
+                self.stock.$get(deadline).map($made)
+            }
+
+            /// A copy of the next object, which stays where it is. Waits for one as long as it takes.
+            ///
+            /// # Errors
+            /// As [`get`](Self::get).
+            pub fn peek(&self) -> Result<$got, super::GetError> {
+                self.peek_until(procession_core::sys::Deadline::NEVER)
+            }
+
+            /// A copy of the next object, if there is one now.
+            ///
+            /// # Errors
+            /// As [`get_nowait`](Self::get_nowait).
+            pub fn peek_nowait(&self) -> Result<$got, super::GetError> {
+                self.peek_until(procession_core::sys::Deadline::NOW)
+            }
+
+            /// A copy of the next object, waiting for one for at most `timeout`.
+            ///
+            /// # Errors
+            /// As [`get_timeout`](Self::get_timeout).
+            pub fn peek_timeout(
+                &self,
+                timeout: std::time::Duration,
+            ) -> Result<$got, super::GetError> {
+                self.peek_until(procession_core::sys::Deadline::after(timeout))
+            }
+
+            /// A copy of the next object, waiting for one until `deadline`.
+            ///
+            /// # Errors
+            /// As [`get_until`](Self::get_until).
+            pub fn peek_until(
+                &self,
+                deadline: procession_core::sys::Deadline,
+            ) -> Result<$got, super::GetError> {
+                self.stock.peek(deadline).map($made)
+            }
+
+            /// Gets one object after the other, waiting for each, until the queue is closed and drained. What cannot be got is
+            /// an error in its turn: an object that cannot be decoded is passed over, damage comes again and again.
+            pub fn iter(&self) -> impl Iterator<Item = Result<$got, super::GetError>> {
+                std::iter::from_fn(|| match self.get() {
+                    Err(super::GetError::Closed) => None,
+                    got => Some(got),
+                })
+            }
+
+            /// Gets one object after the other until nothing is there.
+            pub fn try_iter(&self) -> impl Iterator<Item = Result<$got, super::GetError>> {
+                std::iter::from_fn(|| match self.get_nowait() {
+                    Err(super::GetError::Closed | super::GetError::Empty) => None,
+                    got => Some(got),
+                })
+            }
+        }
+    };
+}
+
+/// Taking what is to be done with.
+macro_rules! takes {
+    ($type:ident) => {
+        impl<T: serde::de::DeserializeOwned> $type<T> {
+            /// Takes the next object, waiting for one as long as it takes. It is out of the queue when the
+            /// [`Delivery`](super::Delivery) is done; given up before, or its process killed, it goes back if the queue delivers
+            /// at least once.
+            ///
+            /// # Errors
+            /// As [`get`](Self::get).
+            pub fn take(&self) -> Result<super::Delivery<T>, super::GetError> {
+                self.take_until(procession_core::sys::Deadline::NEVER)
+            }
+
+            /// Takes the next object if there is one now.
+            ///
+            /// # Errors
+            /// As [`get_nowait`](Self::get_nowait).
+            pub fn take_nowait(&self) -> Result<super::Delivery<T>, super::GetError> {
+                self.take_until(procession_core::sys::Deadline::NOW)
+            }
+
+            /// Takes the next object, waiting for one for at most `timeout`.
+            ///
+            /// # Errors
+            /// As [`get_timeout`](Self::get_timeout).
+            pub fn take_timeout(
+                &self,
+                timeout: std::time::Duration,
+            ) -> Result<super::Delivery<T>, super::GetError> {
+                self.take_until(procession_core::sys::Deadline::after(timeout))
+            }
+
+            /// Takes the next object, waiting for one until `deadline`.
+            ///
+            /// # Errors
+            /// As [`get_until`](Self::get_until).
+            pub fn take_until(
+                &self,
+                deadline: procession_core::sys::Deadline,
+            ) -> Result<super::Delivery<T>, super::GetError> {
+                self.stock.take(deadline)
+            }
+        }
+    };
+}
+
+pub(super) use {gets, key, made, puts, stocked, takes};
