@@ -67,7 +67,7 @@ fn put_all(queue: Queue<u32>, count: u32) {
 fn objects_of_another_process_come_as_a_stream() {
     const COUNT: u32 = 2000;
     let queue = Queue::bounded(3).unwrap();
-    let putter = Process::new(put_all, (queue.clone(), COUNT)).start().unwrap();
+    let putter = Process::new(put_all, (queue.clone(), COUNT)).daemon(true).start().unwrap();
     run(async {
         let mut stream = queue.stream();
         for number in 0..COUNT {
