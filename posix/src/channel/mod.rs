@@ -16,6 +16,7 @@ mod parcel;
 mod pipe;
 mod priority;
 mod queue;
+mod room;
 mod simple;
 mod stock;
 mod sweep;
