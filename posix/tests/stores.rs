@@ -47,9 +47,8 @@ fn processes_share_the_work_and_join_sees_its_end() {
     for options in [QueueOptions::bounded(5), QueueOptions::unbounded().at_least_once()] {
         let queue = JoinableQueue::with(options).unwrap();
         let out = SimpleQueue::new().unwrap();
-        let workers = [0, 1].map(|_| {
-            Process::new(work, (queue.clone(), out.clone())).start().unwrap()
-        });
+        let workers =
+            [0, 1].map(|_| Process::new(work, (queue.clone(), out.clone())).start().unwrap());
         for number in 0..200 {
             queue.put_timeout(&(number, text(number)), SOON).unwrap();
         }
