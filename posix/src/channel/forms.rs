@@ -41,6 +41,15 @@ macro_rules! stocked {
             }
         }
 
+        impl<T: 'static> $type<T> {
+            /// What those who put wait for together with other objects: ready when a `put` would not wait. (The queue itself is
+            /// ready when a `get` would not.)
+            #[must_use]
+            pub fn room(&self) -> super::StockRoom {
+                super::StockRoom::new(&self.stock)
+            }
+        }
+
         impl<T> $type<T> {
             /// How many objects wait to be got: true at some moment during the call while nobody is just putting or getting.
             #[must_use]
@@ -136,15 +145,6 @@ macro_rules! made {
 /// Putting; `key` is nothing, or an argument in front of the object.
 macro_rules! puts {
     ($type:ident $(, $key:ident)?) => {
-        impl<T: 'static> $type<T> {
-            /// What those who put wait for together with other objects: ready when a `put` would not wait. (The queue itself is
-            /// ready when a `get` would not.)
-            #[must_use]
-            pub fn room(&self) -> impl crate::wait::InMemory + Clone + std::fmt::Debug + use<T> {
-                super::room::StockRoom::of(&self.stock)
-            }
-        }
-
         impl<T: serde::Serialize> $type<T> {
             /// Puts an object, waiting for room as long as it takes.
             ///

@@ -32,8 +32,6 @@ pub(crate) use watcher::{Request, descriptor, forget, watch};
 /// |---|---|
 /// | [`Queue`](crate::channel::Queue), [`JoinableQueue`](crate::channel::JoinableQueue), [`PriorityQueue`](crate::channel::PriorityQueue), [`LifoQueue`](crate::channel::LifoQueue), [`SimpleQueue`](crate::channel::SimpleQueue), [`BufferQueue`](crate::channel::BufferQueue) | there is something to get, or it is closed and drained |
 /// | `room()` of a queue, as [`Queue::room`](crate::channel::Queue::room) | there is room to put something, or it is closed |
-/// | [`Receiver`](crate::channel::Receiver), [`Connection`](crate::channel::Connection) | there is something to receive, nobody has the other end any more, or it was closed here |
-/// | [`Sender`](crate::channel::Sender), a `Connection` that only sends | there is room to send something; otherwise as above |
 /// | [`Subscriber`](crate::channel::Subscriber), [its news](crate::channel::Subscriber::news) | there is an object to receive, or the broadcast is closed |
 /// | [`Receiver`](crate::channel::Receiver), [`Connection`](crate::channel::Connection) | there is a message, or nobody living has the other end |
 /// | [`Sender`](crate::channel::Sender), a [`Connection`](crate::channel::Connection) that only sends | there is room for a message, or nobody living has the other end |
