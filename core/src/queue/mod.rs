@@ -28,6 +28,8 @@ pub use holders::{
     Hold, HoldError, HolderCell, Holders, HoldersHead, MOST_HOLDERS, Passage, Passed, Standing,
 };
 pub use shape::MOST;
+#[cfg(not(loom))]
+pub use slot::AnySlotQueue;
 pub use slot::{Claim, Room, SlotQueue};
 pub use spsc::{Consumer, Producer, SpscRing};
 pub use store::{
