@@ -33,8 +33,8 @@ pub use slot::AnySlotQueue;
 pub use slot::{Claim, Room, SlotQueue};
 pub use spsc::{Consumer, Producer, SpscRing};
 pub use store::{
-    JoinItemsError, Lease, MOST_STORED, Order, Plan, Policy, Putter, Released, Store, StoreError,
-    StoreRoom, Taker,
+    GivenUp, JoinItemsError, Lease, MOST_STORED, Order, Plan, Policy, Putter, Released, Store,
+    StoreError, StoreRoom, Taker,
 };
 
 /// Queues on the heap for the model checker.

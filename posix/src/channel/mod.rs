@@ -39,5 +39,6 @@ pub use priority::PriorityQueue;
 pub use procession_core::queue::{RoleError, SubscribeError};
 pub use queue::{IntoIter, Iter, Queue, QueueOptions, QueueRoom};
 pub use simple::SimpleQueue;
+pub use stock::StockRoom;
 
 pub(crate) use sweep::sweep;

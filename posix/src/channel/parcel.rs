@@ -390,15 +390,28 @@ impl Arrival {
                 (&raw const (*from).form).read_volatile(),
             )
         };
-        if form != IN_BLOCK {
-            // SAFETY: by the caller; nothing is taken over where there is no block.
-            return unsafe { self.take(from, carrier, ticket) };
+        // Luggage stays, too: an end that is decoded is a further copy.
+        let whole = u64::from(length) + ((form >> LUGGAGE_SHIFT) as usize * ITEM) as u64;
+        match form & FORMS {
+            0 if whole <= INLINE as u64 => {
+                (self.length, self.form) = (length, 0);
+                // SAFETY: by the caller; both have INLINE bytes.
+                unsafe {
+                    let bytes = (&raw const (*from).bytes).cast();
+                    copy_short(bytes, self.short.as_mut_ptr().cast(), length as usize);
+                }
+                Found::Object
+            }
+            IN_BLOCK => {
+                let Ok(block) = self.arena.region().queued(place, carrier, ticket) else {
+                    return Found::Damage;
+                };
+                (self.block, self.length, self.form) = (block, length, IN_PLACE);
+                if whole > block.capacity { Found::Damage } else { Found::Object }
+            }
+            VOID => Found::Void,
+            _ => Found::Damage,
         }
-        let Ok(block) = self.arena.region().queued(place, carrier, ticket) else {
-            return Found::Damage;
-        };
-        (self.block, self.length, self.form) = (block, length, IN_PLACE);
-        if u64::from(length) > block.capacity { Found::Damage } else { Found::Object }
     }
 
     /// Whether it is a long object that was only [looked](Self::look) at.
