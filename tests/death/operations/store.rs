@@ -1,10 +1,10 @@
-//! The queues over a store: `JoinableQueue`, `PriorityQueue`, `LifoQueue`; at most once and at least once.
+//! The queues over a store: `JoinableQueue`, `PriorityQueue`, `LifoQueue`, and a `Queue` that grows or delivers at least once.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use procession_posix::channel::{
-    Delivery, GetError, JoinTasksError, JoinableQueue, LifoQueue, PriorityQueue, PutError,
+    Delivery, GetError, JoinTasksError, JoinableQueue, LifoQueue, PriorityQueue, PutError, Queue,
     QueueOptions,
 };
 use procession_posix::memory::{Arena, Config, arena, configure};
@@ -36,6 +36,7 @@ fn parcel(number: u64, len: usize) -> Parcel {
 /// What is put to the test.
 enum Line {
     Joinable(JoinableQueue<Parcel>),
+    Queue(Queue<Parcel>),
     Priority(PriorityQueue<Parcel>),
     Lifo(LifoQueue<Parcel>),
 }
@@ -45,6 +46,7 @@ macro_rules! each {
     ($line:expr, $queue:ident => $call:expr) => {
         match $line {
             Line::Joinable($queue) => $call,
+            Line::Queue($queue) => $call,
             Line::Priority($queue) => $call,
             Line::Lifo($queue) => $call,
         }
@@ -56,6 +58,7 @@ impl Line {
         let deadline = Deadline::after(SOON);
         match self {
             Line::Joinable(queue) => queue.put_until(object, deadline),
+            Line::Queue(queue) => queue.put_until(object, deadline),
             // In the order of their numbers.
             Line::Priority(queue) => queue.put_until(object.0 as i64, object, deadline),
             Line::Lifo(queue) => queue.put_until(object, deadline),
@@ -66,6 +69,7 @@ impl Line {
     fn get(&self, deadline: Deadline) -> Result<Parcel, GetError> {
         match self {
             Line::Joinable(queue) => queue.get_until(deadline),
+            Line::Queue(queue) => queue.get_until(deadline),
             Line::Priority(queue) => queue.get_until(deadline).map(|(_, object)| object),
             Line::Lifo(queue) => queue.get_until(deadline),
         }
@@ -102,6 +106,7 @@ enum Wants {
 #[derive(Clone, Copy)]
 enum Which {
     Joinable,
+    Queue,
     Priority,
     Lifo,
 }
@@ -139,6 +144,7 @@ impl Post {
         let options = if set.again { options.at_least_once() } else { options };
         let line = match set.which {
             Which::Joinable => Line::Joinable(JoinableQueue::with(options).expect("a queue")),
+            Which::Queue => Line::Queue(options.create().expect("a queue")),
             Which::Priority => Line::Priority(PriorityQueue::with(options).expect("a queue")),
             Which::Lifo => Line::Lifo(LifoQueue::with(options).expect("a queue")),
         };
@@ -365,6 +371,15 @@ pub fn operations() -> Vec<Operation> {
             Post::new(Set { which: Priority, again: true, filled: 5, ..SET })
         })
         .twice(0),
+        put("queue.grown.put.long", || {
+            Post::new(Set { which: Which::Queue, len: LONG, filled: 16, ..SET })
+        }),
+        get("queue.grown.get.long", || Post::new(Set { which: Which::Queue, len: LONG, ..SET })),
+        // It is done as it is returned, and so dies with whom it was returned to.
+        get("queue.again.get.long", || {
+            Post::new(Set { which: Which::Queue, again: true, len: LONG, ..SET })
+        }),
+        take("queue.again.take", || Post::new(Set { which: Which::Queue, again: true, ..SET })),
         put("lifo.put", || Post::new(Set { which: Lifo, ..SET })),
         get("lifo.get", || Post::new(Set { which: Lifo, ..SET })),
         get("lifo.get.long", || Post::new(Set { which: Lifo, len: LONG, ..SET })),
