@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use procession_posix::channel::{
-    GetError, JoinTasksError, JoinableQueue, LifoQueue, PriorityQueue, PutError, Queue, QueueOptions,
-    Receiver, Sender, SimpleQueue, TaskDoneError, pipe,
+    GetError, JoinTasksError, JoinableQueue, LifoQueue, PriorityQueue, PutError, Queue,
+    QueueOptions, Receiver, Sender, SimpleQueue, TaskDoneError, pipe,
 };
 use procession_posix::process::Process;
 use procession_posix::wait::wait_timeout;

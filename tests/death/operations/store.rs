@@ -341,11 +341,11 @@ pub fn operations() -> Vec<Operation> {
         |name, set| Operation::new(name, set, Post::enter, |post: &Post, ()| post.give_up());
     vec![
         put("joinable.put", || Post::new(SET)).twice(1),
-        put("joinable.put.grow", || Post::new(Set { filled: 16, ..SET })).twice(1),
+        put("joinable.put.grow", || Post::new(Set { filled: 16, ..SET })),
         put("joinable.put.long", || Post::new(Set { len: LONG, ..SET })),
         get("joinable.get", || Post::new(SET)).twice(1),
         get("joinable.get.asleep", || Post::new(Set { filled: 0, wants: Object, ..SET })),
-        get("joinable.get.long", || Post::new(Set { len: LONG, ..SET })).twice(1),
+        get("joinable.get.long", || Post::new(Set { len: LONG, ..SET })),
         take("joinable.take.again", || Post::new(Set { again: true, ..SET })).twice(0),
         take("joinable.take.again.asleep", || {
             Post::new(Set { again: true, filled: 0, wants: Object, ..SET })
@@ -364,9 +364,7 @@ pub fn operations() -> Vec<Operation> {
         put("priority.put.asleep", || {
             Post::new(Set { which: Priority, capacity: Some(2), wants: Room, ..SET })
         }),
-        put("priority.put.huge", || Post::new(Set { which: Priority, len: HUGE, ..SET })),
         get("priority.get", || Post::new(Set { which: Priority, filled: 6, ..SET })).twice(1),
-        get("priority.get.huge", || Post::new(Set { which: Priority, len: HUGE, ..SET })),
         take("priority.take.again", || {
             Post::new(Set { which: Priority, again: true, filled: 5, ..SET })
         })
