@@ -145,6 +145,13 @@ fn take_all<T: std::fmt::Debug + ZeroCopySend>(
     Ok(())
 }
 
+/// Keeps a publisher until its subscribers are done: one that has not looked at it yet loses what it holds.
+fn see_off<T: std::fmt::Debug + ZeroCopySend>(stream: &PortFactory<ipc::Service, T, ()>) {
+    while stream.dynamic_config().number_of_subscribers() > 0 {
+        std::thread::yield_now();
+    }
+}
+
 /// `ops` numbers from one process to three.
 pub fn to_three(ops: u64) -> Result<Timing> {
     set_log_level(LogLevel::Error);
@@ -152,7 +159,8 @@ pub fn to_three(ops: u64) -> Result<Timing> {
     let files = &files;
     let publisher: Runner<'_> = Box::new(|gate| {
         let node = files.node()?;
-        let publisher = stream::<u64>(&node, 3)?
+        let stream = stream::<u64>(&node, 3)?;
+        let publisher = stream
             .publisher_builder()
             .backpressure_strategy(BackpressureStrategy::RetryUntilDelivered)
             .create()?;
@@ -161,6 +169,7 @@ pub fn to_three(ops: u64) -> Result<Timing> {
             send(&publisher, i)?;
         }
         gate.stop();
+        see_off(&stream);
         Ok(Checksum::one_by_one(ops))
     });
     let subscribers = (0..3).map(|_| -> Runner<'_> {
@@ -188,7 +197,8 @@ pub fn in_place(ops: u64) -> Result<Timing> {
     let finish = two::processes(vec![
         Box::new(|gate| {
             let node = files.node()?;
-            let publisher = stream::<[u8; BYTES]>(&node, 1)?
+            let stream = stream::<[u8; BYTES]>(&node, 1)?;
+            let publisher = stream
                 .publisher_builder()
                 .backpressure_strategy(BackpressureStrategy::RetryUntilDelivered)
                 .create()?;
@@ -200,6 +210,7 @@ pub fn in_place(ops: u64) -> Result<Timing> {
                 sample.send()?;
             }
             gate.stop();
+            see_off(&stream);
             Ok(0)
         }),
         Box::new(|gate| {
