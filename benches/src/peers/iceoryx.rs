@@ -2,6 +2,7 @@
 
 use iceoryx2::port::publisher::Publisher;
 use iceoryx2::port::subscriber::Subscriber;
+use iceoryx2::port::update_connections::UpdateConnections;
 use iceoryx2::prelude::*;
 use iceoryx2::service::port_factory::PortFactory as _;
 use iceoryx2::service::port_factory::publish_subscribe::PortFactory;
@@ -146,6 +147,28 @@ fn take_all<T: std::fmt::Debug + ZeroCopySend>(
     Ok(())
 }
 
+/// Makes the subscriber of a stream, once its publisher is there: then it is connected from the start.
+fn subscriber<T: std::fmt::Debug + ZeroCopySend>(
+    stream: &PortFactory<ipc::Service, T, ()>,
+) -> Result<Subscriber<ipc::Service, T, ()>> {
+    while stream.dynamic_config().number_of_publishers() == 0 {
+        std::thread::yield_now();
+    }
+    Ok(stream.subscriber_builder().create()?)
+}
+
+/// Connects a publisher with its subscribers, once all of them are there.
+fn connect<T: std::fmt::Debug + ZeroCopySend>(
+    stream: &PortFactory<ipc::Service, T, ()>,
+    publisher: &Publisher<ipc::Service, T, ()>,
+    subscribers: usize,
+) -> Result<()> {
+    while stream.dynamic_config().number_of_subscribers() < subscribers {
+        std::thread::yield_now();
+    }
+    Ok(publisher.update_connections()?)
+}
+
 /// Keeps a publisher until its subscribers are done: one that has not looked at it yet loses what it holds.
 fn see_off<T: std::fmt::Debug + ZeroCopySend>(stream: &PortFactory<ipc::Service, T, ()>) {
     while stream.dynamic_config().number_of_subscribers() > 0 {
@@ -165,6 +188,7 @@ pub fn to_three(ops: u64) -> Result<Timing> {
             .publisher_builder()
             .backpressure_strategy(BackpressureStrategy::RetryUntilDelivered)
             .create()?;
+        connect(&stream, &publisher, 3)?;
         gate.start();
         for i in 0..ops {
             send(&publisher, i)?;
@@ -176,7 +200,7 @@ pub fn to_three(ops: u64) -> Result<Timing> {
     let subscribers = (0..3).map(|_| -> Runner<'_> {
         Box::new(|gate| {
             let node = files.node()?;
-            let subscriber = stream::<u64>(&node, 3)?.subscriber_builder().create()?;
+            let subscriber = subscriber(&stream::<u64>(&node, 3)?)?;
             let mut sum = Checksum::default();
             gate.start();
             take_all(&subscriber, ops, |&number| sum.add(number))?;
@@ -203,6 +227,7 @@ pub fn in_place(ops: u64) -> Result<Timing> {
                 .publisher_builder()
                 .backpressure_strategy(BackpressureStrategy::RetryUntilDelivered)
                 .create()?;
+            connect(&stream, &publisher, 1)?;
             gate.start();
             for i in 0..ops {
                 // SAFETY: any bytes are a frame; what is not written here is what the memory held before.
@@ -216,7 +241,7 @@ pub fn in_place(ops: u64) -> Result<Timing> {
         }),
         Box::new(|gate| {
             let node = files.node()?;
-            let subscriber = stream::<[u8; BYTES]>(&node, 1)?.subscriber_builder().create()?;
+            let subscriber = subscriber(&stream::<[u8; BYTES]>(&node, 1)?)?;
             let (mut next, mut right) = (0, 0);
             gate.start();
             take_all(&subscriber, ops, |frame| {
