@@ -67,7 +67,8 @@ fuzz_target!(|input: Input| {
     let mut me = seat.member();
     let bytes = Store::<u64>::bytes_for(plan);
     let place = region.allocate_object(me, STORE, bytes).expect("room for a store").offset;
-    let mut store = Store::<u64>::create(&region, place, plan, SEGMENT, input.salt).expect("a plan");
+    let mut store =
+        Store::<u64>::create(&region, place, plan, SEGMENT, input.salt).expect("a plan");
     let start = place as usize;
     let within = start..start + bytes as usize;
     MEMORY.write(start, &input.bytes[..input.bytes.len().min(within.len())]);

@@ -173,12 +173,12 @@ fn programs() -> impl Strategy<Value = (Kind, usize, Vec<Vec<Op>>, u64)> {
 }
 
 fn several_at_a_time() {
-    with_cases(250, programs(), |programs| check_together(programs, &[]));
+    with_cases(150, programs(), |programs| check_together(programs, &[]));
 }
 
 fn with_deaths() {
     let deaths = prop::collection::vec((0..ACTORS, 0..60u64), 1..=2);
-    with_cases(400, (programs(), deaths), |(programs, mut deaths)| {
+    with_cases(250, (programs(), deaths), |(programs, mut deaths)| {
         deaths.iter_mut().for_each(|(victim, _)| *victim %= programs.2.len());
         deaths.sort_by_key(|(_, micros)| *micros);
         deaths.dedup_by_key(|(victim, _)| *victim);
