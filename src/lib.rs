@@ -38,7 +38,10 @@ pub use procession_posix::{
     Descriptor, Error, Result, channel, memory, process, ready, sync, value, wait,
 };
 
-pub use channel::{Broadcast, BufferQueue, GetError, PublishError, PutError, Queue, ReceiveError};
+pub use channel::{
+    Broadcast, BufferQueue, Connection, GetError, Pipe, PublishError, PutError, Queue,
+    ReceiveError, Receiver, RecvError, SendError, Sender, pipe,
+};
 pub use process::{Process, init};
 pub use sync::{
     Atomic, Barrier, BoundedSemaphore, Condition, Deadline, Event, Latch, Lock, Mutex, Once,
@@ -49,7 +52,8 @@ pub use value::{Array, Value};
 /// What most programs need: `use procession::prelude::*;`.
 pub mod prelude {
     pub use crate::channel::{
-        Broadcast, BufferQueue, GetError, PublishError, PutError, Queue, ReceiveError,
+        Broadcast, BufferQueue, Connection, GetError, Pipe, PublishError, PutError, Queue,
+        ReceiveError, Receiver, RecvError, SendError, Sender, pipe,
     };
     pub use crate::process::{Process, StartMethod, current_process};
     pub use crate::sync::{

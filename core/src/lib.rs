@@ -5,7 +5,7 @@
 //! region   a piece of memory that processes share: header, participants, blocks
 //! wait     the eventcount: how anything ever sleeps
 //! sync     Lock
-//! queue    SpscRing and SlotQueue
+//! queue    SpscRing, SlotQueue and Broadcast
 //! value    Value and Array of the types that C and Rust agree on
 //! ```
 //!

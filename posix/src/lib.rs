@@ -4,7 +4,7 @@
 //! memory    the arena of a process tree, and handles to what lies in it
 //! sync      Lock, as a handle that travels
 //! value     Value and Array, as handles that travel
-//! channel   Queue
+//! channel   queues of all kinds, Broadcast, Pipe
 //! wait      waiting for any of several things, in memory or descriptors
 //! ready     readiness as a descriptor, and for async programs
 //! descriptor  how descriptors travel

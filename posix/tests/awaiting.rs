@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures_core::Stream;
-use procession_posix::channel::{GetError, Queue};
+use procession_posix::channel::{GetError, Pipe, Queue, RecvError, SendError, Sender, pipe};
 use procession_posix::process::Process;
 use procession_posix::ready::Readiness;
 use procession_posix::sync::Lock;
@@ -67,7 +67,7 @@ fn put_all(queue: Queue<u32>, count: u32) {
 fn objects_of_another_process_come_as_a_stream() {
     const COUNT: u32 = 2000;
     let queue = Queue::bounded(3).unwrap();
-    let putter = Process::new(put_all, (queue.clone(), COUNT)).start().unwrap();
+    let putter = Process::new(put_all, (queue.clone(), COUNT)).daemon(true).start().unwrap();
     run(async {
         let mut stream = queue.stream();
         for number in 0..COUNT {
@@ -197,4 +197,32 @@ fn a_loop_of_epoll_hears_of_queues() {
         room.rearm().unwrap();
         putter.join().unwrap();
     }
+}
+
+fn send_all(sender: Sender<u32>, count: u32) {
+    (0..count).for_each(|number| sender.send(&number).unwrap());
+}
+
+#[test]
+fn messages_are_awaited_until_the_pipe_ends() {
+    run(async {
+        let (sender, receiver) = pipe().unwrap();
+        let child = Process::new(send_all, (sender, 1000)).start().unwrap();
+        assert_eq!(receiver.recv_async().await.unwrap().unwrap(), 0);
+        let mut messages = receiver.stream();
+        for number in 1..1000 {
+            assert_eq!(next(&mut messages).await.unwrap().unwrap(), number);
+        }
+        assert!(next(&mut messages).await.is_none());
+        assert!(matches!(receiver.recv_async().await.unwrap(), Err(RecvError::Eof)));
+        child.join_timeout(LONG).unwrap();
+        // Cancelled: nothing is lost.
+        let (one, other) = Pipe::duplex().unwrap();
+        let short = Duration::from_millis(20);
+        assert!(tokio::time::timeout(short, one.recv_async::<u32>()).await.is_err());
+        other.send_async(&7u32).await.unwrap().unwrap();
+        assert_eq!(one.recv_async::<u32>().await.unwrap().unwrap(), 7);
+        drop(other);
+        assert!(matches!(one.send_async(&1).await.unwrap(), Err(SendError::BrokenPipe)));
+    });
 }

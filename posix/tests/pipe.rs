@@ -233,9 +233,7 @@ fn a_chain_of_processes_ends_by_itself() {
     source.join_timeout(LONG).unwrap();
 }
 
-fn never_decoded(_kept: Sender<u32>, nothing: Refuses) {
-    drop(nothing);
-}
+fn refused_last(_kept: Sender<u32>, _nothing: Refuses) {}
 
 /// Travels, and is refused where it arrives.
 struct Refuses;
@@ -248,7 +246,6 @@ impl serde::Serialize for Refuses {
 
 impl<'de> serde::Deserialize<'de> for Refuses {
     fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        // Before anything else that it has is dropped.
         std::process::abort();
     }
 }
@@ -263,7 +260,7 @@ fn what_a_process_did_not_decode_goes_back() {
     assert!(child.join_timeout(LONG).is_err());
 
     let (sender, receiver) = pipe::<u32>().unwrap();
-    let child = Bound(Process::new(never_decoded, (sender, Refuses)).start().unwrap());
+    let child = Bound(Process::new(refused_last, (sender, Refuses)).start().unwrap());
     assert_ends(&receiver);
     assert!(child.join_timeout(LONG).is_err());
 }

@@ -112,7 +112,7 @@ fn free(serial: u32) -> u64 {
 }
 
 fn sent(carrier: u64, ticket: u32) -> u64 {
-    u64::from(ticket) << UPPER | (carrier / QUEUE_ALIGN & CARRIER) << TAG_SHIFT | SENT
+    u64::from(ticket) << UPPER | ((carrier / QUEUE_ALIGN) & CARRIER) << TAG_SHIFT | SENT
 }
 
 fn serial_of(word: u64) -> u32 {

@@ -384,5 +384,21 @@ impl<T: Pod> Heap<T> {
     }
 }
 
+#[cfg(loom)]
+impl<T: Pod> SlotQueue<'_, T> {
+    /// The ticket of the next pop.
+    #[must_use]
+    pub fn next_ticket(&self) -> u64 {
+        Turn(self.parts.head.load(Ordering::Relaxed)).ticket()
+    }
+
+    /// The item of a claim that takes.
+    #[must_use]
+    pub fn claimed(&self, claim: &Claim) -> T {
+        // SAFETY: the claim makes the item its owner's to read.
+        unsafe { self.slot(claim.ticket).item.read() }
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests;

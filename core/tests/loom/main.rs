@@ -29,6 +29,7 @@ mod broadcast;
 mod condition;
 mod event;
 mod eventcount;
+mod glances;
 mod holders;
 mod latch;
 mod lock;

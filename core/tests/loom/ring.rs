@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use loom::thread::{self, JoinHandle};
 use procession_core::queue::model::SpscHeap;
-use procession_core::queue::{Consumer, PopError, Producer, PushError, RoleError, SpscRing};
+use procession_core::queue::{Consumer, PopError, Producer, RoleError, SpscRing};
 use procession_core::region::Member;
 use procession_core::sys::Deadline;
 use procession_core::sys::model::{self, Mutation, Sleeps};

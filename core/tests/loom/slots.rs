@@ -13,15 +13,15 @@ use procession_core::sys::model::{self, Mutation, Sleeps};
 
 use crate::world::{Process, explore, explore_deaths};
 
-type Queue = Arc<SlotHeap<u32>>;
+pub type Queue = Arc<SlotHeap<u32>>;
 
 /// A queue in its last lap.
-fn queue(capacity: u64) -> Queue {
+pub fn queue(capacity: u64) -> Queue {
     Arc::new(SlotHeap::new(capacity, u64::MAX))
 }
 
 /// A process with a thread of its own.
-fn spawn<R: 'static>(
+pub fn spawn<R: 'static>(
     queue: &Queue,
     life: impl FnOnce(SlotQueue<'_, u32>, Member<'_>) -> R + 'static,
 ) -> JoinHandle<R> {
@@ -30,22 +30,22 @@ fn spawn<R: 'static>(
 }
 
 /// What producer `who` puts: numbers that say whose they are and in which order.
-fn items(who: u32, count: u32) -> impl Iterator<Item = u32> {
+pub fn items(who: u32, count: u32) -> impl Iterator<Item = u32> {
     (0..count).map(move |number| 10 * who + number)
 }
 
-fn push_all(queue: SlotQueue<'_, u32>, me: Member<'_>, who: u32, count: u32) {
+pub fn push_all(queue: SlotQueue<'_, u32>, me: Member<'_>, who: u32, count: u32) {
     for item in items(who, count) {
         queue.push(me, item).expect("open and sound");
     }
 }
 
-fn pop_some(queue: SlotQueue<'_, u32>, me: Member<'_>, count: usize) -> Vec<u32> {
+pub fn pop_some(queue: SlotQueue<'_, u32>, me: Member<'_>, count: usize) -> Vec<u32> {
     (0..count).map(|_| queue.pop(me).expect("open and sound")).collect()
 }
 
 /// Takes what is left, when nobody else is there any more: a claim of the living cannot be in the way.
-fn drain(queue: SlotQueue<'_, u32>, me: Member<'_>) -> Vec<u32> {
+pub fn drain(queue: SlotQueue<'_, u32>, me: Member<'_>) -> Vec<u32> {
     let mut left = Vec::new();
     loop {
         match queue.try_pop(me) {
@@ -57,7 +57,7 @@ fn drain(queue: SlotQueue<'_, u32>, me: Member<'_>) -> Vec<u32> {
 }
 
 /// What each consumer took, in order: each producer's items ascend.
-fn assert_in_order(taken: &[u32]) {
+pub fn assert_in_order(taken: &[u32]) {
     for who in 0..4 {
         let of_one: Vec<_> = taken.iter().filter(|&&item| item / 10 == who).collect();
         assert!(of_one.is_sorted(), "{taken:?}");
@@ -310,14 +310,14 @@ fn three_want_one_item() {
 
 /// What a victim got done.
 #[derive(Clone, Debug, Default)]
-struct Deeds {
+pub struct Deeds {
     /// Puts that were acknowledged; what was taken and returned.
-    done: Vec<u32>,
-    survived: bool,
+    pub done: Vec<u32>,
+    pub survived: bool,
 }
 
 /// A process that dies after `fuel` accesses of `life`, which writes down what was acknowledged to it.
-fn victim(
+pub fn victim(
     queue: &Queue,
     fuel: u32,
     life: impl FnOnce(SlotQueue<'_, u32>, Member<'_>, &mut Vec<u32>) + 'static,
@@ -358,7 +358,7 @@ fn assert_delivered(taken: &[u32], acknowledged: &[u32], tried: &[u32]) {
 }
 
 /// All places can be used, so nothing is claimed any more.
-fn assert_usable(queue: SlotQueue<'_, u32>, me: Member<'_>) {
+pub fn assert_usable(queue: SlotQueue<'_, u32>, me: Member<'_>) {
     let count = queue.capacity() as u32;
     push_all(queue, me, 3, count);
     assert_eq!(drain(queue, me), Vec::from_iter(items(3, count)));

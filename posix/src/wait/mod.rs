@@ -34,6 +34,8 @@ pub(crate) use watcher::{Request, descriptor, forget, watch};
 /// | [`Queue::room`](crate::channel::Queue::room) | there is room to put one, or it is closed |
 /// | [`BufferQueue`](crate::channel::BufferQueue), [its room](crate::channel::BufferQueue::room) | the same |
 /// | [`Subscriber`](crate::channel::Subscriber), [its news](crate::channel::Subscriber::news) | there is an object to receive, or the broadcast is closed |
+/// | [`Receiver`](crate::channel::Receiver), [`Connection`](crate::channel::Connection) | there is a message, or nobody living has the other end |
+/// | [`Sender`](crate::channel::Sender), a [`Connection`](crate::channel::Connection) that only sends | there is room for a message, or nobody living has the other end |
 /// | [`Lock`](crate::sync::Lock), [`Mutex`](crate::sync::Mutex) | it is free, or its holder is dead |
 /// | [`RLock`](crate::sync::RLock) | the same, or the calling thread holds it |
 /// | [`Event`](crate::sync::Event) | it is set |

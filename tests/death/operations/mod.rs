@@ -13,6 +13,7 @@ mod items;
 mod latch;
 mod lock;
 mod once;
+mod pipe;
 mod queue;
 mod rlock;
 mod rwlock;
@@ -49,6 +50,7 @@ pub fn operations() -> Vec<Operation> {
         buffer::operations(),
         broadcast::operations(),
         store::operations(),
+        pipe::operations(),
     ];
     families.into_iter().flatten().collect()
 }

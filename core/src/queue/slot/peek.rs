@@ -88,7 +88,11 @@ impl<T: Pod> SlotQueue<'_, T> {
 
     /// What lies in the slot of this turn: the item, if the turn lasts.
     fn glimpse(&self, turn: Turn) -> T {
-        self.slot(turn.ticket()).item.glimpse()
+        let slot = self.slot(turn.ticket());
+        // In a model others change over at accesses only, and have to get their chance before the copy.
+        #[cfg(loom)]
+        slot.word.load(Ordering::Relaxed);
+        slot.item.glimpse()
     }
 
     /// Whether nobody has moved the head since.

@@ -2,10 +2,9 @@
 
 use bytemuck::Pod;
 
-use super::{
-    Blocked, FREE, FULL, LAP_BITS, LAP_SHIFT, READING, Short, SlotQueue, TICKET_MASK, Turn,
-    WRITING, ahead,
-};
+use super::{Blocked, FREE, FULL, READING, Short, SlotQueue, TICKET_MASK, Turn, WRITING, ahead};
+#[cfg(not(loom))]
+use super::{LAP_BITS, LAP_SHIFT};
 use crate::queue::PushError;
 use crate::region::{Member, Verdict};
 use crate::sys::atomic::Ordering;

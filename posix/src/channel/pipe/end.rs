@@ -116,8 +116,9 @@ impl End {
         if self.tag.load(Ordering::Relaxed) == tag {
             return Ok(());
         }
-        // Before and after: the line may be destroyed as long as this process holds nothing.
-        self.handle.room().map_err(|_| Unusable::Over)?;
+        // Before and after: the line may be destroyed as long as this process holds nothing. And from now on it is not its maker's to
+        // free.
+        self.view.share().map_err(|_| Unusable::Over)?;
         let left = |carrier, ticket| self.view.left(carrier, ticket);
         let own = self.view.end(self.side).hold(self.me(), &left).map_err(|_| Unusable::Over)?;
         if self.handle.room().is_err() {
@@ -217,7 +218,9 @@ impl End {
         open: impl FnOnce(&Arrival) -> Result<R, RecvError>,
     ) -> Result<R, RecvError> {
         let _entered = self.enter()?;
-        let arrival = self.fetch(deadline, |deadline| {
+        // It stays where it lies: moving it would cost more than all the rest.
+        let mut arrival = Arrival::new(self.view.arena());
+        self.fetch(&mut arrival, deadline, || {
             let slots = self.view.slots();
             slots.start_pop_beside(self.me(), deadline, |ask| self.gives_up(ask))
         })?;
@@ -232,14 +235,13 @@ impl End {
         open: impl FnOnce(&Arrival) -> Result<R, RecvError>,
     ) -> Result<R, RecvError> {
         let _entered = self.enter()?;
-        let mut bytes = 0;
-        let accept = |message: &Message| {
+        let (mut bytes, mut too_long) = (0, false);
+        let mut accept = |message: &Message| {
             bytes = message.length as usize;
             message.form == VOID || bytes <= most
         };
-        let mut accept = accept;
-        let mut too_long = false;
-        let arrival = self.fetch(deadline, |deadline| {
+        let mut arrival = Arrival::new(self.view.arena());
+        let fetched = self.fetch(&mut arrival, deadline, || {
             let ends = |ask| self.gives_up(ask);
             let slots = self.view.slots();
             let claim = slots.start_pop_if_beside(self.me(), deadline, &mut accept, ends)?;
@@ -250,25 +252,26 @@ impl End {
         if too_long {
             return Err(RecvError::TooLong { bytes, most });
         }
-        open(&arrival?)
+        fetched?;
+        open(&arrival)
     }
 
     #[inline]
     fn fetch(
         &self,
+        arrival: &mut Arrival,
         deadline: Deadline,
-        mut claim: impl FnMut(Deadline) -> Result<Claim, PopError>,
-    ) -> Result<Arrival, RecvError> {
+        mut claim: impl FnMut() -> Result<Claim, PopError>,
+    ) -> Result<(), RecvError> {
         let (slots, me) = (self.view.slots(), self.me());
-        let mut arrival = Arrival::new(self.view.arena());
         loop {
-            let claim = claim(deadline).map_err(|error| self.why_not_received(error, deadline))?;
+            let claim = claim().map_err(|error| self.why_not_received(error, deadline))?;
             // SAFETY: the claim makes the place this process's to read.
             let found =
                 unsafe { arrival.take(slots.item(&claim), self.view.place(), claim.ticket()) };
             slots.finish_pop(me, claim);
             match found {
-                Found::Object => return Ok(arrival),
+                Found::Object => return Ok(()),
                 Found::Void => {}
                 Found::Damage => return Err(RecvError::Corrupt),
             }

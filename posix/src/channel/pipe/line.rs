@@ -185,6 +185,11 @@ impl View {
         self.end(side).is_departed(self.me(), copy)
     }
 
+    /// Makes it the tree's, if it is still there.
+    pub(super) fn share(&self) -> Result<(), HandleError> {
+        Ok(self.arena.region().share(self.object)?)
+    }
+
     /// Gives a hold back.
     pub(super) fn release(&self, side: Side, hold: Hold) {
         let standing = self.end(side).release(self.me(), hold);
@@ -233,13 +238,13 @@ impl View {
     #[cold]
     fn finish(&self, side: Side, depth: u32) {
         self.slots.close(self.me());
-        if side == Side::Readers {
-            self.empty();
-        }
         let other = side.other();
         if depth > 0 {
             // Of the dead at the other end nobody else may ever ask.
             let _ = self.is_over(other, depth - 1);
+        }
+        if self.end(Side::Readers).is_closed() {
+            self.empty();
         }
         self.end(side).finish();
         if self.end(other).is_finished() {
@@ -249,9 +254,11 @@ impl View {
         }
     }
 
-    /// Frees what nobody will read. What a writer is just putting is left to a sweep.
+    /// Frees what nobody will read. What a writer is just putting is left to whoever closes the writing end.
     fn empty(&self) {
         let me = self.me();
+        // Damage: then nothing of it can be freed.
+        let _ = self.slots.sweep(me);
         while let Ok(claim) = self.slots.start_pop(me, Deadline::NOW) {
             let mut arrival = Arrival::new(self.arena);
             // SAFETY: the claim makes the place this process's to read.

@@ -5,8 +5,11 @@
 //! connection, typed  the ends, as users see them
 //! end                this process's hand on one end
 //! line               what lies in shared memory: one for each direction
+//! awaited            the async forms
 //! ```
 
+#[cfg(feature = "async")]
+mod awaited;
 mod connection;
 mod end;
 mod error;
