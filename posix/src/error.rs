@@ -7,8 +7,8 @@ use procession_core::sync::{
 use procession_core::value::ValueError;
 
 use crate::channel::{
-    CreateError, GetError, PublishError, PutError, ReceiveError, RecvError, RoleError, SendError,
-    SubscribeError,
+    CreateError, GetError, JoinTasksError, PublishError, PutError, ReceiveError, RecvError,
+    RoleError, SendError, SubscribeError, TaskDoneError,
 };
 use crate::memory::{HandleError, MemoryError};
 use crate::process::{JoinError, StartError};
@@ -34,6 +34,12 @@ pub enum Error {
     /// Getting an object.
     #[error(transparent)]
     Get(#[from] GetError),
+    /// Declaring an object done.
+    #[error(transparent)]
+    TaskDone(#[from] TaskDoneError),
+    /// Waiting until all objects are done.
+    #[error(transparent)]
+    JoinTasks(#[from] JoinTasksError),
     /// Publishing an object.
     #[error(transparent)]
     Publish(#[from] PublishError),

@@ -29,7 +29,9 @@ fn spawn<R: 'static>(
 /// Takes an item and finishes it.
 fn take(store: Store<'_, u32>, me: Member<'_>) -> u32 {
     let (item, lease) = store.take(me).expect("open and sound");
-    lease.map(|lease| assert!(store.finish(me, lease)));
+    if let Some(lease) = lease {
+        assert!(store.finish(me, lease));
+    }
     item
 }
 
@@ -40,7 +42,9 @@ fn drain(store: Store<'_, u32>, me: Member<'_>) -> Vec<u32> {
         match store.try_take(me) {
             Ok((item, lease)) => {
                 left.push(item);
-                lease.map(|lease| assert!(store.finish(me, lease)));
+                if let Some(lease) = lease {
+                    assert!(store.finish(me, lease));
+                }
             }
             Err(PopError::Empty | PopError::Closed) => return left,
             Err(error) => panic!("nobody is there to be in the way: {error}"),
@@ -261,11 +265,15 @@ fn taker_dies(fuel: u32, order: Order, policy: Policy) -> bool {
     let dying = victim(&heap, fuel, |store, me, done| {
         if let Ok((item, lease)) = store.try_take(me) {
             done.push(item);
-            lease.map(|lease| assert!(store.finish(me, lease)));
+            if let Some(lease) = lease {
+                assert!(store.finish(me, lease));
+            }
         }
     });
     let (first, lease) = heap.store().take(own.me()).expect("there are two");
-    lease.map(|lease| assert!(heap.store().finish(own.me(), lease)));
+    if let Some(lease) = lease {
+        assert!(heap.store().finish(own.me(), lease));
+    }
     let deeds = dying.join().unwrap();
     let mut taken = vec![first];
     taken.extend(drain(heap.store(), own.me()));
@@ -371,11 +379,15 @@ fn who_mends_after_the_dead_may_die_too() {
             let dying = victim(&heap, fuel, |store, me, done| {
                 if let Ok((item, lease)) = store.try_take(me) {
                     done.push(item);
-                    lease.map(|lease| store.finish(me, lease));
+                    if let Some(lease) = lease {
+                        assert!(store.finish(me, lease));
+                    }
                 }
             });
             let mut taken = Vec::from_iter(heap.store().try_take(own.me()).map(|(item, lease)| {
-                lease.map(|lease| heap.store().finish(own.me(), lease));
+                if let Some(lease) = lease {
+                    assert!(heap.store().finish(own.me(), lease));
+                }
                 item
             }));
             let deeds = dying.join().unwrap();

@@ -6,7 +6,10 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Buffer, BufferQueue, GetError, PutError, Queue, ReceiveError, Subscriber};
+use super::{
+    Buffer, BufferQueue, GetError, JoinableQueue, LifoQueue, PutError, Queue, ReceiveError,
+    Subscriber,
+};
 use crate::ready::{Arrivals, Supply, retry};
 
 /// What an async form returns: outside the system's error, if there is no descriptor to wait with.
@@ -89,6 +92,10 @@ macro_rules! puts {
 
 gets!(Queue, "bounded(1)");
 puts!(Queue);
+gets!(JoinableQueue, "bounded(1)");
+puts!(JoinableQueue);
+gets!(LifoQueue, "bounded(1)");
+puts!(LifoQueue);
 
 impl BufferQueue {
     /// `get` for programs over tokio: waits without holding up the thread. Dropping the future stops waiting, and loses

@@ -35,5 +35,6 @@ pub use priority::PriorityQueue;
 pub use procession_core::queue::{RoleError, SubscribeError};
 pub use queue::{Iter, Queue, QueueOptions, QueueRoom};
 pub use simple::SimpleQueue;
+pub use stock::StockRoom;
 
 pub(crate) use sweep::sweep;

@@ -377,7 +377,7 @@ impl Arrival {
     }
 
     /// As [`take`](Self::take), but leaves a long object where it is, tied to its ticket: what is copied out of it later counts
-    /// only if it is still there after that.
+    /// only if it is still there after that. Luggage is left there, too: what is decoded has a copy of its own.
     ///
     /// # Safety
     /// `from` is valid for reads.
@@ -390,15 +390,26 @@ impl Arrival {
                 (&raw const (*from).form).read_volatile(),
             )
         };
-        if form != IN_BLOCK {
-            // SAFETY: by the caller; nothing is taken over where there is no block.
-            return unsafe { self.take(from, carrier, ticket) };
+        match form & FORMS {
+            0 if length as usize <= INLINE => {
+                // SAFETY: as above; both have INLINE bytes.
+                unsafe {
+                    let bytes = (&raw const (*from).bytes).cast();
+                    copy_short(bytes, self.short.as_mut_ptr().cast(), length as usize);
+                }
+                (self.length, self.form) = (length, 0);
+                Found::Object
+            }
+            IN_BLOCK => {
+                let Ok(block) = self.arena.region().queued(place, carrier, ticket) else {
+                    return Found::Damage;
+                };
+                (self.block, self.length, self.form) = (block, length, IN_PLACE);
+                if u64::from(length) > block.capacity { Found::Damage } else { Found::Object }
+            }
+            VOID => Found::Void,
+            _ => Found::Damage,
         }
-        let Ok(block) = self.arena.region().queued(place, carrier, ticket) else {
-            return Found::Damage;
-        };
-        (self.block, self.length, self.form) = (block, length, IN_PLACE);
-        if u64::from(length) > block.capacity { Found::Damage } else { Found::Object }
     }
 
     /// Whether it is a long object that was only [looked](Self::look) at.

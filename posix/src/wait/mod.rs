@@ -31,7 +31,8 @@ pub(crate) use watcher::{Request, descriptor, forget, watch};
 /// | object | ready when |
 /// |---|---|
 /// | [`Queue`](crate::channel::Queue) | there is an object to get, or it is closed and drained |
-/// | [`Queue::room`](crate::channel::Queue::room) | there is room to put one, or it is closed |
+/// | [`JoinableQueue`](crate::channel::JoinableQueue), [`PriorityQueue`](crate::channel::PriorityQueue), [`LifoQueue`](crate::channel::LifoQueue), [`SimpleQueue`](crate::channel::SimpleQueue) | the same; one that comes back from a dead taker included |
+/// | [`Queue::room`](crate::channel::Queue::room) and the others' | there is room to put one, or it is closed |
 /// | [`BufferQueue`](crate::channel::BufferQueue), [its room](crate::channel::BufferQueue::room) | the same |
 /// | [`Subscriber`](crate::channel::Subscriber), [its news](crate::channel::Subscriber::news) | there is an object to receive, or the broadcast is closed |
 /// | [`Receiver`](crate::channel::Receiver), [`Connection`](crate::channel::Connection) | there is a message, or nobody living has the other end |

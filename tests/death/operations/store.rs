@@ -1,6 +1,6 @@
 //! The queues over a store: `JoinableQueue`, `PriorityQueue`, `LifoQueue`; at most once and at least once.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use procession_posix::channel::{
@@ -85,6 +85,8 @@ struct Post {
     again: bool,
     /// What a sleeping victim waits for.
     wants: Cell<Wants>,
+    /// An object that this process has in hand.
+    held: RefCell<Option<Delivery<Parcel>>>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -92,7 +94,7 @@ enum Wants {
     Nothing,
     Room,
     Object,
-    /// That all is done: all that is there is taken, and finished.
+    /// That the last object is done.
     End,
 }
 
@@ -147,8 +149,14 @@ impl Post {
             len: set.len,
             again: set.again,
             wants: Cell::new(set.wants),
+            held: RefCell::new(None),
         };
         post.put(EARLIER, set.filled).expect("the first objects");
+        if set.wants == Wants::End {
+            let held = post.line.take(Deadline::NOW).expect("the first of them");
+            post.got(&held);
+            post.held.replace(Some(held));
+        }
         post.take(set.taken).expect("the first of them");
         Box::leak(Box::new(post))
     }
@@ -255,12 +263,16 @@ impl Scene for Post {
         self.take(1)
     }
 
+    /// The victim, once woken, may be stopped with the lock in its hand: so each of these takes the lock once, before.
     fn release(&self) {
         let done = match self.wants.replace(Wants::Nothing) {
             Wants::Nothing => Ok(()),
             Wants::Room => self.take(1),
             Wants::Object => self.put(HELPERS, 1),
-            Wants::End => self.take_all(),
+            Wants::End => {
+                drop(self.held.take().map(Delivery::done));
+                Ok(())
+            }
         };
         done.expect("what the victim waits for");
     }
@@ -323,7 +335,6 @@ pub fn operations() -> Vec<Operation> {
         |name, set| Operation::new(name, set, Post::enter, |post: &Post, ()| post.give_up());
     vec![
         put("joinable.put", || Post::new(SET)).twice(1),
-        put("joinable.put.asleep", || Post::new(Set { capacity: Some(2), wants: Room, ..SET })),
         put("joinable.put.grow", || Post::new(Set { filled: 16, ..SET })).twice(1),
         put("joinable.put.long", || Post::new(Set { len: LONG, ..SET })),
         get("joinable.get", || Post::new(SET)).twice(1),
@@ -339,11 +350,14 @@ pub fn operations() -> Vec<Operation> {
         give_up("joinable.give_up", || Post::new(Set { again: true, len: LONG, ..SET })),
         Operation::new(
             "joinable.join.asleep",
-            || Post::new(Set { again: true, wants: End, ..SET }),
+            || Post::new(Set { again: true, filled: 1, wants: End, ..SET }),
             Post::enter,
             |post: &Post, ()| post.join(),
         ),
         put("priority.put", || Post::new(Set { which: Priority, filled: 5, ..SET })).twice(1),
+        put("priority.put.asleep", || {
+            Post::new(Set { which: Priority, capacity: Some(2), wants: Room, ..SET })
+        }),
         put("priority.put.huge", || Post::new(Set { which: Priority, len: HUGE, ..SET })),
         get("priority.get", || Post::new(Set { which: Priority, filled: 6, ..SET })).twice(1),
         get("priority.get.huge", || Post::new(Set { which: Priority, len: HUGE, ..SET })),

@@ -739,8 +739,14 @@ impl<T: Pod> Waitable for Store<'_, T> {
 }
 
 /// A store as seen by who wants to put: ready when there is room, or nothing is put any more.
-#[derive(Clone, Copy, Debug)]
-pub struct StoreRoom<'r, T: Pod>(Store<'r, T>);
+#[derive(Clone, Copy)]
+pub struct StoreRoom<'r, T>(Store<'r, T>);
+
+impl<T: Pod> core::fmt::Debug for StoreRoom<'_, T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_tuple("StoreRoom").field(&self.0).finish()
+    }
+}
 
 impl<T: Pod> Waitable for StoreRoom<'_, T> {
     fn is_ready(&self, me: Member<'_>, ask: bool) -> bool {

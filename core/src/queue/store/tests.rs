@@ -70,7 +70,9 @@ fn take_all(store: &Store<'_, u64>, me: Member<'_>) -> Vec<u64> {
         match store.try_take(me) {
             Ok((item, lease)) => {
                 taken.push(item);
-                lease.map(|lease| assert!(store.finish(me, lease)));
+                if let Some(lease) = lease {
+                    assert!(store.finish(me, lease));
+                }
             }
             Err(PopError::Empty | PopError::Closed) => return taken,
             Err(error) => panic!("{error}"),
@@ -229,8 +231,9 @@ fn a_lock_taken_over_from_the_dead_has_everything_in_order() {
                 store.put(me, -(item as i64), item).unwrap();
             }
             for _ in 0..30 {
-                let lease = store.take(me).unwrap().1;
-                lease.map(|lease| store.finish(me, lease));
+                if let Some(lease) = store.take(me).unwrap().1 {
+                    assert!(store.finish(me, lease));
+                }
             }
             let kept = store.take(me).unwrap();
             // Everything that follows from the words is garbage.
@@ -524,7 +527,9 @@ fn threads_move_everything_once() {
                     let mut taken = Vec::new();
                     while taken.len() < 2000 {
                         let (item, lease) = store.take_until(me, soon()).unwrap();
-                        lease.map(|lease| store.finish(me, lease));
+                        if let Some(lease) = lease {
+                            assert!(store.finish(me, lease));
+                        }
                         taken.push(item);
                     }
                     taken

@@ -1,0 +1,193 @@
+//! The queues over a store, used by several threads and processes.
+
+use std::time::Duration;
+
+use procession_posix::channel::{
+    GetError, JoinTasksError, JoinableQueue, LifoQueue, PriorityQueue, PutError, QueueOptions,
+    SimpleQueue, TaskDoneError,
+};
+use procession_posix::process::Process;
+use procession_posix::wait::wait_timeout;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// As long as it fits into a message, and longer.
+fn text(number: u64) -> String {
+    "x".repeat(if number.is_multiple_of(3) { 300 } else { 3 }) + &number.to_string()
+}
+
+#[test]
+fn who_waits_for_room_gets_it() {
+    let queue = JoinableQueue::bounded(2).unwrap();
+    queue.put(&1u64).unwrap();
+    queue.put(&2).unwrap();
+    std::thread::scope(|threads| {
+        let putter = threads.spawn(|| queue.put_timeout(&3, SOON));
+        while !putter.is_finished() && queue.qsize() == 2 {
+            assert_eq!(queue.take_timeout(SOON).unwrap().done(), 1);
+        }
+        putter.join().unwrap().unwrap();
+    });
+    assert_eq!(queue.take_nowait().unwrap().done(), 2);
+    assert_eq!(queue.take_nowait().unwrap().done(), 3);
+    assert!(matches!(queue.take_nowait(), Err(GetError::Empty)));
+}
+
+fn work(queue: JoinableQueue<(u64, String)>, out: SimpleQueue<u64>) {
+    for task in queue.iter() {
+        let (number, content) = task.unwrap();
+        assert_eq!(content, text(number));
+        out.put(&number).unwrap();
+        queue.task_done().unwrap();
+    }
+}
+
+#[test]
+fn processes_share_the_work_and_join_sees_its_end() {
+    for options in [QueueOptions::bounded(5), QueueOptions::unbounded().at_least_once()] {
+        let queue = JoinableQueue::with(options).unwrap();
+        let out = SimpleQueue::new().unwrap();
+        let workers =
+            [0, 1].map(|_| Process::new(work, (queue.clone(), out.clone())).start().unwrap());
+        for number in 0..200 {
+            queue.put_timeout(&(number, text(number)), SOON).unwrap();
+        }
+        queue.join_timeout(SOON).unwrap();
+        assert_eq!(queue.unfinished(), 0);
+        let mut seen: Vec<_> = (0..200).map(|_| out.get().unwrap()).collect();
+        seen.sort_unstable();
+        assert_eq!(seen, Vec::from_iter(0..200));
+        queue.close();
+        for worker in workers {
+            worker.join().unwrap();
+        }
+        assert!(matches!(queue.put(&(1, text(1))), Err(PutError::Closed)));
+    }
+}
+
+/// Takes an object, says so, and sleeps until it is killed.
+fn take_and_hang(queue: JoinableQueue<String>, out: SimpleQueue<String>) {
+    let task = queue.take().unwrap();
+    out.put(&task).unwrap();
+    std::thread::sleep(SOON);
+    task.done();
+}
+
+#[test]
+fn what_a_killed_worker_had_is_delivered_again_or_reported() {
+    for again in [true, false] {
+        let options = QueueOptions::unbounded();
+        let options = if again { options.at_least_once() } else { options };
+        let queue = JoinableQueue::with(options).unwrap();
+        let out = SimpleQueue::new().unwrap();
+        let long = "long ".repeat(100);
+        queue.put(&long).unwrap();
+        queue.put(&"short".to_string()).unwrap();
+        let worker = Process::new(take_and_hang, (queue.clone(), out.clone())).start().unwrap();
+        assert_eq!(out.get().unwrap(), long);
+        worker.kill().unwrap();
+        assert!(worker.join().is_err());
+        if again {
+            let task = queue.take_timeout(SOON).unwrap();
+            // Asleep or not: it comes back within some milliseconds, and perhaps after the short one.
+            let (first, second) = if *task == long {
+                assert_eq!(task.deliveries(), 2);
+                (task, queue.take_timeout(SOON).unwrap())
+            } else {
+                let other = queue.take_timeout(SOON).unwrap();
+                assert_eq!(other.deliveries(), 2);
+                (other, task)
+            };
+            assert_eq!((first.done(), second.done()), (long, "short".to_string()));
+            queue.join_timeout(SOON).unwrap();
+            assert_eq!(queue.lost(), 0);
+        } else {
+            assert_eq!(queue.take_timeout(SOON).unwrap().done(), "short");
+            let lost = queue.join_timeout(SOON);
+            assert_eq!(lost, Err(JoinTasksError::Lost { lost: 1 }));
+            assert_eq!(queue.take_lost(), 1);
+            queue.join_timeout(SOON).unwrap();
+        }
+    }
+}
+
+#[test]
+fn orders_and_looks() {
+    let ranked = PriorityQueue::bounded(10).unwrap();
+    let stack = LifoQueue::unbounded().unwrap();
+    for number in [5u64, 3, 9, 3, 7] {
+        ranked.put(number as i64, &text(number)).unwrap();
+        stack.put(&text(number)).unwrap();
+    }
+    assert_eq!(ranked.peek().unwrap(), (3, text(3)));
+    assert_eq!(stack.peek_nowait().unwrap(), text(7));
+    let order: Vec<_> = ranked.try_iter().map(|got| got.unwrap().0).collect();
+    assert_eq!(order, [3, 3, 5, 7, 9]);
+    let order: Vec<_> = stack.try_iter().map(Result::unwrap).collect();
+    assert_eq!(order, [7, 3, 9, 3, 5].map(text));
+    assert!(matches!(ranked.peek_timeout(Duration::from_millis(2)), Err(GetError::TimedOut)));
+    let taken = {
+        ranked.put(4, &text(4)).unwrap();
+        ranked.take().unwrap()
+    };
+    assert_eq!((taken.priority(), taken.deliveries()), (4, 1));
+}
+
+#[test]
+fn an_immediate_shutdown_throws_away_what_is_left() {
+    let queue = JoinableQueue::unbounded().unwrap();
+    for number in 0..100 {
+        queue.put(&text(number)).unwrap();
+    }
+    std::thread::scope(|threads| {
+        let joiner = threads.spawn(|| queue.join_timeout(SOON));
+        queue.shutdown(true);
+        assert_eq!(joiner.join().unwrap(), Err(JoinTasksError::ShutDown));
+    });
+    assert!(matches!(queue.get(), Err(GetError::Closed)));
+    assert!(queue.empty());
+    assert!(matches!(queue.task_done(), Err(TaskDoneError::TooMany)));
+}
+
+#[test]
+fn queues_that_grow_can_be_waited_for_and_travel() {
+    let outer = SimpleQueue::new().unwrap();
+    let inner = LifoQueue::<u64>::unbounded().unwrap();
+    assert!(wait_timeout(&[&inner], Duration::ZERO).is_empty());
+    outer.put(&inner).unwrap();
+    let found = outer.get().unwrap();
+    for number in 0..1000 {
+        found.put(&number).unwrap();
+    }
+    assert_eq!(wait_timeout(&[&inner], SOON), [0]);
+    assert_eq!(inner.qsize(), 1000);
+    assert_eq!(inner.try_iter().map(Result::unwrap).last(), Some(0));
+    // An object of another type is refused.
+    let other = SimpleQueue::new().unwrap();
+    other.put(&inner).unwrap();
+    let bytes = postcard::to_stdvec(&inner).unwrap();
+    assert!(postcard::from_bytes::<LifoQueue<String>>(&bytes).is_err());
+    assert!(postcard::from_bytes::<JoinableQueue<u64>>(&bytes).is_err());
+}
+
+#[test]
+fn memory_comes_back() {
+    let arena = procession_posix::memory::arena().unwrap();
+    let mut before = None;
+    for round in 0..50 {
+        let queue = LifoQueue::unbounded().unwrap();
+        for number in 0..300 {
+            queue.put(&text(number)).unwrap();
+        }
+        // Half of them stay in it when it goes.
+        queue.try_iter().take(150).for_each(drop);
+        drop(queue);
+        if round == 5 {
+            arena.sweep();
+            before = Some(arena.used().unwrap());
+        }
+    }
+    arena.sweep();
+    let used = arena.used().unwrap();
+    assert!(used < before.unwrap() + (4 << 20), "{before:?} {used}");
+}
