@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use procession::channel::{Pipe, PipeOptions, Receiver, RecvError, SendError, Sender};
+use procession::channel::{
+    JoinTasksError, JoinableQueue, LifoQueue, Pipe, PipeOptions, QueueOptions, Receiver, RecvError,
+    SendError, Sender, SimpleQueue,
+};
 use procession::memory::{self, Config, arena};
 use procession::{GetError, Process, PutError, Queue};
 use rustix::process::Signal;
@@ -24,6 +27,9 @@ const MOMENT: Duration = Duration::from_millis(20);
 pub fn f02_asleep() {
     killed_while_asleep(&Queue::bounded(3).unwrap());
     killed_while_asleep(&pipe::<u64>(3));
+    killed_while_asleep(&LifoQueue::bounded(3).unwrap());
+    let again = QueueOptions::bounded(3).at_least_once();
+    killed_while_asleep(&LifoQueue::with(again).unwrap());
 }
 
 /// A pipe for so many messages, both ends in one hand.
@@ -124,10 +130,75 @@ pub fn f02_anywhere() {
     assert_eq!(all, (0..queue.capacity() as u64).collect::<Vec<_>>());
 }
 
+pub fn f02_worker() {
+    for again in [true, false] {
+        const TASKS: u64 = 3000;
+        let options = QueueOptions::unbounded();
+        let options = if again { options.at_least_once() } else { options };
+        let tasks = JoinableQueue::<Letter>::with(options).unwrap();
+        // Of each task: how often somebody has begun with it; of all: how many were done.
+        let (begun, done) = (Words::new(TASKS as usize), Word::new());
+        let worker = || {
+            Child::start(|| {
+                loop {
+                    let task = tasks.take().unwrap();
+                    assert!(task.is_whole());
+                    begun.add(task.number as usize, 1);
+                    // An order: by name, and by whatever was got.
+                    if task.number % 2 == 0 {
+                        task.done();
+                        done.count();
+                        continue;
+                    }
+                    task.done();
+                    done.count();
+                    let task = tasks.get().unwrap();
+                    begun.add(task.number as usize, 1);
+                    tasks.task_done().unwrap();
+                    done.count();
+                }
+            })
+        };
+        let mut workers = [worker(), worker(), worker()];
+        let mut random = Random::new(2);
+        let mut kills = 0;
+        for number in 0..TASKS {
+            tasks.put(&Letter::new(0, number, [9, 3000][number as usize % 2])).unwrap();
+            if number % 20 == 19 {
+                std::thread::sleep(random.micros(300));
+                let at = random.below(3) as usize;
+                workers[at].kill();
+                workers[at] = worker();
+                kills += 1;
+            }
+        }
+        // Whoever waits for all of it is told when nothing is unfinished, whoever died.
+        let answer = tasks.join_timeout(LONG);
+        let times = |times: u64| (0..TASKS).filter(|&at| begun.get(at as usize) == times).count();
+        let lost = match answer {
+            Ok(()) => 0,
+            Err(JoinTasksError::Lost { lost }) => lost,
+            Err(error) => panic!("{error}: {} are unfinished", tasks.unfinished()),
+        };
+        assert_eq!((tasks.unfinished(), tasks.qsize()), (0, 0));
+        assert!(lost <= kills && times(0) as u64 <= lost, "{lost} lost, {} never begun", times(0));
+        // What a worker was done with in its last moments it may not have noted.
+        assert!((TASKS - kills..=TASKS).contains(&(done.get() + lost)), "{} {lost}", done.get());
+        match again {
+            true => assert_eq!((lost, times(0)), (0, 0), "each was delivered, if need be again"),
+            false => assert_eq!(times(0) + times(1), TASKS as usize, "none was delivered twice"),
+        }
+    }
+}
+
 // ---- f05: the warning at Process.terminate. Who is terminated in put or get leaves half a message: get and put hang.
 
 pub fn f05_queue() {
     terminated(|| Queue::bounded(4).unwrap());
+}
+
+pub fn f05_stack() {
+    terminated(|| LifoQueue::with(QueueOptions::bounded(4).at_least_once()).unwrap());
 }
 
 pub fn f05_pipe() {
@@ -438,9 +509,22 @@ pub fn f07_unreadable() {
 // ---- f08: gh-87302, gh-142837. get_nowait and empty are wrong right after a put, 200 times of 200.
 
 pub fn f08_at_once() {
-    right_after_put(&Queue::bounded(2).unwrap(), &|queue: &Queue<_>| {
-        (queue.qsize(), queue.empty())
-    });
+    let queue = Queue::bounded(2).unwrap();
+    right_after_put(&queue, &|queue| (queue.qsize(), queue.empty()));
+}
+
+pub fn f08_store() {
+    let queue = LifoQueue::bounded(2).unwrap();
+    right_after_put(&queue, &|queue| (queue.qsize(), queue.empty()));
+    let queue = LifoQueue::with(QueueOptions::unbounded().at_least_once()).unwrap();
+    right_after_put(&queue, &|queue| (queue.qsize(), queue.empty()));
+    let queue = SimpleQueue::new().unwrap();
+    for number in 0..200u64 {
+        queue.put(&vec![number; 100]).unwrap();
+        assert!(!queue.empty());
+        Child::start(|| assert_eq!(queue.get().unwrap(), vec![number; 100])).finish();
+        assert!(queue.empty());
+    }
 }
 
 /// `size`: how many are there, and whether it is empty.
@@ -497,8 +581,8 @@ fn spin_until(word: Word, value: u64) {
 // ---- f29: two writers at one end of a pipe spoil it: 590 of 600 messages.
 
 pub fn f29_queue() {
-    let queue = Queue::bounded(64).unwrap();
-    many_writers(&queue);
+    many_writers(&Queue::bounded(64).unwrap());
+    many_writers(&JoinableQueue::bounded(64).unwrap());
 }
 
 pub fn f29_pipe() {
