@@ -377,7 +377,7 @@ impl Arrival {
     }
 
     /// As [`take`](Self::take), but leaves a long object where it is, tied to its ticket: what is copied out of it later counts
-    /// only if it is still there after that. Luggage is left there, too: what is decoded has a copy of its own.
+    /// only if it is still there after that.
     ///
     /// # Safety
     /// `from` is valid for reads.
@@ -390,14 +390,16 @@ impl Arrival {
                 (&raw const (*from).form).read_volatile(),
             )
         };
+        // Luggage stays, too: an end that is decoded is a further copy.
+        let whole = u64::from(length) + ((form >> LUGGAGE_SHIFT) as usize * ITEM) as u64;
         match form & FORMS {
-            0 if length as usize <= INLINE => {
-                // SAFETY: as above; both have INLINE bytes.
+            0 if whole <= INLINE as u64 => {
+                (self.length, self.form) = (length, 0);
+                // SAFETY: by the caller; both have INLINE bytes.
                 unsafe {
                     let bytes = (&raw const (*from).bytes).cast();
                     copy_short(bytes, self.short.as_mut_ptr().cast(), length as usize);
                 }
-                (self.length, self.form) = (length, 0);
                 Found::Object
             }
             IN_BLOCK => {
@@ -405,7 +407,7 @@ impl Arrival {
                     return Found::Damage;
                 };
                 (self.block, self.length, self.form) = (block, length, IN_PLACE);
-                if u64::from(length) > block.capacity { Found::Damage } else { Found::Object }
+                if whole > block.capacity { Found::Damage } else { Found::Object }
             }
             VOID => Found::Void,
             _ => Found::Damage,
