@@ -147,6 +147,13 @@ fn an_immediate_shutdown_throws_away_what_is_left() {
     assert!(matches!(queue.get(), Err(GetError::Closed)));
     assert!(queue.empty());
     assert!(matches!(queue.task_done(), Err(TaskDoneError::TooMany)));
+
+    let queue = LifoQueue::with(QueueOptions::bounded(2).at_least_once()).unwrap();
+    queue.put(&"x".repeat(20_000)).unwrap();
+    let taken = queue.take().unwrap();
+    queue.shutdown(true);
+    drop(taken);
+    assert!(queue.empty());
 }
 
 #[test]

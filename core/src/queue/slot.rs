@@ -32,6 +32,8 @@
 //! Tickets and laps are compared modulo their width. The slot's lap is Dmitry Vyukov's bounded queue; the names in
 //! the words, the helping and the repair are this crate's.
 
+#[cfg(not(loom))]
+mod any;
 mod batch;
 mod beside;
 mod calls;
@@ -49,6 +51,8 @@ use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::cell::ItemCell;
 use crate::wait::Eventcount;
 
+#[cfg(not(loom))]
+pub use any::AnySlotQueue;
 pub use ready::Room;
 
 const TICKET_BITS: u32 = 43;
@@ -191,6 +195,8 @@ pub struct SlotQueue<'r, T> {
     capacity: u64,
     log2: u32,
     lap_mask: u64,
+    /// How many of `slots` lie from one place to the next: 1, except where the items are not known.
+    stride: usize,
 }
 
 impl<T> Clone for SlotQueue<'_, T> {
@@ -288,7 +294,7 @@ impl<'r, T: Pod> SlotQueue<'r, T> {
     fn over(parts: &'r Head, slots: &'r [Slot<T>], capacity: u64) -> Self {
         let log2 = slots.len().trailing_zeros();
         let lap_mask = (1 << (TICKET_BITS - log2).min(LAP_BITS)) - 1;
-        Self { parts, slots, capacity, log2, lap_mask }
+        Self { parts, slots, capacity, log2, lap_mask, stride: 1 }
     }
 
     fn reset(&self, first: u64) {
@@ -303,6 +309,10 @@ impl<'r, T: Pod> SlotQueue<'r, T> {
 
     #[inline]
     fn slot(&self, ticket: u64) -> &'r Slot<T> {
+        if const { size_of::<T>() == 0 } {
+            // Perhaps only seen so: see `AnySlotQueue`. In bounds, since there are `stride` for each place.
+            return &self.slots[(ticket as usize & ((1 << self.log2) - 1)) * self.stride];
+        }
         // The mask keeps the index in bounds: the number of slots is a power of two.
         &self.slots[ticket as usize & (self.slots.len() - 1)]
     }

@@ -6,6 +6,9 @@
 //!
 //! How an object gets into a message and out of it, `parcel.rs` says.
 
+mod many;
+mod peek;
+
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -23,6 +26,9 @@ use super::parcel::{Arrival, Found, Parcel};
 use super::sweep::Carrier;
 use crate::memory::{Arena, Handle, HandleError, MemoryError, kind, refuse};
 use crate::wait::sealed::Source;
+
+/// How long a shutdown waits for objects that are just being put: a living process needs some 100 ns, unless it is stopped.
+const FOR_THOSE_WHO_PUT: Duration = Duration::from_millis(10);
 
 /// How a queue is to be.
 #[derive(Clone, Copy, Debug)]
@@ -204,6 +210,34 @@ impl<T> Queue<T> {
         self.slots.close(self.me);
     }
 
+    /// Closes the queue, as `queue.shutdown` of Python does. If `immediate`, what is in it is thrown away as well, and whoever
+    /// gets, or waits to get, is told at once that the queue is closed.
+    ///
+    /// Waits some milliseconds at most, for objects that are just being put: those are thrown away, too.
+    pub fn shutdown(&self, immediate: bool) {
+        self.slots.shutdown(self.me, immediate);
+        if !immediate {
+            return;
+        }
+        let queue = self.handle.offset();
+        let read = |ticket, place: *mut _| {
+            // SAFETY: the place is this process's while this runs. What arrives is dropped here.
+            unsafe { Arrival::new(self.arena()).take(place, queue, ticket) };
+        };
+        let soon = Deadline::after(FOR_THOSE_WHO_PUT);
+        // Until it is drained, or late: then what is left goes with the queue.
+        while self.slots.drain(self.me, soon, read).is_ok() {}
+    }
+
+    /// How many objects were lost since the queue was made: each was in the hand of a process that died while it took it out of
+    /// the queue. As far as somebody has met the dead one's place: whoever gets or puts does, and so does a sweep.
+    ///
+    /// An object that was out of the queue and not yet decoded, when its process died, is not among them.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.slots.lost()
+    }
+
     /// Whether it was closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -324,6 +358,14 @@ impl<T: DeserializeOwned> Queue<T> {
     pub fn iter(&self) -> Iter<'_, T> {
         Iter { queue: self }
     }
+
+    /// Gets one object after the other until nothing is there. Errors as with [`iter`](Self::iter).
+    pub fn try_iter(&self) -> impl Iterator<Item = Result<T, GetError>> {
+        std::iter::from_fn(|| match self.get_nowait() {
+            Err(GetError::Closed | GetError::Empty) => None,
+            got => Some(got),
+        })
+    }
 }
 
 /// The objects of a queue, until it is closed and drained. See [`Queue::iter`].
@@ -349,6 +391,29 @@ impl<'q, T: DeserializeOwned> IntoIterator for &'q Queue<T> {
 
     fn into_iter(self) -> Iter<'q, T> {
         self.iter()
+    }
+}
+
+/// The objects of a queue that belongs to the iterator, until it is closed and drained. See [`Queue::iter`].
+#[derive(Debug)]
+pub struct IntoIter<T> {
+    queue: Queue<T>,
+}
+
+impl<T: DeserializeOwned> Iterator for IntoIter<T> {
+    type Item = Result<T, GetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.queue.iter().next()
+    }
+}
+
+impl<T: DeserializeOwned> IntoIterator for Queue<T> {
+    type Item = Result<T, GetError>;
+    type IntoIter = IntoIter<T>;
+
+    fn into_iter(self) -> IntoIter<T> {
+        IntoIter { queue: self }
     }
 }
 

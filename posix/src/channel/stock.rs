@@ -20,7 +20,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use procession_core::queue::{
-    Lease, Order, Plan, Policy, PopError, Putter, QueueError, Released, Store, StoreError,
+    GivenUp, Lease, Order, Plan, Policy, PopError, Putter, QueueError, Released, Store, StoreError,
     StoreRoom, Taker,
 };
 use procession_core::region::{Kind, Member, Object, Region};
@@ -188,7 +188,8 @@ impl<T> Stock<T> {
     pub(super) fn shutdown(&self, at_once: bool) {
         self.store().shutdown(self.me(), at_once);
         if at_once {
-            discard(self.store(), self.me(), self.owner.handle.offset(), Some(self.arena()));
+            let (carrier, arena) = (self.owner.handle.offset(), self.arena());
+            discard(self.store(), self.me(), Deadline::NEVER, carrier, Some(arena));
         }
     }
 
@@ -450,7 +451,9 @@ impl Owner {
     /// Puts an object back that was not done, or, at most once, counts it as lost.
     pub(super) fn give_up(&self, lease: Lease) {
         // Damage is heard of by the next call.
-        let _ = self.store.give_up(self.me, lease);
+        if let Ok(GivenUp::Gone(released)) = self.store.give_up(self.me, lease) {
+            self.free(&released);
+        }
     }
 }
 
@@ -458,13 +461,14 @@ impl Owner {
 /// part of.
 fn discard(
     store: &Store<'static, Message>,
-    me: Member<'static>,
+    me: Member<'_>,
+    deadline: Deadline,
     carrier: u64,
     arena: Option<&'static Arena>,
 ) {
     // An end, also if the memory says that there is more and more.
     for _ in 0..procession_core::queue::MOST_STORED {
-        let Ok(Some(mut taker)) = store.start_discard(me, Deadline::NEVER) else { return };
+        let Ok(Some(mut taker)) = store.start_discard(me, deadline) else { return };
         let mut arrival = arena.map(Arrival::new);
         if let (Some(arrival), Some(place)) = (&mut arrival, taker.item()) {
             // SAFETY: the cell is claimed, and the store locked until the taker is dropped.
@@ -496,6 +500,10 @@ pub(super) const fn carrier(kind: Kind) -> Carrier {
         kind,
         sweep: |region, me, offset, room| {
             let Ok(store) = find(region, offset, room) else { return false };
+            if store.is_shut() {
+                // Whoever shut it down may have died over that.
+                discard(&store, me, Deadline::NOW, offset, None);
+            }
             match store.sweep(me) {
                 // Who has the lock lives, and finds the dead itself.
                 Ok(()) | Err(PopError::Busy | PopError::Join(_)) => true,

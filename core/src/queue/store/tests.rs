@@ -399,8 +399,8 @@ fn closing_ends_puts_and_shutting_down_ends_all() {
     });
     // What is held may come back.
     assert_eq!(store.try_take(me), Err(PopError::Empty));
-    assert!(store.give_up(me, leases[1]).unwrap());
-    assert!(!store.give_up(me, leases[1]).unwrap());
+    assert!(matches!(store.give_up(me, leases[1]), Ok(GivenUp::Back)));
+    assert!(matches!(store.give_up(me, leases[1]), Ok(GivenUp::NotHeld)));
     assert_eq!(take_all(&store, me), [1]);
     assert!(!store.is_ready(me, true));
     let blocked = JoinItemsError::WouldBlock { unfinished: 2 };
@@ -424,6 +424,52 @@ fn closing_ends_puts_and_shutting_down_ends_all() {
     }
     assert_eq!(thrown, [0, 1, 2]);
     assert_eq!(store.unfinished(), 0);
+}
+
+#[test]
+fn what_comes_back_to_a_store_that_was_shut_is_thrown_away() {
+    let bytes = Bytes::new(1 << 20);
+    let world = World::new(&bytes);
+    let me = world.me();
+    let store = world.store(10, Order::Last, Policy::AtLeastOnce);
+    for item in 0..3 {
+        store.put(me, 0, item).unwrap();
+    }
+    let lease = store.take(me).unwrap().1.unwrap();
+    world.die(|me| assert_eq!(store.take(me).unwrap().0, 1));
+    store.shutdown(me, true);
+    while let Some(mut taker) = store.start_discard(me, soon()).unwrap() {
+        taker.discard().unwrap();
+    }
+    assert!(matches!(store.give_up(me, lease), Ok(GivenUp::Gone(Released { item: 2, .. }))));
+    store.sweep(me).unwrap();
+    assert_eq!((store.unfinished(), store.lost()), (0, 0));
+}
+
+#[test]
+fn a_lease_ends_with_its_segment() {
+    let bytes = Bytes::new(1 << 20);
+    let world = World::new(&bytes);
+    let me = world.me();
+    let store = world.store(1, Order::First, Policy::AtMostOnceLeased);
+    let put = |item| store.put(me, 0, item).unwrap();
+    let take = || store.take(me).unwrap().1.unwrap();
+    let done = || assert!(store.finish_any(me, None).unwrap().is_some());
+    put(1);
+    take();
+    put(2);
+    let stale = take();
+    done();
+    done();
+    assert_eq!(world.segments(), 0);
+    put(3);
+    take();
+    put(4);
+    // The same place, the same lap, the same hand.
+    let lease = take();
+    assert!(!store.is_held(stale) && store.is_held(lease));
+    assert!(matches!(store.give_up(me, stale), Ok(GivenUp::NotHeld)));
+    assert!(store.finish(me, lease));
 }
 
 #[test]
