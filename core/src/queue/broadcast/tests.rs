@@ -236,7 +236,7 @@ fn an_item_knows_what_it_replaces() {
     for item in 0..10u64 {
         let publish = |turn: Turn<u64>| {
             assert_eq!((turn.index, turn.last), (item, item.wrapping_sub(4)));
-            assert_eq!(turn.old, if item < 4 { 0 } else { item - 4 });
+            assert_eq!(turn.old, item.saturating_sub(4));
             assert!(!cast.has_passed(item as u32) && cast.has_passed(item.wrapping_sub(4) as u32));
             item
         };
