@@ -94,7 +94,7 @@ fn processes() -> Outcome<Panel> {
         while children.len() + 1 < count as usize {
             children.push(Process::new(sleep, (stop.clone(),)).start()?);
         }
-        asleep.push((f64::from(count), step(&[queue.clone()])?));
+        asleep.push((f64::from(count), step(std::slice::from_ref(&queue))?));
     }
     stop.set();
     for child in children {
@@ -161,7 +161,7 @@ fn fill() -> Outcome<Panel> {
             queue.put_nowait(&0)?;
             there += 1;
         }
-        points.push((f64::from(count), step(&[queue.clone()])?));
+        points.push((f64::from(count), step(std::slice::from_ref(&queue))?));
     }
     Ok(Panel { title: "objects in a queue of 4096", lines: vec![Line { name: "a queue", points }] })
 }

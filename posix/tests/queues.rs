@@ -38,7 +38,7 @@ fn what_does_not_fit_is_told_and_put_later() {
         queue.put_many_timeout([4, 5], Duration::from_millis(5)),
         Err(PutError::TimedOut)
     ));
-    assert_eq!(queue.put_many(&[0; 0]).unwrap(), 0);
+    assert_eq!(queue.put_many([0; 0]).unwrap(), 0);
     assert_eq!(queue.get_many(2).unwrap(), [1, 2]);
     assert!(queue.get_many(0).unwrap().is_empty());
     assert_eq!(queue.drain().unwrap(), [3]);
