@@ -224,7 +224,7 @@ fn a_queue_may_grow_or_deliver_again() {
         assert!(matches!(queue.put(&text(2)), Err(PutError::Closed)));
     }
     let bounded = QueueOptions::bounded(2).at_least_once().create().unwrap();
-    assert_eq!(bounded.put_many_nowait(&[1u8, 2, 3]).unwrap(), 2);
+    assert_eq!(bounded.put_many_nowait([1u8, 2, 3]).unwrap(), 2);
     assert!(matches!(bounded.put_nowait(&3), Err(PutError::Full)));
 }
 
