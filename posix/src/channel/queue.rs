@@ -60,6 +60,9 @@ impl QueueOptions {
     /// Whoever gets an object has it on loan until it is done with it: if it is killed before, or gives it up, the
     /// object goes back to the front of the queue and is delivered again. Without this an object that was got is lost
     /// with the process that had got it.
+    ///
+    /// `get` is done with the object when it returns, and a death at that moment takes it along; whoever needs it done for sure
+    /// uses `take`, and says when it is. Such a queue takes a lock for each call, as one without limit does.
     pub fn at_least_once(self) -> Self {
         Self { again: true, ..self }
     }
