@@ -54,7 +54,7 @@ impl Log {
                 let bytes: Vec<u8> = (3..RECORD).flat_map(|at| word(at).to_le_bytes()).collect();
                 let reply = || postcard::from_bytes(&bytes[..word(2) as usize]).unwrap();
                 let end = (word(1) != 0).then(|| (word(1), reply()));
-                calls.push(Call { actor, op: op.clone(), begin: word(0), end });
+                calls.push(Call { actor, op: op.clone(), begin: word(0), end, goes_on: false });
             }
         }
         calls

@@ -67,11 +67,22 @@ fn patience() -> impl Strategy<Value = Patience> {
 fn op(kind: Kind) -> impl Strategy<Value = Op> {
     // In the message, in a block, in a block of several pages.
     let bytes = prop_oneof![4 => 0..60usize, 2 => 100..3000usize, 1 => Just(20_000)];
+    let bytes = bytes.boxed();
+    let many = (1..6u64, bytes.clone(), patience()).prop_map(|(count, bytes, wait)| Op::PutMany {
+        number: 0,
+        count,
+        bytes,
+        wait,
+    });
+    let get_many = (1..6usize, patience()).prop_map(|(most, wait)| Op::GetMany { most, wait });
     let put = (bytes, patience()).prop_map(|(bytes, wait)| Op::Put { number: 0, bytes, wait });
     let get = patience().prop_map(|wait| Op::Get { wait });
     let all: Vec<(u32, BoxedStrategy<Op>)> = vec![
         (12, put.boxed()),
         (12, get.boxed()),
+        (4, many.boxed()),
+        (4, get_many.boxed()),
+        (1, patience().prop_map(|wait| Op::Latest { wait }).boxed()),
         (6, patience().prop_map(|wait| Op::Take { wait }).boxed()),
         (6, any::<bool>().prop_map(|done| Op::Settle { done }).boxed()),
         (6, Just(Op::TaskDone).boxed()),
@@ -84,6 +95,9 @@ fn op(kind: Kind) -> impl Strategy<Value = Op> {
     let samples = [
         Op::Put { number: 0, bytes: 0, wait: Patience::None },
         Op::Get { wait: Patience::None },
+        Op::PutMany { number: 0, count: 1, bytes: 0, wait: Patience::None },
+        Op::GetMany { most: 1, wait: Patience::None },
+        Op::Latest { wait: Patience::None },
         Op::Take { wait: Patience::None },
         Op::Settle { done: true },
         Op::TaskDone,
@@ -118,11 +132,18 @@ where
 
 /// Gives each object that is put a number of its own.
 fn number<'p>(ops: impl Iterator<Item = &'p mut Op>) {
-    let mut next = 0;
+    let mut next = 1;
     for op in ops {
-        if let Op::Put { number, .. } = op {
-            next += 1;
-            *number = next;
+        match op {
+            Op::Put { number, .. } => {
+                *number = next;
+                next += 1;
+            }
+            Op::PutMany { number, count, .. } => {
+                *number = next;
+                next += *count;
+            }
+            _ => {}
         }
     }
 }
@@ -130,14 +151,14 @@ fn number<'p>(ops: impl Iterator<Item = &'p mut Op>) {
 /// One call after the other, each with the only right answer.
 fn check_in_turn(kind: Kind, capacity: usize, calls: &[Call]) -> Result<(), TestCaseError> {
     let mut model = Model::new(kind.rules(Setting::Alone, capacity), &[]);
-    for (at, call) in calls.iter().enumerate() {
+    for (at, call) in calls.iter().cloned().flat_map(Call::steps).enumerate() {
         let Some((_, reply)) = &call.end else { panic!("a call without an end") };
         match model.after(call.actor, &call.op, Some(reply)).pop() {
             Some(next) => model = next,
             None => {
                 let history = history::show(calls);
                 return Err(TestCaseError::fail(format!(
-                    "call {at} cannot answer that; the queue is {model:?}:\n{history}"
+                    "step {at} cannot answer that; the queue is {model:?}:\n{history}"
                 )));
             }
         }
@@ -211,7 +232,9 @@ fn check_together(
         true => (0..programs.len()).collect(),
         false => deaths.iter().map(|(victim, _)| *victim).collect(),
     };
-    if !history::is_in_order(&Model::new(rules, &mortals), &calls) {
+    let steps: Vec<Call> = calls.iter().cloned().flat_map(Call::steps).collect();
+    prop_assume!(steps.len() <= history::MOST);
+    if !history::is_in_order(&Model::new(rules, &mortals), &steps) {
         let history = history::show(&calls);
         return Err(TestCaseError::fail(format!(
             "no {kind:?} of {capacity} can have done that:\n{history}"
@@ -236,7 +259,7 @@ fn take_stock(kind: Kind, subject: &Subject, capacity: usize, calls: &mut Vec<Ca
     let mut call = |op: Op| {
         let reply = subject.perform(&op, &hand);
         let end = Some((now + 2, reply.clone()));
-        calls.push(Call { actor: ACTORS, op, begin: now + 1, end });
+        calls.push(Call { actor: ACTORS, op, begin: now + 1, end, goes_on: false });
         now += 2;
         reply
     };

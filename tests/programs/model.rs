@@ -7,6 +7,12 @@ use serde::{Deserialize, Serialize};
 pub enum Op {
     /// Puts the object with this number and size.
     Put { number: u64, bytes: usize, wait: Patience },
+    /// Puts so many, from this number on.
+    PutMany { number: u64, count: u64, bytes: usize, wait: Patience },
+    /// Gets at most so many.
+    GetMany { most: usize, wait: Patience },
+    /// Gets the newest, and passes over all before it.
+    Latest { wait: Patience },
     /// Gets one.
     Get { wait: Patience },
     /// Takes one, to be done with later.
@@ -49,8 +55,14 @@ pub enum Reply {
     TimedOut,
     /// It is closed.
     Closed,
+    /// So many are put, and no more.
+    Put(u64),
     /// The object with this number.
     Got(u64),
+    /// These.
+    GotMany(Vec<u64>),
+    /// The object with this number, and so many were passed over.
+    Newest(u64, usize),
     /// There is nothing in hand that could be settled, nothing unfinished that could be done.
     Nothing,
     /// So many were lost.
@@ -232,6 +244,11 @@ impl Model {
                     }
                 }
             }
+            Op::Latest { .. } => {
+                for count in 1..=self.items.len() {
+                    all.push(Model { items: self.items[count..].to_vec(), ..self.clone() });
+                }
+            }
             Op::Peek | Op::Size | Op::Join => {}
             _ => all.extend(self.answered(actor, op, &Reply::Done)),
         }
@@ -270,9 +287,25 @@ impl Model {
             (Op::Put { .. }, Reply::TimedOut) => together || !self.closed && self.full(),
             (Op::Put { .. }, Reply::Closed) => self.closed,
 
+            (Op::Latest { .. }, Reply::Newest(number, passed)) => {
+                let at = *passed;
+                next.items.drain(..(at + 1).min(self.items.len()));
+                let all = at + 1 == self.items.len();
+                let there = self.items.get(at).is_some_and(|item| item.number == *number);
+                !self.shut && there && (all || together)
+            }
+
+            // Of those that wanted more.
+            (Op::Get { .. }, Reply::Nothing) => together || self.items.is_empty(),
             (Op::Get { .. }, Reply::Got(number)) => next.take(actor, *number, false),
             (Op::Take { .. }, Reply::Got(number)) => next.take(actor, *number, true),
-            (Op::Get { wait } | Op::Take { wait }, Reply::NotNow | Reply::TimedOut) => {
+            (
+                Op::Get { wait }
+                | Op::Take { wait }
+                | Op::GetMany { wait, .. }
+                | Op::Latest { wait },
+                Reply::NotNow | Reply::TimedOut,
+            ) => {
                 let right = match wait {
                     Patience::None => *reply == Reply::NotNow,
                     _ => *reply == Reply::TimedOut,
@@ -286,7 +319,7 @@ impl Model {
                         Patience::Much => none && !with_dead,
                     }
             }
-            (Op::Get { .. } | Op::Take { .. }, Reply::Closed) => self.over(),
+            (Op::Get { .. } | Op::Take { .. } | Op::Latest { .. }, Reply::Closed) => self.over(),
             (Op::Peek, Reply::Got(number)) => {
                 !self.shut && self.first().is_some_and(|at| self.items[at].number == *number)
             }

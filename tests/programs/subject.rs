@@ -67,9 +67,10 @@ impl Kind {
         match op {
             Op::Put { .. } => true,
             Op::Get { .. } => true,
+            Op::PutMany { .. } | Op::GetMany { .. } | Op::Latest { .. } => self == Kind::Queue,
             Op::Size | Op::Close => self != Kind::Pipe,
-            Op::Shutdown => stocked && self.rules(Setting::Alone, 1).policy != Policy::Again,
-            Op::Peek | Op::Take { .. } | Op::Settle { .. } => stocked,
+            Op::Shutdown | Op::Peek => self != Kind::Pipe,
+            Op::Take { .. } | Op::Settle { .. } => stocked,
             Op::TaskDone | Op::Join => matches!(self, Kind::Joinable { .. }),
         }
     }
@@ -157,7 +158,7 @@ impl Subject {
     fn peek(&self) -> Result<Letter, GetError> {
         match self {
             Subject::Priority(queue) => queue.peek_nowait().map(|(_, letter)| letter),
-            each => each!(each, (Lifo Joinable), queue => queue.peek_nowait()),
+            each => each!(each, (Queue Lifo Joinable), queue => queue.peek_nowait()),
         }
     }
 
@@ -168,6 +169,52 @@ impl Subject {
                 let letter = Letter::new(0, *number, *bytes);
                 let answer = patiently(*wait, |wait| self.offer(&letter, wait));
                 answer.map_or_else(Reply::from, |()| Reply::Done)
+            }
+            Op::PutMany { number, count, bytes, wait } => {
+                let letters =
+                    (*number..number + count).map(|number| Letter::new(0, number, *bytes));
+                let letters: Vec<Letter> = letters.collect();
+                let Subject::Queue(queue) = self else { panic!("one by one only") };
+                let put = |wait| match wait {
+                    Wait::Endless => queue.put_many(&letters),
+                    Wait::Not => queue.put_many_nowait(&letters),
+                    Wait::For(time) => queue.put_many_timeout(letters.iter(), time),
+                    Wait::Until(time) => queue.put_many_until(&letters, Deadline::after(time)),
+                };
+                let answer = patiently(*wait, |wait| put(wait).map_err(No::from));
+                answer.map_or_else(Reply::from, |put| Reply::Put(put as u64))
+            }
+            Op::GetMany { most, wait } => {
+                let Subject::Queue(queue) = self else { panic!("one by one only") };
+                let get = |wait| match wait {
+                    Wait::Endless => queue.get_many(*most),
+                    Wait::Not => queue.get_many_nowait(*most),
+                    Wait::For(time) => queue.get_many_timeout(*most, time),
+                    Wait::Until(time) => queue.get_many_until(*most, Deadline::after(time)),
+                };
+                match patiently(*wait, |wait| get(wait).map_err(|error| No::from(error.error))) {
+                    Ok(letters) if letters.iter().all(Letter::is_whole) => {
+                        Reply::GotMany(letters.iter().map(|letter| letter.number).collect())
+                    }
+                    Ok(letters) => Reply::Error(format!("a torn one: {letters:?}")),
+                    Err(no) => no.into(),
+                }
+            }
+            Op::Latest { wait } => {
+                let Subject::Queue(queue) = self else { panic!("one by one only") };
+                let get = |wait| match wait {
+                    Wait::Endless => queue.get_latest(),
+                    Wait::Not => queue.get_latest_nowait(),
+                    Wait::For(time) => queue.get_latest_timeout(time),
+                    Wait::Until(time) => queue.get_latest_until(Deadline::after(time)),
+                };
+                match patiently(*wait, |wait| get(wait).map_err(No::from)) {
+                    Ok((letter, passed)) if letter.is_whole() => {
+                        Reply::Newest(letter.number, passed)
+                    }
+                    Ok((letter, _)) => Reply::Error(format!("a torn one: {letter:?}")),
+                    Err(no) => no.into(),
+                }
             }
             Op::Get { wait } => got(patiently(*wait, |wait| self.fetch(wait))),
             Op::Take { wait } => {
@@ -213,7 +260,7 @@ impl Subject {
                 Reply::Done
             }
             Op::Shutdown => {
-                each!(self, (Lifo Priority Joinable), queue => queue.shutdown(true));
+                each!(self, (Queue Lifo Priority Joinable), queue => queue.shutdown(true));
                 Reply::Done
             }
         }

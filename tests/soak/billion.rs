@@ -7,7 +7,8 @@
 
 use std::time::{Duration, Instant};
 
-use procession::Queue;
+use procession::GetError;
+use procession::channel::PodQueue;
 use procession::memory::arena;
 
 use crate::support::random::Random;
@@ -26,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is known of the stream, outside of all that is tested.
 struct Stream {
-    queue: Queue<u64>,
+    queue: PodQueue<u64>,
     /// The first number that nobody has taken, and the end of all.
     next: Word,
     end: u64,
@@ -42,7 +43,7 @@ impl Stream {
     fn new(end: u64) -> Stream {
         let chunks = end.div_ceil(CHUNK) as usize;
         Stream {
-            queue: Queue::bounded(4096).unwrap(),
+            queue: PodQueue::bounded(4096).unwrap(),
             next: Word::new(),
             end,
             begun: Words::new(chunks),
@@ -63,9 +64,9 @@ impl Stream {
                 let chunk = (first / CHUNK) as usize;
                 for at in (0..CHUNK).step_by(BATCH) {
                     self.begun.set(chunk, at + BATCH as u64);
-                    for number in first + at..first + at + BATCH as u64 {
-                        self.queue.put(&number).unwrap();
-                    }
+                    let batch: [u64; BATCH] =
+                        std::array::from_fn(|index| first + at + index as u64);
+                    assert_eq!(self.queue.put_many(&batch).unwrap(), BATCH);
                     self.put.set(chunk, at + BATCH as u64);
                 }
             }
@@ -77,10 +78,10 @@ impl Stream {
             let _ = rustix::process::setpriority_process(None, 0);
             let mut room = [0; BATCH];
             loop {
-                let numbers = self.get_some(&mut room);
-                if numbers == 0 {
-                    return;
-                }
+                let numbers = match self.queue.get_many_into(&mut room) {
+                    Err(GetError::Closed) => return,
+                    numbers => numbers.unwrap(),
+                };
                 let map = self.got[place];
                 for number in &room[..numbers] {
                     let (at, bit) = ((number / 64) as usize, 1 << (number % 64));
@@ -91,18 +92,6 @@ impl Stream {
                 }
             }
         })
-    }
-
-    /// Gets some; none when there will be no more.
-    fn get_some(&self, room: &mut [u64; BATCH]) -> usize {
-        match self.queue.get() {
-            Ok(number) => {
-                room[0] = number;
-                1
-            }
-            Err(procession::GetError::Closed) => 0,
-            Err(error) => panic!("{error}"),
-        }
     }
 
     /// How many numbers were begun.
@@ -131,6 +120,8 @@ impl Stream {
             }
         }
         assert!(lost <= kills * BATCH as u64, "{lost} lost by {kills} deaths of those who get");
+        let told = self.queue.lost();
+        assert!(told <= lost, "{told} are said to be lost, {lost} are");
         (got, lost)
     }
 }
