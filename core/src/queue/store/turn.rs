@@ -50,6 +50,17 @@ impl<'s, T: Pod> Turn<'s, T> {
         })
     }
 
+    /// Whether it is this process's turn: a forked child has a copy of its parent's.
+    fn is_mine(&self) -> bool {
+        self.me.is(self.tag)
+    }
+
+    /// The number of a cell that this process has claimed, which it is to settle now.
+    fn take(&self, number: &mut u32) -> Result<u32, Damaged> {
+        let number = core::mem::replace(number, NONE);
+        if self.is_mine() { Ok(number) } else { Err(Damaged) }
+    }
+
     /// Takes back what the dead hold. Asks the kernel about each that holds something.
     pub(super) fn reclaim(&mut self) -> Result<(), Damaged> {
         let held = self.store.counts().held;
@@ -121,6 +132,10 @@ impl<'s, T: Pod> Turn<'s, T> {
 
 impl<T: Pod> Drop for Turn<'_, T> {
     fn drop(&mut self) {
+        // In a forked child all of it is the parent's: the guard knows, too.
+        if !self.is_mine() {
+            return;
+        }
         let state = &self.store.parts.state;
         let counts = self.store.counts();
         drop(self.guard.take());
@@ -148,7 +163,8 @@ fn tell(event: &Eventcount, me: Member<'_>, count: u32, all: bool) {
 }
 
 /// A place that was claimed to put an item, and the store's lock with it: write the item, publish it, drop this. Do nothing
-/// else meanwhile, for others wait. Dropped without being published, nothing was put.
+/// else meanwhile, for others wait. Dropped without being published, nothing was put. In a forked child it is worth nothing: all
+/// that needs the claim is refused as `Corrupt`.
 #[must_use = "nothing is put until it is published"]
 pub struct Putter<'s, T: Pod> {
     turn: Turn<'s, T>,
@@ -220,6 +236,9 @@ impl<'s, T: Pod> Putter<'s, T> {
     }
 
     fn claim(&mut self, key: i64) -> Result<(), Hurdle> {
+        if !self.turn.is_mine() {
+            return Err(Hurdle::Corrupt);
+        }
         let store = &self.turn.store;
         if store.flags() & CLOSED != 0 {
             return Err(Hurdle::Closed);
@@ -252,9 +271,11 @@ impl<'s, T: Pod> Putter<'s, T> {
     }
 
     /// Writes the item.
-    pub fn write(&self, item: T) {
-        if let Ok(cell) = self.turn.store.cell(self.number) {
-            // SAFETY: the cell is claimed under the lock, which this process holds.
+    pub fn write(&mut self, item: T) {
+        if self.turn.is_mine()
+            && let Ok(cell) = self.turn.store.cell(self.number)
+        {
+            // SAFETY: the cell is claimed under the lock, which this process holds, and no other thread has this claim.
             unsafe { cell.item.write(item) };
         }
     }
@@ -264,8 +285,8 @@ impl<'s, T: Pod> Putter<'s, T> {
     /// # Errors
     /// `Corrupt` if nothing was claimed, or the memory is damaged.
     pub fn publish(&mut self) -> Result<(), PushError> {
-        let number = core::mem::replace(&mut self.number, NONE);
-        self.enter(number).map_err(|_| PushError::Corrupt)
+        let entered = self.turn.take(&mut self.number).and_then(|number| self.enter(number));
+        entered.map_err(|_| PushError::Corrupt)
     }
 
     fn enter(&mut self, number: u32) -> Result<(), Damaged> {
@@ -303,6 +324,7 @@ impl<T: Pod> Drop for Putter<'_, T> {
         let store = &self.turn.store;
         if let Ok(cell) = store.cell(self.number)
             && cell.word().state() == State::Filling(self.turn.tag)
+            && self.turn.is_mine()
         {
             cell.set(cell.word().passed());
             let _ = store.put_free(self.number);
@@ -328,7 +350,8 @@ impl Lease {
 }
 
 /// An item that is being taken, and the store's lock with it: copy the item, settle it, drop this. Do nothing else meanwhile, for
-/// others wait. Dropped without being settled, the item is back.
+/// others wait. Dropped without being settled, the item is back. In a forked child it is worth nothing: all that needs the
+/// claim is refused as `Corrupt`.
 #[must_use = "nothing is taken until it is settled"]
 pub struct Taker<'s, T: Pod> {
     turn: Turn<'s, T>,
@@ -358,6 +381,9 @@ impl<'s, T: Pod> Taker<'s, T> {
         let flags = store.flags();
         if flags & SHUT != 0 && !rest {
             return Err(Hurdle::Closed);
+        }
+        if !self.turn.is_mine() {
+            return Err(Hurdle::Corrupt);
         }
         let counts = store.counts();
         let Some(number) = store.next(counts.full)? else {
@@ -416,16 +442,20 @@ impl<'s, T: Pod> Taker<'s, T> {
     }
 
     /// It is taken, by this thread: finished, if taking finishes it, else leased.
+        if !self.turn.is_mine() {
+            return Err(PopError::Corrupt);
+        }
     ///
     /// # Errors
     /// `Corrupt`.
     pub fn settle(&mut self, thread: Option<Thread>) -> Result<Option<Lease>, PopError> {
-        let number = core::mem::replace(&mut self.number, NONE);
-        let settled = if self.turn.store.plan.policy.leases() {
-            self.lease(number, thread).map(Some)
-        } else {
-            self.turn.free(number).map(|()| None)
-        };
+        let settled = self.turn.take(&mut self.number).and_then(|number| {
+            if self.turn.store.plan.policy.leases() {
+                self.lease(number, thread).map(Some)
+            } else {
+                self.turn.free(number).map(|()| None)
+            }
+        });
         settled.map_err(|_| PopError::Corrupt)
     }
 
@@ -444,8 +474,8 @@ impl<'s, T: Pod> Taker<'s, T> {
     /// # Errors
     /// `Corrupt`.
     pub fn discard(&mut self) -> Result<(), PopError> {
-        let number = core::mem::replace(&mut self.number, NONE);
-        self.turn.free(number).map_err(|_| PopError::Corrupt)
+        let freed = self.turn.take(&mut self.number).and_then(|number| self.turn.free(number));
+        freed.map_err(|_| PopError::Corrupt)
     }
 
     /// Takes one more, after the last one was settled; `false` if there is none.
@@ -472,3 +502,4 @@ impl<T: Pod> Drop for Taker<'_, T> {
         }
     }
 }
+            && self.turn.is_mine()
