@@ -63,7 +63,7 @@ impl<'s, T: Pod> Turn<'s, T> {
 
     /// Takes back what the dead hold. Asks the kernel about each that holds something.
     pub(super) fn reclaim(&mut self) -> Result<(), Damaged> {
-        let held = self.store.counts().held;
+        let held = self.store.sound_counts()?.held;
         let mut number = self.store.parts.index.oldest.get();
         // Asked once for each process, if they are few.
         let (mut alive, mut asked) = ([None; 8], 0);
@@ -337,6 +337,8 @@ impl<T: Pod> Drop for Putter<'_, T> {
 pub struct Lease {
     number: u32,
     word: u64,
+    /// Which cells these were: in those that are made anew the laps begin anew.
+    cells: u64,
 }
 
 impl Lease {
@@ -346,6 +348,10 @@ impl Lease {
 
     pub(super) fn word(self) -> Word {
         Word(self.word)
+    }
+
+    pub(super) fn cells(self) -> u64 {
+        self.cells
     }
 }
 
@@ -376,14 +382,14 @@ impl<'s, T: Pod> Taker<'s, T> {
     }
 
     fn claim(&mut self, rest: bool) -> Result<(), Hurdle> {
+        if !self.turn.is_mine() {
+            return Err(Hurdle::Corrupt);
+        }
         let store = &self.turn.store;
         // Before the look at what is there: after this nothing is put behind it.
         let flags = store.flags();
         if flags & SHUT != 0 && !rest {
             return Err(Hurdle::Closed);
-        }
-        if !self.turn.is_mine() {
-            return Err(Hurdle::Corrupt);
         }
         let counts = store.counts();
         let Some(number) = store.next(counts.full)? else {
@@ -436,15 +442,15 @@ impl<'s, T: Pod> Taker<'s, T> {
     /// # Errors
     /// `Corrupt` if nothing is claimed.
     pub fn read(&self) -> Result<T, PopError> {
+        if !self.turn.is_mine() {
+            return Err(PopError::Corrupt);
+        }
         let cell = self.turn.store.cell(self.number).map_err(|_| PopError::Corrupt)?;
         // SAFETY: the cell is claimed under the lock, which this process holds; what was published is an item.
         Ok(unsafe { cell.item.read() })
     }
 
     /// It is taken, by this thread: finished, if taking finishes it, else leased.
-        if !self.turn.is_mine() {
-            return Err(PopError::Corrupt);
-        }
     ///
     /// # Errors
     /// `Corrupt`.
@@ -466,7 +472,7 @@ impl<'s, T: Pod> Taker<'s, T> {
         store.hold(number)?;
         // There is room for one more that waits.
         self.turn.freed += 1;
-        Ok(Lease { number, word: cell.word().0 })
+        Ok(Lease { number, word: cell.word().0, cells: store.cells_of(number) })
     }
 
     /// It is thrown away, whatever the policy.
@@ -496,10 +502,10 @@ impl<T: Pod> Drop for Taker<'_, T> {
         let store = &self.turn.store;
         if let Ok(cell) = store.cell(self.number)
             && cell.word().state() == State::Held(self.turn.tag)
+            && self.turn.is_mine()
             && store.restore(self.number).is_ok()
         {
             self.turn.filled += 1;
         }
     }
 }
-            && self.turn.is_mine()
