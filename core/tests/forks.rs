@@ -5,7 +5,8 @@
 use std::ptr::NonNull;
 use std::time::Duration;
 
-use procession_core::region::{Fixed, Membership, Options, Place, Region};
+use procession_core::queue::{Order, Plan, Policy, Store};
+use procession_core::region::{Fixed, Kind, Membership, Options, Place, Region};
 use procession_core::sync::{Lock, OnceCell};
 use procession_core::sys::Deadline;
 use procession_core::wait::wait_any;
@@ -130,4 +131,46 @@ fn a_child_in_another_pid_namespace_takes_nobody_for_dead() {
         code => assert_eq!(code, 0),
     }
     drop(guard);
+}
+
+#[test]
+fn a_child_leaves_its_parents_turn_at_a_store_alone() {
+    let region = shared();
+    let seat = region.join().unwrap();
+    let me = seat.member();
+    let (kind, segments) = (Kind::new(1).unwrap(), Kind::new(2).unwrap());
+    let plan = Plan { capacity: 10, order: Order::First, policy: Policy::AtLeastOnce };
+    let place = region.allocate_object(me, kind, Store::<u64>::bytes_for(plan)).unwrap();
+    let store = Store::<u64>::create(&region, place.offset, plan, segments, 0).unwrap();
+
+    let mut putter = store.start_put(me, soon(), 0).unwrap();
+    putter.write(1);
+    let ticket = putter.ticket();
+    // SAFETY: the child touches memory only, and leaves by `end`.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let refused = putter.publish().is_err() && putter.another(0).is_err();
+        drop(putter);
+        end(i32::from(!refused));
+    }
+    assert_eq!(finish(child), 0);
+    assert_eq!((store.len(), putter.ticket()), (0, ticket), "the place is still claimed");
+    putter.publish().unwrap();
+    drop(putter);
+
+    let mut taker = store.start_take(me, soon()).unwrap();
+    // SAFETY: as above.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let refused =
+            taker.settle(None).is_err() && taker.discard().is_err() && taker.another().is_err();
+        drop(taker);
+        end(i32::from(!refused));
+    }
+    assert_eq!(finish(child), 0);
+    assert_eq!((store.len(), store.held()), (0, 1), "it is still in this one's hand");
+    let lease = taker.settle(None).unwrap().unwrap();
+    drop(taker);
+    assert!(store.finish(me, lease));
+    assert_eq!(store.unfinished(), 0);
 }

@@ -35,9 +35,7 @@
 use crate::region::{JoinError, Member, Tag, Verdict};
 #[cfg(not(loom))]
 use crate::region::{Place, PlaceError, QUEUE_ALIGN, Shareable};
-#[cfg(not(loom))]
-use crate::sys::atomic::fence;
-use crate::sys::atomic::{AtomicU64, Ordering};
+use crate::sys::atomic::{AtomicU64, Ordering, fence};
 use crate::sys::trace;
 
 #[cfg(loom)]
@@ -484,8 +482,10 @@ impl Holders<'_> {
     /// Says that what was to be done after closing is done: by whoever was told [`Standing::Last`]. If that process dies before, it
     /// never is.
     pub fn finish(&self) {
-        // AcqRel: of two ends that are finished at the same time one sees both, with what was done before.
+        // AcqRel: who sees it sees what was done before.
         self.head.word.fetch_or(FINISHED, Ordering::AcqRel);
+        // Of two ends that are finished at the same time, by those who look at the other one next, one at least sees both.
+        fence(Ordering::SeqCst);
     }
 
     /// Whether it is [finished](Self::finish).

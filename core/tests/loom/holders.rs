@@ -347,3 +347,22 @@ fn the_living_are_not_taken_for_dead() {
         false
     });
 }
+
+/// Two ends of one thing are finished at the same time: whoever sees both does what is to be done then.
+#[test]
+fn of_two_that_finish_one_sees_both() {
+    explore(Sleeps::Endless, 3, || {
+        let (one, other): (End, End) =
+            (Arc::new(HoldersHeap::new(1)), Arc::new(HoldersHeap::new(1)));
+        let finish = |mine: &End, others: &End| {
+            mine.holders().finish();
+            others.holders().is_finished()
+        };
+        let there = thread::spawn({
+            let (one, other) = (Arc::clone(&one), Arc::clone(&other));
+            move || finish(&one, &other)
+        });
+        let here = finish(&other, &one);
+        assert!(there.join().unwrap() || here, "nobody saw both");
+    });
+}

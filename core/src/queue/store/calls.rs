@@ -207,9 +207,7 @@ impl<'r, T: Pod> Store<'r, T> {
     where
         'r: 's,
     {
-        if self.counts().full == 0 {
-            return Ok(None);
-        }
+        // With the lock, whatever the counts say: who puts just now has looked before it was shut down.
         let turn =
             Turn::start(*self, me, deadline).map_err(|refusal| Hurdle::of_pop(refusal.into()))?;
         match Taker::start(turn, false, true) {
@@ -448,6 +446,7 @@ impl<'r, T: Pod> Store<'r, T> {
         // What was read before is read before the word.
         fence(Ordering::Acquire);
         self.cell(lease.number()).is_ok_and(|cell| cell.word() == lease.word())
+            // Behind the word: then that was in these cells.
             && self.salt(lease.number()) == lease.salt()
     }
 
@@ -595,7 +594,7 @@ impl<'r, T: Pod> Store<'r, T> {
         let cells = u64::from(self.size_of_segment(segment)) * size_of::<Cell<T>>() as u64;
         let object = self
             .region
-            .allocate_object(me, self.segments, size_of::<Front>() as u64 + cells)
+            .allocate_object(me, self.segments, Self::FRONT + cells)
             .map_err(StoreError::Memory)?;
         match self.link(me, deadline, segment, object) {
             Ok(true) => Ok(()),
@@ -658,13 +657,14 @@ impl<'r, T: Pod> Store<'r, T> {
         (1..=grown).filter_map(move |segment| parts.segments[segment].object(kind))
     }
 
-    /// Where the store lies that a segment was made for, as it says itself.
+    /// Where the store lies that a segment was made for, as it says itself. `None` of one that was not shared yet: its maker may
+    /// be about to link it.
     #[cfg(not(loom))]
     #[must_use]
     pub fn home_of(region: &Region<'r>, segment: Object) -> Option<u64> {
         let front: &Front = region.object(segment.offset).ok()?;
         // Acquire meets the Release of `share`, as far as it was shared.
-        Some(front.store.load(Ordering::Acquire))
+        Some(front.store.load(Ordering::Acquire)).filter(|&home| home != 0)
     }
 
     /// Destroys a segment that says it is this store's, if it is linked nowhere: who made it, or unlinked it, died.

@@ -204,6 +204,9 @@ fn object_of(place: u64, kind: Kind) -> Option<Object> {
 
 #[cfg(not(loom))]
 impl<T: Pod> Store<'_, T> {
+    /// Bytes in front of a segment's cells.
+    pub(super) const FRONT: u64 = size_of::<Front>().next_multiple_of(align_of::<Cell<T>>()) as u64;
+
     /// Unlinks a segment, which from now on names the `others` that were unlinked before it; its place.
     pub(super) fn unlink(&self, segment: &Segment, others: u64) -> Result<u64, Damaged> {
         // Release: as in `start`.
@@ -285,7 +288,7 @@ impl<'r, T: Pod> Store<'r, T> {
         }
         let parts = self.parts.segments.get(segment as usize).ok_or(Damaged)?;
         let start = parts.object(self.segments).ok_or(Damaged)?.offset;
-        let at = size_of::<Front>() as u64 + u64::from(place) * size_of::<Cell<T>>() as u64;
+        let at = Self::FRONT + u64::from(place) * size_of::<Cell<T>>() as u64;
         self.region.object(start.saturating_add(at)).map_err(|_| Damaged)
     }
 

@@ -98,9 +98,16 @@ impl<'s, T: Pod> Store<'s, T> {
         lost.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// How many wait and how many are held, if there are so many cells.
+    pub(super) fn sound_counts(&self) -> Result<Counts, Damaged> {
+        let counts = self.counts();
+        let used = u64::from(counts.full) + u64::from(counts.held);
+        if used <= self.size_with(self.grown()?) { Ok(counts) } else { Err(Damaged) }
+    }
+
     /// Puts an item back that was held, after it was taken off that list.
     pub(super) fn restore(&self, number: u32) -> Result<(), Damaged> {
-        let (cell, counts) = (self.cell(number)?, self.counts());
+        let (cell, counts) = (self.cell(number)?, self.sound_counts()?);
         let held = counts.held.checked_sub(1).ok_or(Damaged)?;
         cell.returns.set(cell.returns.get().saturating_add(1));
         cell.set(cell.word().full());
@@ -125,7 +132,7 @@ impl<'s, T: Pod> Store<'s, T> {
         mut wanted: impl FnMut(&super::Cell<T>) -> bool,
     ) -> Result<Option<u32>, Damaged> {
         let mut number = self.parts.index.oldest.get();
-        for _ in 0..self.counts().held {
+        for _ in 0..self.sound_counts()?.held {
             if number == NONE {
                 return Err(Damaged);
             }

@@ -593,3 +593,122 @@ fn threads_move_everything_once() {
         assert_eq!(store.unfinished(), 0);
     }
 }
+
+#[test]
+fn a_lease_is_no_other_items_after_the_cells_are_made_anew() {
+    let bytes = Bytes::new(1 << 20);
+    let world = World::new(&bytes);
+    let me = world.me();
+    let store = world.store(100, Order::First, Policy::AtLeastOnce);
+    let fill = || (0..17).for_each(|item| store.put(me, 0, item).unwrap());
+    let take = || {
+        let leases: Vec<_> = (0..17).map(|_| store.take(me).unwrap().1.unwrap()).collect();
+        assert_eq!(store.held(), 17);
+        leases
+    };
+    fill();
+    assert_eq!(world.segments(), 1, "the last one lies in a segment");
+    let old = take();
+    // By another thread, as it were: `finish_any` names none.
+    while store.finish_any(me, None).unwrap().is_some() {}
+    assert_eq!(world.segments(), 0, "it shrinks");
+    fill();
+    let new = take();
+    for lease in old {
+        assert!(!store.is_held(lease), "{lease:?} is over");
+        assert!(!store.finish(me, lease));
+        assert!(matches!(store.give_up(me, lease), Ok(GivenUp::NotHeld)));
+    }
+    assert!(new.into_iter().all(|lease| store.is_held(lease) && store.finish(me, lease)));
+}
+
+#[test]
+fn what_was_put_while_it_is_shut_down_is_thrown_away() {
+    let bytes = Bytes::new(1 << 20);
+    let world = World::new(&bytes);
+    let me = world.me();
+    let store = world.store(10, Order::First, Policy::AtMostOnce);
+    let mut putter = store.start_put(me, soon(), 0).unwrap();
+    putter.write(5);
+    store.shutdown(me, true);
+    std::thread::scope(|threads| {
+        let thrown = threads.spawn(|| {
+            let mut taker = store.start_discard(me, soon()).unwrap()?;
+            let item = taker.read().unwrap();
+            taker.discard().unwrap();
+            Some(item)
+        });
+        std::thread::sleep(Duration::from_millis(50));
+        putter.publish().unwrap();
+        drop(putter);
+        assert_eq!(thrown.join().unwrap(), Some(5));
+    });
+    assert!(store.is_empty());
+}
+
+#[test]
+fn items_may_lie_at_any_boundary() {
+    #[derive(Clone, Copy)]
+    #[repr(C, align(64))]
+    struct Line([u64; 8]);
+    // SAFETY: all zero is a value.
+    unsafe impl bytemuck::Zeroable for Line {}
+    // SAFETY: eight numbers without a gap, of which any bits are a value.
+    unsafe impl Pod for Line {}
+
+    let bytes = Bytes::new(1 << 20);
+    let world = World::new(&bytes);
+    let me = world.me();
+    let plan = Plan { capacity: 100, order: Order::First, policy: Policy::AtMostOnce };
+    let place = world.region.allocate_object(me, STORE, Store::<Line>::bytes_for(plan)).unwrap();
+    let store = Store::<Line>::create(&world.region, place.offset, plan, SEGMENT, 0).unwrap();
+    for item in 0..100 {
+        store.put(me, 0, Line([item; 8])).unwrap();
+    }
+    for item in 0..100 {
+        assert_eq!(store.take(me).unwrap().0.0, [item; 8]);
+    }
+}
+
+#[test]
+fn counts_that_cannot_be_are_damage() {
+    let bytes = Bytes::new(1 << 20);
+    let world = World::new(&bytes);
+    let me = world.me();
+    for order in [Order::First, Order::Last, Order::Least] {
+        let store = world.store(100, order, Policy::AtLeastOnce);
+        for item in 0..3 {
+            store.put(me, 0, item).unwrap();
+        }
+        let lease = store.take(me).unwrap().1.unwrap();
+        let sound = store.counts();
+        // The lists lead round and round.
+        for number in 0..3 {
+            store.cell(number).unwrap().next.set(number);
+        }
+        for counts in [Counts { full: u32::MAX, held: 1 }, Counts { full: 1, held: u32::MAX }] {
+            store.set_counts(counts);
+            let start = std::time::Instant::now();
+            let given = store.give_up(me, lease);
+            assert!(matches!(given, Err(PopError::Corrupt)), "{order:?} {counts:?}");
+            let finished = store.finish_any(me, Thread::new(9));
+            assert!(matches!(finished, Err(PopError::Corrupt)));
+            assert_eq!(store.sweep(me), Err(PopError::Corrupt));
+            assert!(start.elapsed() < Duration::from_secs(1));
+        }
+        store.set_counts(sound);
+    }
+}
+
+#[test]
+fn a_segment_that_was_not_shared_yet_has_no_home() {
+    let bytes = Bytes::new(1 << 20);
+    let world = World::new(&bytes);
+    let me = world.me();
+    let segment = world.region.allocate_object(me, SEGMENT, 1000).unwrap();
+    assert_eq!(Store::<u64>::home_of(&world.region, segment), None);
+    let store = world.store(100, Order::First, Policy::AtMostOnce);
+    (0..17).for_each(|item| store.put(me, 0, item).unwrap());
+    let linked = store.segments().next().unwrap();
+    assert_eq!(Store::<u64>::home_of(&world.region, linked), Some(store.offset));
+}

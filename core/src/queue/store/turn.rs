@@ -50,9 +50,20 @@ impl<'s, T: Pod> Turn<'s, T> {
         })
     }
 
+    /// Whether it is this process's turn: a forked child has a copy of its parent's.
+    fn is_mine(&self) -> bool {
+        self.me.is(self.tag)
+    }
+
+    /// The number of a cell that this process has claimed, which it is to settle now.
+    fn take(&self, number: &mut u32) -> Result<u32, Damaged> {
+        let number = core::mem::replace(number, NONE);
+        if self.is_mine() { Ok(number) } else { Err(Damaged) }
+    }
+
     /// Takes back what the dead hold. Asks the kernel about each that holds something.
     pub(super) fn reclaim(&mut self) -> Result<(), Damaged> {
-        let held = self.store.counts().held;
+        let held = self.store.sound_counts()?.held;
         let mut number = self.store.parts.index.oldest.get();
         // Asked once for each process, if they are few.
         let (mut alive, mut asked) = ([None; 8], 0);
@@ -126,6 +137,10 @@ impl<'s, T: Pod> Turn<'s, T> {
 
 impl<T: Pod> Drop for Turn<'_, T> {
     fn drop(&mut self) {
+        // In a forked child all of it is the parent's: the guard knows, too.
+        if !self.is_mine() {
+            return;
+        }
         let state = &self.store.parts.state;
         let counts = self.store.counts();
         drop(self.guard.take());
@@ -153,7 +168,8 @@ fn tell(event: &Eventcount, me: Member<'_>, count: u32, all: bool) {
 }
 
 /// A place that was claimed to put an item, and the store's lock with it: write the item, publish it, drop this. Do nothing
-/// else meanwhile, for others wait. Dropped without being published, nothing was put.
+/// else meanwhile, for others wait. Dropped without being published, nothing was put. In a forked child it is worth nothing: all
+/// that needs the claim is refused as `Corrupt`.
 #[must_use = "nothing is put until it is published"]
 pub struct Putter<'s, T: Pod> {
     turn: Turn<'s, T>,
@@ -225,6 +241,9 @@ impl<'s, T: Pod> Putter<'s, T> {
     }
 
     fn claim(&mut self, key: i64) -> Result<(), Hurdle> {
+        if !self.turn.is_mine() {
+            return Err(Hurdle::Corrupt);
+        }
         let store = &self.turn.store;
         if store.flags() & CLOSED != 0 {
             return Err(Hurdle::Closed);
@@ -257,9 +276,11 @@ impl<'s, T: Pod> Putter<'s, T> {
     }
 
     /// Writes the item.
-    pub fn write(&self, item: T) {
-        if let Ok(cell) = self.turn.store.cell(self.number) {
-            // SAFETY: the cell is claimed under the lock, which this process holds.
+    pub fn write(&mut self, item: T) {
+        if self.turn.is_mine()
+            && let Ok(cell) = self.turn.store.cell(self.number)
+        {
+            // SAFETY: the cell is claimed under the lock, which this process holds, and no other thread has this claim.
             unsafe { cell.item.write(item) };
         }
     }
@@ -269,8 +290,8 @@ impl<'s, T: Pod> Putter<'s, T> {
     /// # Errors
     /// `Corrupt` if nothing was claimed, or the memory is damaged.
     pub fn publish(&mut self) -> Result<(), PushError> {
-        let number = core::mem::replace(&mut self.number, NONE);
-        self.enter(number).map_err(|_| PushError::Corrupt)
+        let entered = self.turn.take(&mut self.number).and_then(|number| self.enter(number));
+        entered.map_err(|_| PushError::Corrupt)
     }
 
     fn enter(&mut self, number: u32) -> Result<(), Damaged> {
@@ -308,6 +329,7 @@ impl<T: Pod> Drop for Putter<'_, T> {
         let store = &self.turn.store;
         if let Ok(cell) = store.cell(self.number)
             && cell.word().state() == State::Filling(self.turn.tag)
+            && self.turn.is_mine()
         {
             cell.set(cell.word().passed());
             let _ = store.put_free(self.number);
@@ -339,7 +361,8 @@ impl Lease {
 }
 
 /// An item that is being taken, and the store's lock with it: copy the item, settle it, drop this. Do nothing else meanwhile, for
-/// others wait. Dropped without being settled, the item is back.
+/// others wait. Dropped without being settled, the item is back. In a forked child it is worth nothing: all that needs the
+/// claim is refused as `Corrupt`.
 #[must_use = "nothing is taken until it is settled"]
 pub struct Taker<'s, T: Pod> {
     turn: Turn<'s, T>,
@@ -364,6 +387,9 @@ impl<'s, T: Pod> Taker<'s, T> {
     }
 
     fn claim(&mut self, rest: bool) -> Result<(), Hurdle> {
+        if !self.turn.is_mine() {
+            return Err(Hurdle::Corrupt);
+        }
         let store = &self.turn.store;
         // Before the look at what is there: after this nothing is put behind it.
         let flags = store.flags();
@@ -421,6 +447,9 @@ impl<'s, T: Pod> Taker<'s, T> {
     /// # Errors
     /// `Corrupt` if nothing is claimed.
     pub fn read(&self) -> Result<T, PopError> {
+        if !self.turn.is_mine() {
+            return Err(PopError::Corrupt);
+        }
         let cell = self.turn.store.cell(self.number).map_err(|_| PopError::Corrupt)?;
         // SAFETY: the cell is claimed under the lock, which this process holds; what was published is an item.
         Ok(unsafe { cell.item.read() })
@@ -431,12 +460,13 @@ impl<'s, T: Pod> Taker<'s, T> {
     /// # Errors
     /// `Corrupt`.
     pub fn settle(&mut self, thread: Option<Thread>) -> Result<Option<Lease>, PopError> {
-        let number = core::mem::replace(&mut self.number, NONE);
-        let settled = if self.turn.store.plan.policy.leases() {
-            self.lease(number, thread).map(Some)
-        } else {
-            self.turn.free(number).map(|()| None)
-        };
+        let settled = self.turn.take(&mut self.number).and_then(|number| {
+            if self.turn.store.plan.policy.leases() {
+                self.lease(number, thread).map(Some)
+            } else {
+                self.turn.free(number).map(|()| None)
+            }
+        });
         settled.map_err(|_| PopError::Corrupt)
     }
 
@@ -447,7 +477,7 @@ impl<'s, T: Pod> Taker<'s, T> {
         store.hold(number)?;
         // There is room for one more that waits.
         self.turn.freed += 1;
-        Ok(Lease { number, salt: self.turn.store.salt(number), word: cell.word().0 })
+        Ok(Lease { number, salt: store.salt(number), word: cell.word().0 })
     }
 
     /// It is thrown away, whatever the policy.
@@ -455,8 +485,8 @@ impl<'s, T: Pod> Taker<'s, T> {
     /// # Errors
     /// `Corrupt`.
     pub fn discard(&mut self) -> Result<(), PopError> {
-        let number = core::mem::replace(&mut self.number, NONE);
-        self.turn.free(number).map_err(|_| PopError::Corrupt)
+        let freed = self.turn.take(&mut self.number).and_then(|number| self.turn.free(number));
+        freed.map_err(|_| PopError::Corrupt)
     }
 
     /// Takes one more, after the last one was settled; `false` if there is none.
@@ -477,6 +507,7 @@ impl<T: Pod> Drop for Taker<'_, T> {
         let store = &self.turn.store;
         if let Ok(cell) = store.cell(self.number)
             && cell.word().state() == State::Held(self.turn.tag)
+            && self.turn.is_mine()
             && store.restore(self.number).is_ok()
         {
             self.turn.filled += 1;
