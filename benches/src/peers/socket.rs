@@ -28,22 +28,3 @@ pub fn there_and_back(pace: Pace, ops: u64) -> Result<Timing> {
     };
     exchange(pace, ops, || Ok(()), send, receive)
 }
-pub fn stream(pace: Pace, ops: u64) -> Result<Timing> {
-    use std::io::{Read, Write};
-    let (first, second) = std::os::unix::net::UnixStream::pair()?;
-    let ends = [first, second];
-    for end in &ends {
-        end.set_nonblocking(matches!(pace, Pace::AtOnce))?;
-    }
-    let send = |i: usize, message: &[u8; BYTES]| {
-        (&ends[i]).write(message)?;
-        Ok(())
-    };
-    let receive = |i: usize, message: &mut [u8; BYTES]| loop {
-        match (&ends[i]).read(message) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => spin_loop(),
-            received => return Ok(received?),
-        }
-    };
-    exchange(pace, ops, || Ok(()), send, receive)
-}
