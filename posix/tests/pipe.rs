@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use procession_posix::Descriptor;
 use procession_posix::channel::{
-    Connection, Pipe, PipeOptions, Queue, Receiver, RecvError, SendError, Sender, pipe,
+    Connection, JoinableQueue, LifoQueue, Pipe, PipeOptions, Queue, QueueOptions, Receiver,
+    RecvError, SendError, Sender, pipe,
 };
 use procession_posix::process::{Child, Process, StartMethod};
 use procession_posix::sync::{Event, wait_any_timeout};
@@ -290,6 +291,39 @@ fn an_end_in_a_queue_is_the_queues() {
     // With the queue goes what is in it.
     drop(queue);
     assert_ends(&receiver);
+}
+
+#[test]
+fn an_end_in_a_store_is_the_stores() {
+    for text in [String::new(), "long".repeat(100)] {
+        // At most once: with the copy goes its hold.
+        let (sender, receiver) = pipe::<u32>().unwrap();
+        let pile = LifoQueue::bounded(4).unwrap();
+        pile.put(&(sender, text.clone())).unwrap();
+        assert_open(&receiver);
+        // Who looks has a copy of its own.
+        drop(pile.peek().unwrap());
+        assert_open(&receiver);
+        let (sender, _) = pile.get().unwrap();
+        sender.send(&1).unwrap();
+        assert_eq!(receiver.recv().unwrap(), 1);
+        drop(sender);
+        assert_ends(&receiver);
+
+        // At least once: it is in the store until it is done, however often it is taken.
+        let (sender, receiver) = pipe::<u32>().unwrap();
+        let tasks = JoinableQueue::with(QueueOptions::bounded(4).at_least_once()).unwrap();
+        tasks.put(&(sender, text)).unwrap();
+        drop(tasks.take().unwrap());
+        assert_open(&receiver);
+        let task = tasks.take().unwrap();
+        task.0.send(&2).unwrap();
+        assert_eq!(receiver.recv().unwrap(), 2);
+        let (sender, _) = task.done();
+        assert_open(&receiver);
+        drop(sender);
+        assert_ends(&receiver);
+    }
 }
 
 #[test]

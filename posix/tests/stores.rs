@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use procession_posix::channel::{
-    GetError, JoinTasksError, JoinableQueue, LifoQueue, PriorityQueue, PutError, QueueOptions,
-    SimpleQueue, TaskDoneError,
+    GetError, JoinTasksError, JoinableQueue, LifoQueue, PriorityQueue, PutError, Queue,
+    QueueOptions, Receiver, Sender, SimpleQueue, TaskDoneError, pipe,
 };
 use procession_posix::process::Process;
 use procession_posix::wait::wait_timeout;
@@ -197,4 +197,66 @@ fn memory_comes_back() {
     arena.sweep();
     let used = arena.used().unwrap();
     assert!(used < before.unwrap() + (4 << 20), "{before:?} {used}");
+}
+
+#[test]
+fn a_queue_may_grow_or_deliver_again() {
+    let queues = [
+        Queue::unbounded().unwrap(),
+        QueueOptions::unbounded().at_least_once().create().unwrap(),
+        QueueOptions::bounded(1000).at_least_once().create().unwrap(),
+    ];
+    for queue in queues {
+        let all: Vec<_> = (0..500).map(text).collect();
+        assert_eq!(queue.put_many(&all).unwrap(), 500);
+        assert_eq!(queue.peek().unwrap(), text(0));
+        // It travels as what it is.
+        let bytes = postcard::to_stdvec(&queue).unwrap();
+        let found: Queue<String> = postcard::from_bytes(&bytes).unwrap();
+        assert_eq!(found.get_many(100).unwrap(), all[..100]);
+        assert_eq!(found.take().unwrap().done(), text(100));
+        assert_eq!(found.get_latest().unwrap(), (text(499), 398));
+        assert!(queue.empty() && matches!(queue.get_nowait(), Err(GetError::Empty)));
+        assert_eq!(wait_timeout(&[&queue.room(), &queue], SOON), [0]);
+        queue.put(&text(1)).unwrap();
+        queue.close();
+        assert_eq!(queue.iter().map(Result::unwrap).collect::<Vec<_>>(), [text(1)]);
+        assert!(matches!(queue.put(&text(2)), Err(PutError::Closed)));
+    }
+    let bounded = QueueOptions::bounded(2).at_least_once().create().unwrap();
+    assert_eq!(bounded.put_many_nowait(&[1u8, 2, 3]).unwrap(), 2);
+    assert!(matches!(bounded.put_nowait(&3), Err(PutError::Full)));
+}
+
+/// Takes an end of a pipe out of the queue, says so through it, and waits to be killed.
+fn speak_and_hang(queue: JoinableQueue<Sender<u32>>) {
+    let task = queue.take().unwrap();
+    task.send(&1).unwrap();
+    std::thread::sleep(SOON);
+    task.done();
+}
+
+#[test]
+fn an_end_of_a_pipe_is_the_queues_until_it_is_done() {
+    let queue = JoinableQueue::with(QueueOptions::unbounded().at_least_once()).unwrap();
+    let (sender, receiver): (Sender<u32>, Receiver<u32>) = pipe().unwrap();
+    queue.put(&sender).unwrap();
+    drop(sender);
+    let worker = Process::new(speak_and_hang, (queue.clone(),)).start().unwrap();
+    assert_eq!(receiver.recv_timeout(SOON).unwrap(), 1);
+    worker.kill().unwrap();
+    assert!(worker.join().is_err());
+    // It died with a copy of its own; the queue's is delivered again.
+    let task = queue.take_timeout(SOON).unwrap();
+    assert_eq!(task.deliveries(), 2);
+    task.send(&2).unwrap();
+    assert_eq!(receiver.recv_timeout(SOON).unwrap(), 2);
+    drop(task.done());
+    // That was the last one: nobody can send any more.
+    assert!(receiver.recv_timeout(SOON).is_err());
+    assert!(!matches!(
+        receiver.recv_timeout(SOON),
+        Err(procession_posix::channel::RecvError::TimedOut)
+    ));
+    queue.join_timeout(SOON).unwrap();
 }

@@ -11,8 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use procession_posix::channel::{
-    Broadcast, BufferQueue, Connection, GetError, JoinableQueue, LifoQueue, Pipe, PriorityQueue,
-    Queue, RecvError, Sender, SimpleQueue, pipe,
+    Broadcast, BufferQueue, Connection, GetError, JoinableQueue, LifoQueue, Pipe, PodQueue,
+    PriorityQueue, Queue, RecvError, Sender, SimpleQueue, pipe,
 };
 use procession_posix::process::Process;
 use procession_posix::sync::{Event, Lock, Semaphore};
@@ -374,6 +374,14 @@ fn whatever_carries_objects_can_be_waited_for() {
     queue!(JoinableQueue);
     queue!(LifoQueue);
     queue!(PriorityQueue, 3);
+    let pods = PodQueue::<u32>::bounded(2).unwrap();
+    both_sides(
+        "PodQueue",
+        (&pods, &pods.room()),
+        &|| pods.put_nowait(7).unwrap(),
+        &|| _ = pods.get_nowait().unwrap(),
+        &|| pods.close(),
+    );
     let simple = SimpleQueue::<u32>::new().unwrap();
     becomes_ready("SimpleQueue", &simple, &|| simple.put(&1).unwrap(), &|| {
         simple.get().unwrap();

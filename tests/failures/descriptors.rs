@@ -3,7 +3,8 @@
 use std::fs::read_dir;
 
 use procession::channel::{
-    Broadcast, BufferQueue, JoinableQueue, LifoQueue, PriorityQueue, Queue, SimpleQueue, pipe,
+    Broadcast, BufferQueue, JoinableQueue, LifoQueue, PodQueue, PriorityQueue, Queue, SimpleQueue,
+    pipe,
 };
 use procession::memory::arena;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -47,6 +48,15 @@ const TYPES: &[(&str, Make)] = &[
     ("PriorityQueue", |used| queue!(PriorityQueue::unbounded(), used, 1)),
     ("LifoQueue", |used| queue!(LifoQueue::bounded(4), used)),
     ("SimpleQueue", |used| queue!(SimpleQueue::new(), used)),
+    ("PodQueue", |used| {
+        let queue = PodQueue::<[u64; 9]>::bounded(4).unwrap();
+        if used {
+            (0..4).for_each(|number| queue.put([number; 9]).unwrap());
+            queue.get().unwrap();
+        }
+        queue.close();
+        Box::new(queue)
+    }),
     ("BufferQueue", |used| {
         let queue = BufferQueue::bounded(4).unwrap();
         if used {

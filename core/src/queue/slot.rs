@@ -23,6 +23,8 @@
 //!   Shutting down at once sets it in the head word, too: who takes sees it in the word that it has to look at anyway.
 //! - One publication may make several items takeable, since tickets are published out of order. Who takes one and
 //!   sees another while somebody sleeps notifies again; repairs and skips notify both sides; a batch wakes all.
+//! - Who has found nothing at the head spins by looks at that slot's word alone, and at a word that says that the queue was
+//!   closed: a look at the tail would take its line from those who put. Both are hints; before it sleeps it looks at all.
 //! - Nobody gets stuck: a living claimer finishes in a bounded number of steps, a dead one is repaired by whoever it
 //!   blocks. Waiting for a living claimer that was stopped is blocking: tries answer `Busy`.
 //!
@@ -41,14 +43,16 @@ mod claims;
 mod peek;
 mod ready;
 mod repair;
+mod spin;
 
 use bytemuck::Pod;
 
 use super::shape::Shape;
 use crate::region::{Member, Short, Tag};
 use crate::sys::Padded;
-use crate::sys::atomic::{AtomicU64, Ordering};
+use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::cell::ItemCell;
+use crate::sys::spin::Calm;
 use crate::wait::Eventcount;
 
 #[cfg(not(loom))]
@@ -130,6 +134,10 @@ pub struct Head {
 struct Events {
     not_empty: Eventcount,
     not_full: Eventcount,
+    /// Not 0 once the queue was closed: beside the words that everybody reads and few write.
+    shut: AtomicU32,
+    /// How those who wait for an item spin.
+    calm: Calm,
     /// Items that were lost in a dead one's hand.
     lost: AtomicU64,
 }
@@ -376,6 +384,8 @@ impl<T: Pod> Heap<T> {
                 events: Padded(Events {
                     not_empty: Eventcount::new(),
                     not_full: Eventcount::new(),
+                    shut: AtomicU32::new(0),
+                    calm: Calm::default(),
                     lost: AtomicU64::new(0),
                 }),
                 shape: Padded(Shape::default()),

@@ -3,12 +3,13 @@
 //! An attempt is made at once, and again whenever the other side makes one worth while. Nothing is in anybody's hand between
 //! two attempts, so a future may be dropped at any time.
 
+use bytemuck::Pod;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{
-    Buffer, BufferQueue, Connection, GetError, JoinableQueue, LifoQueue, PriorityQueue, PutError,
-    Queue, ReceiveError, Receiver, RecvError, SendError, Sender, Subscriber, Unsent,
+    Buffer, BufferQueue, Connection, GetError, JoinableQueue, LifoQueue, PodQueue, PriorityQueue,
+    PutError, Queue, ReceiveError, Receiver, RecvError, SendError, Sender, Subscriber, Unsent,
 };
 use crate::ready::{Arrivals, Readiness, Supply, ready, retry};
 
@@ -162,6 +163,62 @@ impl Connection {
             }
             (answer, _) => Ok(answer),
         }
+    }
+}
+
+impl<T: Pod> PodQueue<T> {
+    /// `get` for programs over tokio: waits without holding up the thread. Dropping the future stops waiting, and loses
+    /// nothing. With the feature `async`.
+    ///
+    /// # Errors
+    /// Outside, the system's, if there is no descriptor to wait with; inside, as `get`.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use procession_posix::channel::PodQueue;
+    ///
+    /// let queue = PodQueue::bounded(1)?;
+    /// queue.put_async(5u32).await??;
+    /// assert_eq!(queue.get_async().await??, 5);
+    /// # Ok::<(), procession_posix::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn get_async(&self) -> Waited<T, GetError> {
+        let would_block = |error: &GetError| matches!(error, GetError::Empty | GetError::Busy);
+        retry(self, || self.get_nowait(), would_block).await
+    }
+
+    /// `put` for programs over tokio: waits for room without holding up the thread. Dropping the future stops waiting:
+    /// nothing was put then. With the feature `async`.
+    ///
+    /// # Errors
+    /// Outside, the system's, if there is no descriptor to wait with; inside, as `put`.
+    pub async fn put_async(&self, item: T) -> Waited<(), PutError> {
+        let would_block = |error: &PutError| matches!(error, PutError::Full | PutError::Busy);
+        retry(&self.room(), || self.put_nowait(item), would_block).await
+    }
+
+    /// All items, one after the other, until the queue is closed and drained, as a stream of the crate `futures-core`; otherwise as
+    /// [`get_async`](Self::get_async).
+    pub fn stream(&self) -> Arrivals<Self> {
+        Arrivals::of(self.clone())
+    }
+}
+
+impl<T: Pod> Supply for PodQueue<T> {
+    type Object = T;
+
+    fn next(&self) -> Option<Option<crate::Result<T>>> {
+        match self.get_nowait() {
+            Ok(item) => Some(Some(Ok(item))),
+            Err(GetError::Closed) => Some(None),
+            Err(GetError::Empty | GetError::Busy) => None,
+            Err(error) => Some(Some(Err(error.into()))),
+        }
+    }
+
+    fn readiness(&self) -> std::io::Result<Readiness> {
+        Readiness::of(self)
     }
 }
 

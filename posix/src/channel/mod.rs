@@ -4,6 +4,7 @@
 mod awaited;
 mod broadcast;
 mod buffer;
+mod copy;
 mod delivery;
 mod error;
 mod forms;

@@ -24,6 +24,7 @@ use procession_core::region::{AllocError, Block};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::copy::copy_in;
 use super::luggage::{ITEM, Luggage, Packing};
 use super::message::{FORMS, IN_BLOCK, INLINE, LUGGAGE, LUGGAGE_SHIFT, Message, NEAR, VOID};
 use crate::memory::{Arena, DecodeError, decode_or};
@@ -171,7 +172,7 @@ impl Parcel {
         (self.length, self.form) = (length as u32, IN_BLOCK);
         let place = region.bytes(self.block.offset, length, 1).map_err(|_| PackError::Corrupt)?;
         // SAFETY: the block is this process's own, and takes that many bytes.
-        unsafe { place.as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        unsafe { copy_in(bytes.as_ptr(), place.as_ptr(), bytes.len()) };
         Ok(())
     }
 

@@ -173,7 +173,7 @@ impl<T> Stock<T> {
         Ok(Self::over(handle, store, largest))
     }
 
-    fn arena(&self) -> &'static Arena {
+    pub(super) fn arena(&self) -> &'static Arena {
         self.owner.handle.arena()
     }
 
@@ -183,6 +183,10 @@ impl<T> Stock<T> {
 
     pub(super) fn me(&self) -> Member<'static> {
         self.owner.me
+    }
+
+    pub(super) fn largest(&self) -> u64 {
+        self.largest
     }
 
     pub(super) fn shutdown(&self, at_once: bool) {

@@ -30,7 +30,7 @@ pub(crate) use watcher::{Request, descriptor, forget, watch};
 ///
 /// | object | ready when |
 /// |---|---|
-/// | [`Queue`](crate::channel::Queue), [`JoinableQueue`](crate::channel::JoinableQueue), [`PriorityQueue`](crate::channel::PriorityQueue), [`LifoQueue`](crate::channel::LifoQueue), [`SimpleQueue`](crate::channel::SimpleQueue), [`BufferQueue`](crate::channel::BufferQueue) | there is something to get, or it is closed and drained |
+/// | [`Queue`](crate::channel::Queue), [`JoinableQueue`](crate::channel::JoinableQueue), [`PriorityQueue`](crate::channel::PriorityQueue), [`LifoQueue`](crate::channel::LifoQueue), [`SimpleQueue`](crate::channel::SimpleQueue), [`PodQueue`](crate::channel::PodQueue), [`BufferQueue`](crate::channel::BufferQueue) | there is something to get, or it is closed and drained |
 /// | `room()` of a queue, as [`Queue::room`](crate::channel::Queue::room) | there is room to put something, or it is closed |
 /// | [`Subscriber`](crate::channel::Subscriber), [its news](crate::channel::Subscriber::news) | there is an object to receive, or the broadcast is closed |
 /// | [`Receiver`](crate::channel::Receiver), [`Connection`](crate::channel::Connection) | there is a message, or nobody living has the other end |

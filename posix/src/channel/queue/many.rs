@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use super::super::error::{GetError, GetManyError, PutError};
 use super::super::parcel::{Arrival, Found, Parcel};
 use super::super::waits::waits;
-use super::Queue;
+use super::{Bounded, Queue, Slots, Stocked};
 
 /// How many objects are encoded or copied out for one claim: enough that the claim costs little for each, and few enough
 /// that they lie in the nearest cache.
@@ -55,7 +55,7 @@ impl<T: Serialize> Queue<T> {
             let packed = objects.by_ref().take(BATCH).try_for_each(|object| {
                 parcels.push(Parcel::new(self.arena()));
                 match parcels.last_mut() {
-                    Some(parcel) => parcel.pack(object.borrow(), self.largest),
+                    Some(parcel) => parcel.pack(object.borrow(), self.largest()),
                     None => Ok(()),
                 }
             });
@@ -74,6 +74,20 @@ impl<T: Serialize> Queue<T> {
     }
 
     /// Puts all of these, and counts them in `put`.
+    fn put_parcels(
+        &self,
+        parcels: &mut [Parcel],
+        deadline: Deadline,
+        put: &mut usize,
+    ) -> Result<(), PutError> {
+        match &self.engine {
+            Bounded(slots) => slots.put_parcels(parcels, deadline, put),
+            Stocked(stock) => stock.put_parcels(parcels, deadline, put),
+        }
+    }
+}
+
+impl<T: Serialize> Slots<T> {
     fn put_parcels(
         &self,
         parcels: &mut [Parcel],
@@ -121,6 +135,53 @@ impl<T: DeserializeOwned> Queue<T> {
         most: usize,
         deadline: Deadline,
     ) -> Result<Vec<T>, GetManyError<T>> {
+        match &self.engine {
+            Bounded(slots) => slots.get_many(most, deadline),
+            Stocked(stock) => match stock.get_many(most, deadline) {
+                (got, None) => Ok(got),
+                (got, Some(error)) => Err(GetManyError { got, error }),
+            },
+        }
+    }
+
+    /// Gets all that is there, however much it is, and does not wait: an empty vector if nothing is.
+    ///
+    /// # Errors
+    /// As [`get_many_until`](Self::get_many_until), except `Empty`.
+    pub fn drain(&self) -> Result<Vec<T>, GetManyError<T>> {
+        match self.get_many_nowait(self.capacity()) {
+            Err(GetManyError { error: GetError::Empty, .. }) => Ok(Vec::new()),
+            answer => answer,
+        }
+    }
+
+    /// Gets the newest object and passes over all before it, and says how many those were. Waits for one until `deadline`. For
+    /// readers who want to know how things are and not how they came to be so.
+    ///
+    /// The objects that were passed over are gone: nobody gets them.
+    ///
+    /// # Errors
+    /// As [`get_until`](Self::get_until).
+    ///
+    /// ```
+    /// use procession_posix::channel::Queue;
+    ///
+    /// let queue = Queue::<u32>::bounded(10)?;
+    /// queue.put_many([1, 2, 3])?;
+    /// assert_eq!(queue.get_latest()?, (3, 2));
+    /// assert!(queue.empty());
+    /// # Ok::<(), procession_posix::Error>(())
+    /// ```
+    pub fn get_latest_until(&self, deadline: Deadline) -> Result<(T, usize), GetError> {
+        match &self.engine {
+            Bounded(slots) => slots.get_latest(deadline),
+            Stocked(stock) => stock.get_latest(deadline),
+        }
+    }
+}
+
+impl<T: DeserializeOwned> Slots<T> {
+    fn get_many(&self, most: usize, deadline: Deadline) -> Result<Vec<T>, GetManyError<T>> {
         let queue = self.handle.offset();
         let mut got = Vec::new();
         let mut failed = None;
@@ -167,35 +228,7 @@ impl<T: DeserializeOwned> Queue<T> {
         }
     }
 
-    /// Gets all that is there, however much it is, and does not wait: an empty vector if nothing is.
-    ///
-    /// # Errors
-    /// As [`get_many_until`](Self::get_many_until), except `Empty`.
-    pub fn drain(&self) -> Result<Vec<T>, GetManyError<T>> {
-        match self.get_many_nowait(self.capacity()) {
-            Err(GetManyError { error: GetError::Empty, .. }) => Ok(Vec::new()),
-            answer => answer,
-        }
-    }
-
-    /// Gets the newest object and passes over all before it, and says how many those were. Waits for one until `deadline`. For
-    /// readers who want to know how things are and not how they came to be so.
-    ///
-    /// The objects that were passed over are gone: nobody gets them.
-    ///
-    /// # Errors
-    /// As [`get_until`](Self::get_until).
-    ///
-    /// ```
-    /// use procession_posix::channel::Queue;
-    ///
-    /// let queue = Queue::<u32>::bounded(10)?;
-    /// queue.put_many([1, 2, 3])?;
-    /// assert_eq!(queue.get_latest()?, (3, 2));
-    /// assert!(queue.empty());
-    /// # Ok::<(), procession_posix::Error>(())
-    /// ```
-    pub fn get_latest_until(&self, deadline: Deadline) -> Result<(T, usize), GetError> {
+    fn get_latest(&self, deadline: Deadline) -> Result<(T, usize), GetError> {
         let queue = self.handle.offset();
         let mut latest = Arrival::new(self.arena());
         loop {
@@ -212,7 +245,7 @@ impl<T: DeserializeOwned> Queue<T> {
                     Found::Damage => damaged = true,
                 }
             };
-            self.slots.pop_each(self.me, deadline, self.capacity(), read)?;
+            self.slots.pop_each(self.me, deadline, self.slots.capacity(), read)?;
             if damaged {
                 return Err(GetError::Corrupt);
             }

@@ -7,7 +7,7 @@ use super::super::error::GetError;
 use super::super::message::{LUGGAGE, Message, VOID};
 use super::super::parcel::{Arrival, Found, Unpacked};
 use super::super::waits::waits;
-use super::Queue;
+use super::{Bounded, Queue, Slots, Stocked};
 use crate::memory::{DecodeError, HandleError, decode_or};
 
 /// What lies in the first place.
@@ -19,7 +19,7 @@ enum Seen {
     Damage,
 }
 
-impl<T> Queue<T> {
+impl<T> Slots<T> {
     /// Copies the next object, which stays where it is: a short one, or one in a block, which stays as long as its message does.
     fn see(&self, message: &Message, ticket: u64) -> Seen {
         if message.form & LUGGAGE != 0 {
@@ -58,6 +58,15 @@ impl<T: DeserializeOwned> Queue<T> {
     /// # Ok::<(), procession_posix::Error>(())
     /// ```
     pub fn peek_until(&self, deadline: Deadline) -> Result<T, GetError> {
+        match &self.engine {
+            Bounded(slots) => slots.peek(deadline),
+            Stocked(stock) => stock.peek(deadline).map(|(_, object)| object),
+        }
+    }
+}
+
+impl<T: DeserializeOwned> Slots<T> {
+    fn peek(&self, deadline: Deadline) -> Result<T, GetError> {
         let refused = |error| GetError::unpacked::<T>(Unpacked::Refused(error));
         loop {
             let see = |message: &Message, ticket| self.see(message, ticket);
