@@ -211,7 +211,7 @@ pub fn chan_gone_concurrent(setting: Setting) {
             },
             &[&|| {
                 let receiver: Receiver<i32> = receiver.open();
-                let count = (&receiver).iter().map(Result::unwrap).count();
+                let count = receiver.iter().map(Result::unwrap).count();
                 assert_eq!(count, 200);
             }],
         );

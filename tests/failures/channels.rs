@@ -145,7 +145,7 @@ pub fn f02_worker() {
                     assert!(task.is_whole());
                     begun.add(task.number as usize, 1);
                     // An order: by name, and by whatever was got.
-                    if task.number % 2 == 0 {
+                    if task.number.is_multiple_of(2) {
                         task.done();
                         done.count();
                         continue;

@@ -116,12 +116,12 @@ fn kind() -> impl Strategy<Value = Kind> {
 }
 
 /// A kind of queue, a capacity, and some of what `part` makes of the kind's calls.
-fn program<P: Strategy>(
+fn program<P>(
     most: usize,
     part: impl Fn(BoxedStrategy<Op>) -> P + Clone + 'static,
 ) -> impl Strategy<Value = (Kind, usize, Vec<P::Value>)>
 where
-    P: 'static,
+    P: Strategy + 'static,
     P::Value: Clone,
 {
     kind().prop_flat_map(move |kind| {

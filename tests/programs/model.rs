@@ -357,7 +357,7 @@ impl Model {
                 self.items.is_empty() && self.held.is_empty() && self.lost == 0 && !self.shut
             }
             (Op::Join, Reply::NotNow) => {
-                !self.shut && !(self.items.is_empty() && self.held.is_empty())
+                !(self.shut || self.items.is_empty() && self.held.is_empty())
             }
             (Op::Join, Reply::Lost(_)) => self.lost != 0,
             (Op::Join, Reply::Closed) => self.shut,
