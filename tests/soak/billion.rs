@@ -133,7 +133,8 @@ fn up_to(count: u64) -> u64 {
 
 pub fn soak() {
     let (end, limit) = match std::env::var("SOAK").as_deref() {
-        Ok("full") => (1_000_000_000, Duration::from_secs(1200)),
+        // And some that those who are killed do not get to.
+        Ok("full") => (1_001_000_000, Duration::from_secs(1200)),
         _ => (200_000_000, Duration::from_secs(5)),
     };
     let _ = rustix::process::setpriority_process(None, -15);
