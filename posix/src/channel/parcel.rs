@@ -377,7 +377,7 @@ impl Arrival {
     }
 
     /// As [`take`](Self::take), but leaves a long object where it is, tied to its ticket: what is copied out of it later counts
-    /// only if it is still there after that.
+    /// only if it is still there after that. The ends that go along stay the carrier's, too: who decodes one takes a hold of its own.
     ///
     /// # Safety
     /// `from` is valid for reads.
@@ -390,9 +390,19 @@ impl Arrival {
                 (&raw const (*from).form).read_volatile(),
             )
         };
-        if form != IN_BLOCK {
-            // SAFETY: by the caller; nothing is taken over where there is no block.
-            return unsafe { self.take(from, carrier, ticket) };
+        match form & FORMS {
+            0 if length as usize <= INLINE => {
+                // SAFETY: by the caller; both have INLINE bytes.
+                unsafe {
+                    let bytes = (&raw const (*from).bytes).cast();
+                    copy_short(bytes, self.short.as_mut_ptr().cast(), INLINE);
+                }
+                (self.length, self.form) = (length, 0);
+                return Found::Object;
+            }
+            IN_BLOCK => {}
+            VOID => return Found::Void,
+            _ => return Found::Damage,
         }
         let Ok(block) = self.arena.region().queued(place, carrier, ticket) else {
             return Found::Damage;
