@@ -97,6 +97,7 @@ fn the_tour_prints_what_its_tutorials_promise() {
     processes(&printed);
     forks(&printed);
     queues(&printed);
+    pipes(&printed);
     values(&printed);
     synchronisation(&printed);
 }
@@ -212,6 +213,33 @@ fn queues(printed: &Printed) {
     let sizes = starting_with(lines, "The size of queue is ");
     assert!(sizes.len() == 10 && sizes.iter().all(|line| numbers(line)[0] <= 10), "{sizes:?}");
     assert_eq!(lines.last().unwrap(), "the queue is empty");
+}
+
+fn pipes(printed: &Printed) {
+    assert_eq!(printed.only("A pipe between two processes"), ["Hello shiyanlou"]);
+
+    let lines = printed.only("A sender and a receiver");
+    for word in ["send", "recv"] {
+        let urls: Vec<_> = lines.iter().filter_map(|line| line.split_once(word)).collect();
+        let expected: Vec<_> = (0..10).map(|number| format!(": url{number}")).collect();
+        assert_eq!(
+            urls.iter().map(|(_, url)| url).collect::<Vec<_>>(),
+            expected.iter().collect::<Vec<_>>()
+        );
+    }
+    assert_eq!(lines.len(), 21);
+    assert_eq!(lines.last().unwrap(), "both have ended");
+
+    let greetings = ["greetings from the child: have you eaten?", "greetings from the parent: yes"];
+    assert_eq!(printed.only("Pipe"), greetings);
+
+    let lines = printed.only("JoinableQueue");
+    let products =
+        |start: &str| -> Vec<_> { (0..5).map(|i| format!("{start} product{i}")).collect() };
+    for start in ["the consumer has got", "the producer has made"] {
+        assert_eq!(starting_with(lines, start), products(start));
+    }
+    assert_eq!((lines.len(), lines.last().unwrap().as_str()), (11, "main process"));
 }
 
 fn values(printed: &Printed) {

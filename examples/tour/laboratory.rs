@@ -1,9 +1,10 @@
-//! A laboratory course: a process, a queue, a value with and without a lock.
+//! A laboratory course: a process, a pipe, a queue, a value with and without a lock.
 
 use std::process::id;
 use std::thread::{sleep, yield_now};
 use std::time::Duration;
 
+use procession::channel::{Connection, Pipe};
 use procession::prelude::*;
 
 use super::{Outcome, Tutorial};
@@ -13,6 +14,7 @@ pub const TUTORIAL: Tutorial = Tutorial {
     original: "实验9[选学]Python多进程与多线程",
     programs: &[
         ("Processes", "多进程", processes),
+        ("A pipe between two processes", "进程间通信 Pipe", pipe),
         ("A queue between two processes", "进程间通信 Queue", queue),
         ("Two writers and a reader", "情况1", two_writers),
         ("Counting without a lock", "进程同步", count_without_lock),
@@ -30,6 +32,27 @@ fn processes() -> Outcome {
     let child = Process::new(hello, ("shiyanlou".into(),)).start()?;
     child.join()?;
     println!("parent process: {}", id());
+    Ok(())
+}
+
+fn say(end: Connection) -> procession::Result<()> {
+    end.send("Hello shiyanlou")?;
+    Ok(())
+}
+
+fn hear(end: Connection) -> procession::Result<()> {
+    let data: String = end.recv()?;
+    println!("{data}");
+    Ok(())
+}
+
+fn pipe() -> Outcome {
+    // Both ends can send and receive. Each is passed to its process: nothing has to be global.
+    let (one, other) = Pipe::duplex()?;
+    let first = Process::new(say, (one,)).start()?;
+    let second = Process::new(hear, (other,)).start()?;
+    first.join()??;
+    second.join()??;
     Ok(())
 }
 

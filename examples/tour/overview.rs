@@ -1,9 +1,10 @@
-//! An overview of the package: fork, a process, a queue, values and arrays, a lock, a semaphore, a condition, an event.
+//! An overview of the package: fork, a process, a queue, a pipe, values and arrays, a lock, a semaphore, a condition, an event.
 
 use std::process::id;
 use std::thread::sleep;
 use std::time::Duration;
 
+use procession::channel::{Connection, JoinableQueue, Pipe};
 use procession::prelude::*;
 use procession::process::parent_process;
 use procession::sync::{Condition, Event, Semaphore};
@@ -17,7 +18,9 @@ pub const TUTORIAL: Tutorial = Tutorial {
         ("Fork", "Multiprocessing产生的背景", fork),
         ("Process", "Process（用于创建进程）", process),
         ("Queue", "Queue（用于进程通信，资源共享）", queue),
+        ("JoinableQueue", "JoinableQueue", joinable_queue),
         ("Value and Array", "Value，Array（用于进程通信，资源共享）", value_and_array),
+        ("Pipe", "Pipe（用于管道通信）", pipe),
         ("Lock", "Lock（互斥锁）", lock),
         ("Semaphore", "Semaphore（信号量）", semaphore),
         ("Condition", "Condition（条件变量）", condition),
@@ -83,6 +86,49 @@ pub fn queue() -> Outcome {
     if let Err(end) = reader.join() {
         println!("{end}");
     }
+    Ok(())
+}
+
+fn consumer(queue: JoinableQueue<String>) -> procession::Result<()> {
+    loop {
+        println!("the consumer has got {}", queue.get()?);
+        queue.task_done()?;
+    }
+}
+
+fn producer(products: impl Iterator<Item = String>, queue: &JoinableQueue<String>) -> Outcome {
+    for product in products {
+        queue.put(&product)?;
+        println!("the producer has made {product}");
+    }
+    // Until all are done. If the consumer died with one in hand, this would say so.
+    queue.join()?;
+    Ok(())
+}
+
+fn joinable_queue() -> Outcome {
+    let queue = JoinableQueue::unbounded()?;
+    // It ends with this process. Nobody waits for it: `join` has told that it is done.
+    let consumer = Process::new(consumer, (queue.clone(),)).daemon(true).start()?;
+    producer((0..5).map(|number| format!("product{number}")), &queue)?;
+    println!("main process");
+    consumer.kill()?;
+    Ok(())
+}
+
+fn greet(end: Connection) -> procession::Result<()> {
+    end.send("have you eaten?")?;
+    println!("greetings from the parent: {}", end.recv::<String>()?);
+    end.close();
+    Ok(())
+}
+
+fn pipe() -> Outcome {
+    let (parent_end, child_end) = Pipe::duplex()?;
+    let child = Process::new(greet, (child_end,)).start()?;
+    println!("greetings from the child: {}", parent_end.recv::<String>()?);
+    parent_end.send("yes")?;
+    child.join()??;
     Ok(())
 }
 

@@ -1,9 +1,10 @@
-//! A weblog: fork, five processes at once, writers and a reader.
+//! A weblog: fork, five processes at once, writers and a reader, a sender and a receiver.
 
 use std::process::id;
 use std::thread::sleep;
 use std::time::Duration;
 
+use procession::channel::{Receiver, RecvError, Sender, pipe};
 use procession::prelude::*;
 use procession::process::parent_process;
 
@@ -16,6 +17,7 @@ pub const TUTORIAL: Tutorial = Tutorial {
         ("Fork", "使用 os 模块中的 fork 方法实现多进程", fork),
         ("Five processes at once", "使用 multiprocessing 模块创建多进程", five_at_once),
         ("Two writers and a reader", "Queue 实现进程通信", writers_and_reader),
+        ("A sender and a receiver", "Pipe 实现进程通信", sender_and_receiver),
     ],
 };
 
@@ -89,5 +91,37 @@ fn writers_and_reader() -> Outcome {
     if let Err(end) = reader.join() {
         println!("{end}");
     }
+    Ok(())
+}
+
+fn process_send(pipe: Sender<String>, urls: Vec<String>) -> procession::Result<()> {
+    for url in urls {
+        println!("Process ({}) send: {url}", id());
+        pipe.send(&url)?;
+        sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+fn process_recv(pipe: Receiver<String>) -> procession::Result<()> {
+    loop {
+        match pipe.recv() {
+            Ok(url) => println!("Process ({}) recv: {url}", id()),
+            // The sender has ended, and all that it sent is received: nobody has to terminate this process.
+            Err(RecvError::Eof) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn sender_and_receiver() -> Outcome {
+    // The types say which end sends.
+    let (sender, receiver) = pipe()?;
+    let urls: Vec<_> = (0..10).map(|number| format!("url{number}")).collect();
+    let first = Process::new(process_send, (sender, urls)).start()?;
+    let second = Process::new(process_recv, (receiver,)).start()?;
+    first.join()??;
+    second.join()??;
+    println!("both have ended");
     Ok(())
 }

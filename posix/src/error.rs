@@ -7,8 +7,8 @@ use procession_core::sync::{
 use procession_core::value::ValueError;
 
 use crate::channel::{
-    CreateError, GetError, PublishError, PutError, ReceiveError, RecvError, RoleError, SendError,
-    SubscribeError,
+    CreateError, GetError, GetManyError, JoinTasksError, PublishError, PutError, ReceiveError,
+    RecvError, RoleError, SendError, SubscribeError, TaskDoneError,
 };
 use crate::memory::{HandleError, MemoryError};
 use crate::process::{JoinError, StartError};
@@ -34,6 +34,12 @@ pub enum Error {
     /// Getting an object.
     #[error(transparent)]
     Get(#[from] GetError),
+    /// Declaring an object done.
+    #[error(transparent)]
+    TaskDone(#[from] TaskDoneError),
+    /// Waiting until all objects are done.
+    #[error(transparent)]
+    JoinTasks(#[from] JoinTasksError),
     /// Publishing an object.
     #[error(transparent)]
     Publish(#[from] PublishError),
@@ -112,6 +118,13 @@ pub enum Error {
 impl serde::Serialize for Error {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<T> From<GetManyError<T>> for Error {
+    /// What was got with the error is dropped.
+    fn from(error: GetManyError<T>) -> Self {
+        Self::Get(error.error)
     }
 }
 

@@ -5,7 +5,9 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures_core::Stream;
-use procession_posix::channel::{GetError, Pipe, Queue, RecvError, SendError, Sender, pipe};
+use procession_posix::channel::{
+    Broadcast, GetError, Pipe, Queue, RecvError, SendError, Sender, pipe,
+};
 use procession_posix::process::Process;
 use procession_posix::ready::Readiness;
 use procession_posix::sync::Lock;
@@ -199,7 +201,7 @@ fn a_loop_of_epoll_hears_of_queues() {
     }
 }
 
-fn send_all(sender: Sender<u32>, count: u32) {
+fn send_numbers(sender: Sender<u32>, count: u32) {
     (0..count).for_each(|number| sender.send(&number).unwrap());
 }
 
@@ -207,7 +209,7 @@ fn send_all(sender: Sender<u32>, count: u32) {
 fn messages_are_awaited_until_the_pipe_ends() {
     run(async {
         let (sender, receiver) = pipe().unwrap();
-        let child = Process::new(send_all, (sender, 1000)).start().unwrap();
+        let child = Process::new(send_numbers, (sender, 1000)).start().unwrap();
         assert_eq!(receiver.recv_async().await.unwrap().unwrap(), 0);
         let mut messages = receiver.stream();
         for number in 1..1000 {
@@ -225,4 +227,94 @@ fn messages_are_awaited_until_the_pipe_ends() {
         drop(other);
         assert!(matches!(one.send_async(&1).await.unwrap(), Err(SendError::BrokenPipe)));
     });
+}
+
+fn send_all(sender: Sender<Vec<u8>>, count: usize) {
+    for number in 0..count {
+        sender.send(&vec![7; number * 3]).unwrap();
+        if number % 64 == 0 {
+            std::thread::sleep(Duration::from_micros(300));
+        }
+    }
+}
+
+#[test]
+fn messages_come_as_a_stream_until_the_sender_is_gone() {
+    const COUNT: usize = 500;
+    let (sender, receiver) = pipe::<Vec<u8>>().unwrap();
+    let child = Process::new(send_all, (sender, COUNT)).daemon(true).start().unwrap();
+    run(async {
+        let mut stream = receiver.stream();
+        for number in 0..COUNT {
+            assert_eq!(next(&mut stream).await.unwrap().unwrap().len(), number * 3);
+        }
+        assert!(next(&mut stream).await.is_none());
+    });
+    child.join_timeout(LONG).unwrap();
+}
+
+#[test]
+fn a_sender_waits_for_room_and_hears_of_the_end() {
+    let (sender, receiver) = pipe::<u32>().unwrap();
+    let (near, far) = Pipe::duplex().unwrap();
+    run(async {
+        let mut sent = 0;
+        while sender.try_send(&sent).is_ok() {
+            near.send_async(&sent).await.unwrap().unwrap();
+            sent += 1;
+        }
+        let taker = tokio::spawn(async move {
+            for number in 0..=sent {
+                assert_eq!(receiver.recv_async().await.unwrap().unwrap(), number);
+            }
+            for number in 0..=sent {
+                assert_eq!(far.recv_async::<u32>().await.unwrap().unwrap(), number);
+            }
+            // Both ends are dropped.
+        });
+        sender.send_async(&sent).await.unwrap().unwrap();
+        near.send_async(&sent).await.unwrap().unwrap();
+        taker.await.unwrap();
+        let broken = sender.send_async(&0).await.unwrap();
+        assert!(matches!(broken, Err(SendError::BrokenPipe)), "{broken:?}");
+        let end = near.recv_async::<u32>().await.unwrap();
+        assert!(matches!(end, Err(RecvError::Eof)), "{end:?}");
+    });
+}
+
+fn publish_all(news: Broadcast<u32>, count: u32) {
+    let publisher = news.publisher().unwrap();
+    for number in 0..count {
+        publisher.publish(&number).unwrap();
+        if number % 64 == 0 {
+            std::thread::sleep(Duration::from_micros(300));
+        }
+    }
+    publisher.close();
+}
+
+#[test]
+fn subscribers_are_streams() {
+    const COUNT: u32 = 500;
+    let news = Broadcast::<u32>::blocking(8).unwrap();
+    let streams = [(); 2].map(|()| news.subscribe().unwrap().into_stream());
+    let child = Process::new(publish_all, (news, COUNT)).daemon(true).start().unwrap();
+    run(async {
+        let tasks = streams.map(|mut stream| async move {
+            for number in 0..COUNT {
+                assert_eq!(next(&mut stream).await.unwrap().unwrap(), number);
+            }
+            assert!(next(&mut stream).await.is_none());
+        });
+        let local = tokio::task::LocalSet::new();
+        let tasks = tasks.map(|task| local.spawn_local(task));
+        local
+            .run_until(async {
+                for task in tasks {
+                    task.await.unwrap();
+                }
+            })
+            .await;
+    });
+    child.join_timeout(LONG).unwrap();
 }

@@ -4,7 +4,8 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use procession_posix::channel::{
-    Broadcast, BroadcastOptions, PublishError, Queue, ReceiveError, RoleError, Subscriber,
+    Broadcast, BroadcastOptions, PublishError, Queue, ReceiveError, RecvError, RoleError, Sender,
+    Subscriber, pipe,
 };
 use procession_posix::process::{Child, Process};
 use procession_posix::ready::Readiness;
@@ -220,4 +221,23 @@ fn what_is_no_object_of_the_type_is_told() {
     assert!(postcard::from_bytes::<Broadcast<u64>>(&handle).is_ok());
     assert!(postcard::from_bytes::<Broadcast<i8>>(&handle).is_err());
     assert!(postcard::from_bytes::<Queue<u64>>(&handle).is_err());
+}
+
+#[test]
+fn ends_of_pipes_arrive_at_everybody() {
+    let cast = Broadcast::losing(2).unwrap();
+    let (first, second) = (cast.subscribe().unwrap(), cast.subscribe().unwrap());
+    let publisher = cast.publisher().unwrap();
+    let (sender, receiver) = pipe::<u32>().unwrap();
+    publisher.publish(&Some(sender)).unwrap();
+    // Each has one of its own; the original is gone.
+    for (subscriber, number) in [(&first, 1), (&second, 2)] {
+        let sender: Option<Sender<u32>> = subscriber.recv_timeout(LONG).unwrap();
+        sender.unwrap().send(&number).unwrap();
+        assert_eq!(receiver.recv_timeout(LONG).unwrap(), number);
+    }
+    publisher.publish(&None).unwrap();
+    publisher.publish(&None).unwrap();
+    // Its place is used for another: nobody has it any more.
+    assert!(matches!(receiver.recv_timeout(LONG), Err(RecvError::Eof)));
 }

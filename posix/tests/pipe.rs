@@ -294,6 +294,39 @@ fn an_end_in_a_queue_is_the_queues() {
 }
 
 #[test]
+fn an_end_in_a_store_is_the_stores() {
+    for text in [String::new(), "long".repeat(100)] {
+        // At most once: with the copy goes its hold.
+        let (sender, receiver) = pipe::<u32>().unwrap();
+        let pile = LifoQueue::bounded(4).unwrap();
+        pile.put(&(sender, text.clone())).unwrap();
+        assert_open(&receiver);
+        // Who looks has a copy of its own.
+        drop(pile.peek().unwrap());
+        assert_open(&receiver);
+        let (sender, _) = pile.get().unwrap();
+        sender.send(&1).unwrap();
+        assert_eq!(receiver.recv().unwrap(), 1);
+        drop(sender);
+        assert_ends(&receiver);
+
+        // At least once: it is in the store until it is done, however often it is taken.
+        let (sender, receiver) = pipe::<u32>().unwrap();
+        let tasks = JoinableQueue::with(QueueOptions::bounded(4).at_least_once()).unwrap();
+        tasks.put(&(sender, text)).unwrap();
+        drop(tasks.take().unwrap());
+        assert_open(&receiver);
+        let task = tasks.take().unwrap();
+        task.0.send(&2).unwrap();
+        assert_eq!(receiver.recv().unwrap(), 2);
+        let (sender, _) = task.done();
+        assert_open(&receiver);
+        drop(sender);
+        assert_ends(&receiver);
+    }
+}
+
+#[test]
 fn what_is_not_sent_or_not_decoded_goes_back() {
     // The queue is full.
     let (sender, receiver) = pipe::<u32>().unwrap();

@@ -10,7 +10,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use procession_posix::channel::{GetError, Queue};
+use procession_posix::channel::{
+    Broadcast, BufferQueue, Connection, GetError, JoinableQueue, LifoQueue, Pipe, PodQueue,
+    PriorityQueue, Queue, RecvError, Sender, SimpleQueue, pipe,
+};
 use procession_posix::process::Process;
 use procession_posix::sync::{Event, Lock, Semaphore};
 use procession_posix::wait::{Waitable, Writable, wait, wait_any, wait_any_timeout, wait_timeout};
@@ -309,4 +312,144 @@ fn nobody_sleeps_beside_what_it_waits_for() {
         putter.join_timeout(LONG).unwrap();
     }
     assert!(queues.iter().all(Queue::empty));
+}
+
+/// Becomes ready while it is waited for, alone, beside memory, and beside a descriptor; stays so until `undo`.
+fn becomes_ready(what: &str, object: &dyn Waitable, ready: &(dyn Fn() + Sync), undo: &dyn Fn()) {
+    let event = Event::new().unwrap();
+    let (_near, far) = UnixStream::pair().unwrap();
+    for objects in [&[object][..], &[&event, object], &[&far, &event, object]] {
+        assert!(at_once(objects).is_empty(), "{what} is ready too early");
+        let last = objects.len() - 1;
+        thread::scope(|threads| {
+            threads.spawn(|| {
+                thread::sleep(ASLEEP / 3);
+                ready();
+            });
+            assert_eq!(within_long(objects), [last], "{what}");
+        });
+        assert_eq!(at_once(objects), [last], "{what}");
+        undo();
+    }
+    assert!(at_once(&[object]).is_empty(), "{what} stays ready");
+}
+
+/// Both sides of a queue of two, put and got so.
+fn both_sides(
+    what: &str,
+    (items, room): (&dyn Waitable, &dyn Waitable),
+    put: &(dyn Fn() + Sync),
+    get: &(dyn Fn() + Sync),
+    close: &dyn Fn(),
+) {
+    becomes_ready(what, items, put, get);
+    put();
+    put();
+    becomes_ready(what, room, get, put);
+    assert_eq!(at_once(&[items, room, items]), [0, 2], "{what}");
+    close();
+    assert_eq!(at_once(&[items, room]), [0, 1], "{what}: closed");
+    get();
+    get();
+    assert_eq!(at_once(&[items, room]), [0, 1], "{what}: closed and drained");
+}
+
+#[test]
+fn whatever_carries_objects_can_be_waited_for() {
+    let _turn = turn();
+    /// A queue of two small objects.
+    macro_rules! queue {
+        ($type:ident $(, $key:literal)?) => {
+            let queue = $type::<u32>::bounded(2).unwrap();
+            both_sides(
+                stringify!($type),
+                (&queue, &queue.room()),
+                &|| queue.put_nowait($($key,)? &7).unwrap(),
+                &|| _ = queue.get_nowait().unwrap(),
+                &|| queue.close(),
+            );
+        };
+    }
+    queue!(Queue);
+    queue!(JoinableQueue);
+    queue!(LifoQueue);
+    queue!(PriorityQueue, 3);
+    let pods = PodQueue::<u32>::bounded(2).unwrap();
+    both_sides(
+        "PodQueue",
+        (&pods, &pods.room()),
+        &|| pods.put_nowait(7).unwrap(),
+        &|| _ = pods.get_nowait().unwrap(),
+        &|| pods.close(),
+    );
+    let simple = SimpleQueue::<u32>::new().unwrap();
+    becomes_ready("SimpleQueue", &simple, &|| simple.put(&1).unwrap(), &|| {
+        simple.get().unwrap();
+    });
+    let buffers = BufferQueue::bounded(2).unwrap();
+    both_sides(
+        "BufferQueue",
+        (&buffers, &buffers.room()),
+        &|| buffers.put_nowait(buffers.reserve(9).unwrap()).unwrap(),
+        &|| drop(buffers.get_nowait().unwrap()),
+        &|| buffers.close(),
+    );
+    let news = Broadcast::<u32>::blocking(4).unwrap();
+    let (publisher, subscriber) =
+        (Mutex::new(news.publisher().unwrap()), news.subscribe().unwrap());
+    let publish = || publisher.lock().unwrap().try_publish(&1).unwrap();
+    becomes_ready("Subscriber", &subscriber, &publish, &|| {
+        subscriber.try_recv().unwrap();
+    });
+    let (sender, receiver) = pipe::<u32>().unwrap();
+    becomes_ready("Receiver", &receiver, &|| sender.send(&1).unwrap(), &|| {
+        receiver.try_recv().unwrap();
+    });
+    let full = || while sender.try_send(&1).is_ok() {};
+    full();
+    becomes_ready("Sender", &sender, &|| _ = receiver.try_recv().unwrap(), &full);
+    let (near, far) = Pipe::duplex().unwrap();
+    becomes_ready("Connection", &near, &|| far.send(&1u32).unwrap(), &|| {
+        near.try_recv::<u32>().unwrap();
+    });
+}
+
+/// Holds the other end until it is killed.
+fn hold(go: Event, _end: Sender<u32>, _duplex: Connection) {
+    go.set();
+    thread::sleep(LONG);
+}
+
+#[test]
+fn the_death_of_whoever_has_the_other_end_is_readiness() {
+    let _turn = turn();
+    let (event, go) = (Event::new().unwrap(), Event::new().unwrap());
+    let (_open, socket) = UnixStream::pair().unwrap();
+    for mixed in [false, true] {
+        let (sender, receiver) = pipe::<u32>().unwrap();
+        let (near, far) = Pipe::duplex().unwrap();
+        go.clear();
+        let holder = Process::new(hold, (go.clone(), sender, far)).daemon(true).start().unwrap();
+        assert!(go.wait_timeout(LONG));
+        let mut objects: Vec<&dyn Waitable> = vec![&event, &receiver];
+        if mixed {
+            objects.push(&socket);
+        }
+        for object in [&receiver as &dyn Waitable, &near] {
+            objects[1] = object;
+            assert!(at_once(&objects).is_empty());
+        }
+        thread::scope(|threads| {
+            threads.spawn(|| {
+                thread::sleep(ASLEEP);
+                holder.kill().unwrap();
+            });
+            assert_eq!(within_long(&objects), [1]);
+        });
+        objects[1] = &receiver;
+        assert_eq!(within_long(&objects), [1]);
+        assert!(matches!(receiver.recv(), Err(RecvError::Eof)));
+        assert!(matches!(near.recv::<u32>(), Err(RecvError::Eof)));
+        assert!(holder.join_timeout(LONG).is_err());
+    }
 }

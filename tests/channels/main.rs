@@ -4,11 +4,13 @@
 //! `cargo test --test channels`. The modules are named after the files there, and what is in them after the tests; the tests
 //! themselves are written anew. What differs:
 //!
-//! - A queue has no ends of its own that could be dropped: it is closed. So "disconnected" is closed here.
+//! - A queue has no ends of its own that could be dropped: it is closed. So "disconnected" is closed here; what happens when all
+//!   of one side are gone is asked of a pipe.
 //! - There is no capacity of zero, at which sender and receiver meet; one is the smallest.
 //! - Nobody sleeps to be later than others: they wait until the others are asleep.
 
 mod array;
+mod ends;
 mod golang;
 mod mpsc;
 mod setting;
@@ -61,5 +63,11 @@ fn main() -> ExitCode {
         golang:
             asynch_fifo synch_fifo goroutines nonblock sieve1 zerosize chan_blocks chan_closed
             chan_order nonblock_recv_race multi_consumer chan chan1 closedchan race_chan;
+        ends:
+            send_after_disconnect recv_after_disconnect disconnect_wakes_sender
+            disconnect_wakes_receiver death_wakes smoke_shared_port_gone port_gone_concurrent
+            chan_gone_concurrent oneshot_multi_thread_close_stress
+            oneshot_multi_thread_send_close_stress oneshot_multi_thread_recv_close_stress
+            try_recv_states issue_32114 channel_through_channel ends_on_their_way;
     })
 }

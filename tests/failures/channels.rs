@@ -2,13 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use procession::channel::{
+    JoinTasksError, JoinableQueue, LifoQueue, Pipe, PipeOptions, QueueOptions, Receiver, RecvError,
+    SendError, Sender, SimpleQueue,
+};
 use procession::memory::{self, Config, arena};
 use procession::{GetError, Process, PutError, Queue};
 use rustix::process::Signal;
 use serde::ser::Error as _;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::support::carrier::{Carrier, No, Wait};
+use crate::support::carrier::{Carrier, No, Wait, recv};
 use crate::support::letters::Letter;
 use crate::support::random::Random;
 use crate::support::words::Words;
@@ -22,6 +26,15 @@ const MOMENT: Duration = Duration::from_millis(20);
 
 pub fn f02_asleep() {
     killed_while_asleep(&Queue::bounded(3).unwrap());
+    killed_while_asleep(&pipe::<u64>(3));
+    killed_while_asleep(&LifoQueue::bounded(3).unwrap());
+    let again = QueueOptions::bounded(3).at_least_once();
+    killed_while_asleep(&LifoQueue::with(again).unwrap());
+}
+
+/// A pipe for so many messages, both ends in one hand.
+fn pipe<T>(messages: usize) -> (Sender<T>, Receiver<T>) {
+    PipeOptions::new().messages(messages).typed().unwrap()
 }
 
 /// Getters die in their sleep. They take nothing along, neither an object nor the turn.
@@ -117,9 +130,83 @@ pub fn f02_anywhere() {
     assert_eq!(all, (0..queue.capacity() as u64).collect::<Vec<_>>());
 }
 
+pub fn f02_worker() {
+    for again in [true, false] {
+        const TASKS: u64 = 3000;
+        let options = QueueOptions::unbounded();
+        let options = if again { options.at_least_once() } else { options };
+        let tasks = JoinableQueue::<Letter>::with(options).unwrap();
+        // Of each task: how often somebody has begun with it; of all: how many were done.
+        let (begun, done) = (Words::new(TASKS as usize), Word::new());
+        let worker = || {
+            Child::start(|| {
+                loop {
+                    let task = tasks.take().unwrap();
+                    assert!(task.is_whole());
+                    begun.add(task.number as usize, 1);
+                    // An order: by name, and by whatever was got.
+                    if task.number % 2 == 0 {
+                        task.done();
+                        done.count();
+                        continue;
+                    }
+                    task.done();
+                    done.count();
+                    let task = tasks.get().unwrap();
+                    begun.add(task.number as usize, 1);
+                    tasks.task_done().unwrap();
+                    done.count();
+                }
+            })
+        };
+        let mut workers = [worker(), worker(), worker()];
+        let mut random = Random::new(2);
+        let mut kills = 0;
+        for number in 0..TASKS {
+            tasks.put(&Letter::new(0, number, [9, 3000][number as usize % 2])).unwrap();
+            if number % 20 == 19 {
+                std::thread::sleep(random.micros(300));
+                let at = random.below(3) as usize;
+                workers[at].kill();
+                workers[at] = worker();
+                kills += 1;
+            }
+        }
+        // Whoever waits for all of it is told when nothing is unfinished, whoever died.
+        let answer = tasks.join_timeout(LONG);
+        let times = |times: u64| (0..TASKS).filter(|&at| begun.get(at as usize) == times).count();
+        let lost = match answer {
+            Ok(()) => 0,
+            Err(JoinTasksError::Lost { lost }) => lost,
+            Err(error) => panic!("{error}: {} are unfinished", tasks.unfinished()),
+        };
+        assert_eq!((tasks.unfinished(), tasks.qsize()), (0, 0));
+        assert!(lost <= kills && times(0) as u64 <= lost, "{lost} lost, {} never begun", times(0));
+        // What a worker was done with in its last moments it may not have noted.
+        assert!((TASKS - kills..=TASKS).contains(&(done.get() + lost)), "{} {lost}", done.get());
+        match again {
+            true => assert_eq!((lost, times(0)), (0, 0), "each was delivered, if need be again"),
+            false => assert_eq!(times(0) + times(1), TASKS as usize, "none was delivered twice"),
+        }
+    }
+}
+
 // ---- f05: the warning at Process.terminate. Who is terminated in put or get leaves half a message: get and put hang.
 
-pub fn f05_terminate() {
+pub fn f05_queue() {
+    terminated(|| Queue::bounded(4).unwrap());
+}
+
+pub fn f05_stack() {
+    terminated(|| LifoQueue::with(QueueOptions::bounded(4).at_least_once()).unwrap());
+}
+
+pub fn f05_pipe() {
+    terminated(|| pipe::<Letter>(4));
+}
+
+/// Who puts into it and who gets out of it are killed again and again.
+fn terminated<Q: Carrier<Letter>>(make: impl FnOnce() -> Q) {
     // So little memory that it would soon be used up, if a dead one's were not given back.
     let mut config = Config::new();
     config.reserve = Some(64 << 20);
@@ -127,7 +214,7 @@ pub fn f05_terminate() {
     const ROUNDS: u64 = 120;
     const LARGEST: usize = 1 << 20;
     const WRITERS: u64 = 2;
-    let queue = &Queue::<Letter>::bounded(4).unwrap();
+    let queue = &make();
     // Of each writer that there ever was: the number that it put last.
     let acknowledged = Words::new(1024);
     let (writers, read) = (Word::new(), Words::new(2));
@@ -180,9 +267,12 @@ pub fn f05_terminate() {
     for child in &all[..WRITERS as usize] {
         child.kill();
     }
-    eventually("all is read", || queue.empty());
     for child in &all[WRITERS as usize..] {
         child.kill();
+    }
+    while let Ok(letter) = queue.try_receive() {
+        assert!(letter.is_whole());
+        seen.max(letter.writer as usize, letter.number);
     }
     for name in 0..writers.get() as usize {
         // At most one in the hand of each reader that died, and one that was put and not acknowledged any more.
@@ -208,6 +298,32 @@ fn fill(queue: Queue<Letter>, bytes: usize) -> u64 {
             Err(PutError::Full | PutError::Memory(_)) => return number,
             Err(error) => panic!("{error}"),
         }
+    }
+}
+
+/// The same at a pipe.
+fn fill_pipe(sender: Sender<Letter>, bytes: usize) -> u64 {
+    let mut number = 0;
+    loop {
+        match sender.try_send(&Letter::new(9, number, bytes)) {
+            Ok(()) => number += 1,
+            Err(SendError::Full) => return number,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+pub fn f06_pipe() {
+    for bytes in [0, 100, 5000, 200_000] {
+        let (sender, receiver) = pipe(100);
+        let child = Process::new(fill_pipe, (sender, bytes)).start().unwrap();
+        let sent = promptly("a join before anything is received", || child.join_timeout(LONG));
+        assert_eq!(sent.unwrap(), 100);
+        // It is gone, what it sent is not.
+        for number in 0..100 {
+            assert_eq!(recv(&receiver, Wait::Endless), Ok(Letter::new(9, number, bytes)));
+        }
+        assert_eq!(recv(&receiver, Wait::Endless), Err(No::Closed));
     }
 }
 
@@ -314,6 +430,49 @@ pub fn f07_refused() {
     assert_eq!(small.get_nowait().unwrap().len(), 998);
 }
 
+pub fn f07_pipe() {
+    let late = |bytes, how| Late { before: vec![7; bytes], last: Stubborn { before: vec![], how } };
+    let (sender, receiver) = pipe(1);
+    for bytes in [0, 90, 110, 5000, 3 << 20] {
+        for _ in 0..20 {
+            let answer = sender.send(&late(bytes, How::Refuses));
+            assert!(matches!(answer, Err(SendError::Encode(_))), "{answer:?}");
+            let panics = || sender.send(&late(bytes, How::Panics));
+            let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics));
+            assert!(panicked.is_err());
+            assert!(matches!(receiver.try_recv(), Err(RecvError::Empty)));
+        }
+        sender.try_send(&late(bytes, How::Fine)).unwrap();
+        assert_eq!(receiver.try_recv().unwrap().before.len(), bytes);
+    }
+    // A message that is longer than its receiver wants leaves the connection as good as before.
+    let (reader, writer) = Pipe::simplex().unwrap();
+    for bytes in [50, 200, 100_000] {
+        writer.send_bytes(&vec![1; bytes]).unwrap();
+        writer.send(&"the next").unwrap();
+        match reader.recv_bytes_max(bytes - 1) {
+            Err(RecvError::TooLong { bytes: found, most }) => {
+                assert_eq!((found, most), (bytes, bytes - 1));
+            }
+            answer => panic!("{answer:?}"),
+        }
+        assert_eq!(reader.recv_bytes_max(bytes).unwrap(), vec![1; bytes]);
+        assert_eq!(reader.recv::<String>().unwrap(), "the next");
+        // One that does not fit into a buffer is not lost.
+        writer.send_bytes(&vec![2; bytes]).unwrap();
+        match reader.recv_bytes_into(&mut vec![0; bytes - 1]) {
+            Err(RecvError::BufferTooShort { message, room }) => {
+                assert_eq!((message, room), (vec![2; bytes], bytes - 1));
+            }
+            answer => panic!("{answer:?}"),
+        }
+        writer.send_bytes(&[3]).unwrap();
+        let mut room = vec![0; bytes];
+        assert_eq!(reader.recv_bytes_into(&mut room).unwrap(), 1);
+        assert_eq!(room[..2], [3, 0]);
+    }
+}
+
 /// An object that arrives, and then is none.
 #[derive(Debug, Serialize)]
 struct Unreadable(u8);
@@ -350,9 +509,22 @@ pub fn f07_unreadable() {
 // ---- f08: gh-87302, gh-142837. get_nowait and empty are wrong right after a put, 200 times of 200.
 
 pub fn f08_at_once() {
-    right_after_put(&Queue::bounded(2).unwrap(), &|queue: &Queue<_>| {
-        (queue.qsize(), queue.empty())
-    });
+    let queue = Queue::bounded(2).unwrap();
+    right_after_put(&queue, &|queue| (queue.qsize(), queue.empty()));
+}
+
+pub fn f08_store() {
+    let queue = LifoQueue::bounded(2).unwrap();
+    right_after_put(&queue, &|queue| (queue.qsize(), queue.empty()));
+    let queue = LifoQueue::with(QueueOptions::unbounded().at_least_once()).unwrap();
+    right_after_put(&queue, &|queue| (queue.qsize(), queue.empty()));
+    let queue = SimpleQueue::new().unwrap();
+    for number in 0..200u64 {
+        queue.put(&vec![number; 100]).unwrap();
+        assert!(!queue.empty());
+        Child::start(|| assert_eq!(queue.get().unwrap(), vec![number; 100])).finish();
+        assert!(queue.empty());
+    }
 }
 
 /// `size`: how many are there, and whether it is empty.
@@ -408,17 +580,25 @@ fn spin_until(word: Word, value: u64) {
 
 // ---- f29: two writers at one end of a pipe spoil it: 590 of 600 messages.
 
-pub fn f29_writers() {
-    let queue = Queue::bounded(64).unwrap();
-    many_writers(&queue, &queue);
+pub fn f29_queue() {
+    many_writers(&Queue::bounded(64).unwrap());
+    many_writers(&JoinableQueue::bounded(64).unwrap());
+}
+
+pub fn f29_pipe() {
+    let ends = pipe::<Letter>(64);
+    many_writers(&ends);
+    let (reader, writer) = Pipe::simplex().unwrap();
+    many_writers(&(writer, reader));
+    // Both ways at the same time, by as many processes at either end.
+    let (one, other) = Pipe::duplex().unwrap();
+    let there = Child::start(|| many_writers(&(one.clone(), other.clone())));
+    many_writers(&(other.clone(), one.clone()));
+    there.finish();
 }
 
 /// Some write, some read; each letter arrives whole, once, and each writer's in their order.
-fn many_writers<W, R>(write: &W, read: &R)
-where
-    W: Carrier<Letter>,
-    R: Carrier<Letter>,
-{
+fn many_writers<Q: Carrier<Letter>>(queue: &Q) {
     const WRITERS: u32 = 3;
     const LETTERS: u64 = 200;
     let arrived = Words::new((u64::from(WRITERS) * LETTERS) as usize);
@@ -430,7 +610,7 @@ where
                 Child::start(|| {
                     let mut last = [None; WRITERS as usize];
                     while taken.add(1) < all {
-                        let letter = read.receive();
+                        let letter = queue.receive();
                         assert!(letter.is_whole(), "a torn letter: {} bytes", letter.bytes());
                         let last = &mut last[letter.writer as usize];
                         assert!(*last < Some(letter.number), "out of order");
@@ -446,13 +626,13 @@ where
                     for number in 0..LETTERS {
                         // Large ones, and between them some that fit between two pieces of a large one.
                         let bytes = if random.one_in(3) { random.below(100) } else { 40_000 };
-                        write.give(&Letter::new(writer, number, bytes as usize));
+                        queue.give(&Letter::new(writer, number, bytes as usize));
                     }
                 })
             }))
             .collect();
         children.into_iter().for_each(Child::finish);
-        assert_eq!(read.try_receive().unwrap_err(), No::NotNow, "nothing is left over");
+        assert_eq!(queue.try_receive().unwrap_err(), No::NotNow, "nothing is left over");
         for at in 0..all as usize {
             assert_eq!(arrived.get(at), 1, "number {at}");
             arrived.set(at, 0);
@@ -461,16 +641,16 @@ where
     // A writer that stops halfway, or dies, is in nobody's way, nor do others take its place.
     let dead = Child::start(|| {
         loop {
-            write.give(&Letter::new(0, 0, 40_000));
+            queue.give(&Letter::new(0, 0, 40_000));
         }
     });
     eventually("it has filled its end", || {
-        write.try_give(&Letter::new(1, 0, 9)) == Err(No::NotNow)
+        queue.try_give(&Letter::new(1, 0, 9)) == Err(No::NotNow)
     });
     dead.kill();
-    while let Ok(letter) = read.try_receive() {
+    while let Ok(letter) = queue.try_receive() {
         assert!(letter.is_whole() && (letter.bytes() == 40_000 || letter.writer == 1));
     }
-    write.give(&Letter::new(2, 7, 500_000));
-    assert_eq!(read.receive(), Letter::new(2, 7, 500_000));
+    queue.give(&Letter::new(2, 7, 500_000));
+    assert_eq!(queue.receive(), Letter::new(2, 7, 500_000));
 }

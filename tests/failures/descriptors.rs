@@ -2,14 +2,17 @@
 
 use std::fs::read_dir;
 
-use procession::Queue;
+use procession::channel::{
+    Broadcast, BufferQueue, JoinableQueue, LifoQueue, PodQueue, PriorityQueue, Queue, SimpleQueue,
+    pipe,
+};
 use procession::memory::arena;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::support::{Child, Word, sleep_forever};
 
-/// How many there are at a time: more than a process may have open.
-const MANY: usize = 5000;
+/// How many there are at a time: more than most processes may have open.
+const MANY: usize = 2000;
 
 /// Less than what the killed of one round leave.
 const SLACK: u64 = 768 * 1024;
@@ -17,23 +20,79 @@ const SLACK: u64 = 768 * 1024;
 /// Makes one, uses it or not, and returns what it keeps.
 type Make = fn(used: bool) -> Box<dyn std::any::Any>;
 
-/// Every type that carries objects.
-const TYPES: &[(&str, Make)] = &[("Queue", |used| {
-    let queue = Queue::<Vec<u8>>::bounded(4).unwrap();
-    if used {
-        // Short and long ones, some of which stay.
-        for bytes in [1, 5000, 1, 5000] {
-            queue.put_nowait(&vec![7; bytes]).unwrap();
+/// Short and long objects.
+const BYTES: [usize; 4] = [1, 5000, 1, 5000];
+
+/// A queue of bytes, used if it is to be, and closed.
+macro_rules! queue {
+    ($make:expr, $used:ident $(, $key:literal)?) => {{
+        let queue = $make.unwrap();
+        if $used {
+            for bytes in BYTES {
+                queue.put($($key,)? &vec![7u8; bytes]).unwrap();
+            }
+            // Two stay.
+            queue.get().unwrap();
+            queue.get().unwrap();
+            let _clone = queue.clone();
         }
-        assert_eq!(
-            (queue.get_nowait().unwrap().len(), queue.get_nowait().unwrap().len()),
-            (1, 5000)
-        );
-        let _clone = queue.clone();
-    }
-    queue.close();
-    Box::new(queue)
-})];
+        queue.close();
+        Box::new(queue)
+    }};
+}
+
+/// Every type that carries objects.
+const TYPES: &[(&str, Make)] = &[
+    ("Queue", |used| queue!(Queue::bounded(4), used)),
+    ("JoinableQueue", |used| queue!(JoinableQueue::bounded(4), used)),
+    ("PriorityQueue", |used| queue!(PriorityQueue::unbounded(), used, 1)),
+    ("LifoQueue", |used| queue!(LifoQueue::bounded(4), used)),
+    ("SimpleQueue", |used| queue!(SimpleQueue::new(), used)),
+    ("PodQueue", |used| {
+        let queue = PodQueue::<[u64; 9]>::bounded(4).unwrap();
+        if used {
+            (0..4).for_each(|number| queue.put([number; 9]).unwrap());
+            queue.get().unwrap();
+        }
+        queue.close();
+        Box::new(queue)
+    }),
+    ("BufferQueue", |used| {
+        let queue = BufferQueue::bounded(4).unwrap();
+        if used {
+            for bytes in BYTES {
+                queue.put(queue.reserve(bytes).unwrap()).unwrap();
+            }
+            drop((queue.get().unwrap(), queue.get().unwrap()));
+        }
+        queue.close();
+        Box::new(queue)
+    }),
+    ("Broadcast", |used| {
+        let news = Broadcast::blocking(4).unwrap();
+        if used {
+            let (publisher, subscriber) = (news.publisher().unwrap(), news.subscribe().unwrap());
+            for bytes in BYTES {
+                publisher.publish(&vec![7u8; bytes]).unwrap();
+            }
+            subscriber.recv().unwrap();
+            publisher.close();
+        }
+        Box::new(news)
+    }),
+    ("pipe", |used| {
+        let (sender, receiver) = pipe().unwrap();
+        if used {
+            for bytes in BYTES {
+                sender.send(&vec![7u8; bytes]).unwrap();
+            }
+            receiver.recv().unwrap();
+            receiver.recv().unwrap();
+        }
+        sender.close();
+        Box::new((sender, receiver))
+    }),
+];
 
 fn open() -> usize {
     read_dir("/proc/self/fd").unwrap().count()
@@ -46,7 +105,7 @@ fn open_nothing_more() {
     assert!(std::fs::File::open("/dev/null").is_err());
 }
 
-/// Thousands at a time, in a process that may open nothing.
+/// Thousands of each at a time, in a process that may open nothing.
 pub fn f28_none_needed() {
     arena().unwrap();
     let before = open();
@@ -64,13 +123,13 @@ pub fn f28_none_needed() {
     assert_eq!(open(), before);
 }
 
-/// Thousands one after the other, used and unused, here and in processes that are killed with theirs.
+/// Thousands of each one after the other, used and unused, here and in processes that are killed with theirs.
 pub fn f28_none_left() {
     let arena = arena().unwrap();
     let before = open();
     for (what, make) in TYPES {
         let round = || {
-            for index in 0..MANY / 2 {
+            for index in 0..MANY {
                 drop(make(index % 10 == 0));
             }
             for _ in 0..4 {
@@ -89,7 +148,7 @@ pub fn f28_none_left() {
         // The first rounds find out how much is used at a time; where it lies is up to chance. What a round left behind for
         // good would be more than that each time.
         let most = (0..2).map(|_| round()).max().unwrap() + SLACK;
-        for _ in 0..4 {
+        for _ in 0..3 {
             let used = round();
             assert!(used <= most, "{what}: {used} bytes are used, at most {most} should be");
         }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::history::Call;
 use crate::model::{Op, Reply};
-use crate::subject::Subject;
+use crate::subject::{Hand, Subject};
 use crate::support::random::Random;
 use crate::support::words::Words;
 use crate::support::{Child, LONG, Word};
@@ -28,10 +28,10 @@ impl Log {
     }
 
     /// Makes one call of an actor, and writes it down.
-    pub fn perform(&self, subject: &Subject, actor: usize, at: usize) -> Reply {
+    pub fn perform(&self, subject: &Subject, hand: &Hand, actor: usize, at: usize) -> Reply {
         let (words, program) = &self.records[actor];
         words.set(at * RECORD, self.clock.add(1) + 1);
-        let reply = subject.perform(&program[at]);
+        let reply = subject.perform(&program[at], hand);
         let mut bytes = postcard::to_stdvec(&reply).unwrap();
         words.set(at * RECORD + 2, bytes.len() as u64);
         bytes.resize(bytes.len().next_multiple_of(8), 0);
@@ -75,11 +75,12 @@ pub fn run_together(
         .map(|actor| {
             Child::start(|| {
                 let subject = subject.travelled();
+                let hand = Hand::default();
                 let mut random = Random::new(seed ^ actor as u64);
                 there.count();
                 spin_until(go, 1);
                 for at in 0..programs[actor].len() {
-                    log.perform(&subject, actor, at);
+                    log.perform(&subject, &hand, actor, at);
                     random.dawdle();
                 }
             })
@@ -110,17 +111,23 @@ pub fn run_in_turn(subject: &Subject, actors: usize, program: &[(usize, Op)]) ->
     let children: Vec<Child> = (0..actors)
         .map(|actor| {
             Child::start(|| {
-                let subject = subject.travelled();
+                let (subject, hand) = (subject.travelled(), Hand::default());
                 for (at, _) in program.iter().enumerate().filter(|(_, (who, _))| *who == actor) {
                     spin_until(turn, at as u64);
-                    log.perform(&subject, 0, at);
+                    log.perform(&subject, &hand, 0, at);
                     turn.set(at as u64 + 1);
                 }
+                // What it has in hand it keeps until all have ended.
+                spin_until(turn, program.len() as u64);
             })
         })
         .collect();
     children.into_iter().for_each(Child::finish);
-    log.calls()
+    let mut calls = log.calls();
+    for (call, (actor, _)) in calls.iter_mut().zip(program) {
+        call.actor = *actor;
+    }
+    calls
 }
 
 /// Waits without sleeping.

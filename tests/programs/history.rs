@@ -48,7 +48,10 @@ fn search(model: &Model, calls: &[&Call], done: u128, seen: &mut HashSet<(u128, 
     let first_end = open().map(|(_, call)| call.ends()).min().unwrap_or(u64::MAX);
     open().take_while(|(_, call)| call.begin < first_end).any(|(at, call)| {
         let reply = call.end.as_ref().map(|(_, reply)| reply);
-        model.after(&call.op, reply).iter().any(|next| search(next, calls, done | 1 << at, seen))
+        model
+            .after(call.actor, &call.op, reply)
+            .iter()
+            .any(|next| search(next, calls, done | 1 << at, seen))
     })
 }
 

@@ -1,7 +1,5 @@
 //! What a queue has to do: a sequential model, which says what a call may answer, and what is there afterwards.
 
-use std::collections::VecDeque;
-
 use serde::{Deserialize, Serialize};
 
 /// A call.
@@ -11,10 +9,22 @@ pub enum Op {
     Put { number: u64, bytes: usize, wait: Patience },
     /// Gets one.
     Get { wait: Patience },
+    /// Takes one, to be done with later.
+    Take { wait: Patience },
+    /// Is done with the one that was taken last, or gives it back.
+    Settle { done: bool },
+    /// Is done with one that was got, whichever.
+    TaskDone,
+    /// Looks at the next one.
+    Peek,
     /// Asks how many are there, whether none, and whether as many as can be.
     Size,
+    /// Asks whether all is done.
+    Join,
     /// Closes it.
     Close,
+    /// Closes it and throws away what is there.
+    Shutdown,
 }
 
 /// How long a call waits.
@@ -24,6 +34,8 @@ pub enum Patience {
     None,
     /// So short a time that a test can be patient, too.
     Some,
+    /// So long that what the dead held is found.
+    Much,
 }
 
 /// What a call answered.
@@ -31,7 +43,7 @@ pub enum Patience {
 pub enum Reply {
     /// It is put, or done.
     Done,
-    /// Full or empty.
+    /// Full or empty, or not all is done.
     NotNow,
     /// The time was up.
     TimedOut,
@@ -39,6 +51,10 @@ pub enum Reply {
     Closed,
     /// The object with this number.
     Got(u64),
+    /// There is nothing in hand that could be settled, nothing unfinished that could be done.
+    Nothing,
+    /// So many were lost.
+    Lost(u64),
     /// How many; none; as many as can be.
     Size(usize, bool, bool),
     /// What must not be.
@@ -55,76 +71,275 @@ pub enum Setting {
     Together,
 }
 
+/// Which object is the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Order {
+    First,
+    Last,
+    Least,
+}
+
+/// What becomes of an object that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Policy {
+    /// It is gone.
+    Gone,
+    /// It is unfinished, and lost if its taker dies.
+    Lost,
+    /// It is unfinished until its taker says otherwise, and comes back if that dies.
+    Again,
+}
+
+/// What is asked of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Rules {
+    pub setting: Setting,
+    pub capacity: usize,
+    pub order: Order,
+    pub policy: Policy,
+    /// What is got is unfinished until somebody says that it is done.
+    pub joinable: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Item {
+    number: u64,
+    /// Its place among the puts.
+    place: u64,
+}
+
+/// The priority of the object with this number.
+pub fn priority(number: u64) -> i64 {
+    (number * 7 % 5) as i64 - 2
+}
+
 /// A queue, as it is meant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Model {
-    setting: Setting,
-    capacity: usize,
+    rules: Rules,
+    /// Who may die at any moment.
+    mortals: Vec<usize>,
     closed: bool,
-    items: VecDeque<u64>,
+    shut: bool,
+    next: u64,
+    items: Vec<Item>,
+    /// What is unfinished, the oldest first, and who has it; whether as a delivery.
+    held: Vec<(usize, Item, bool)>,
+    lost: u64,
 }
 
 impl Model {
     /// An empty one.
-    pub fn new(setting: Setting, capacity: usize) -> Model {
-        Model { setting, capacity, closed: false, items: VecDeque::new() }
-    }
-
-    fn full(&self) -> bool {
-        self.items.len() >= self.capacity
-    }
-
-    /// As it may be after a call with this answer; nothing if it cannot be the answer. Without one the caller has died: the
-    /// call may have done its work, or not.
-    pub fn after(&self, op: &Op, reply: Option<&Reply>) -> Vec<Model> {
-        match reply {
-            Some(reply) => self.answered(op, reply).into_iter().collect(),
-            None => {
-                let mut all = vec![self.clone()];
-                all.extend(match op {
-                    Op::Put { .. } => self.answered(op, &Reply::Done),
-                    Op::Get { .. } => {
-                        let first = self.items.front().copied();
-                        first.and_then(|first| self.answered(op, &Reply::Got(first)))
-                    }
-                    Op::Size => None,
-                    Op::Close => self.answered(op, &Reply::Done),
-                });
-                all
-            }
+    pub fn new(rules: Rules, mortals: &[usize]) -> Model {
+        Model {
+            rules,
+            mortals: mortals.to_vec(),
+            closed: false,
+            shut: false,
+            next: 0,
+            items: Vec::new(),
+            held: Vec::new(),
+            lost: 0,
         }
     }
 
-    fn answered(&self, op: &Op, reply: &Reply) -> Option<Model> {
+    fn full(&self) -> bool {
+        self.items.len() >= self.rules.capacity
+    }
+
+    /// Where the next one is.
+    fn first(&self) -> Option<usize> {
+        let items = self.items.iter().enumerate();
+        let at = match self.rules.order {
+            Order::First => items.min_by_key(|(_, item)| item.place),
+            Order::Last => items.max_by_key(|(_, item)| item.place),
+            Order::Least => items.min_by_key(|(_, item)| (priority(item.number), item.place)),
+        };
+        at.map(|(at, _)| at)
+    }
+
+    /// Whether nothing will ever be there any more.
+    fn over(&self) -> bool {
+        let back = self.rules.policy == Policy::Again && !self.held.is_empty();
+        self.shut || self.closed && self.items.is_empty() && !back
+    }
+
+    /// An object that was taken comes back.
+    fn put_back(&mut self, mut item: Item) {
+        if self.shut {
+            return;
+        }
+        if self.rules.order == Order::Last {
+            item.place = self.next;
+            self.next += 1;
+        }
+        self.items.push(item);
+    }
+
+    /// As it may be after a call of `actor` with this answer; nothing if it cannot be the answer. Without one the caller has died:
+    /// the call may have done its work, or not, or half of it.
+    pub fn after(&self, actor: usize, op: &Op, reply: Option<&Reply>) -> Vec<Model> {
+        let mut all = Vec::new();
+        for model in self.with_deaths() {
+            match reply {
+                Some(reply) => all.extend(model.answered(actor, op, reply)),
+                None => all.extend(model.half_done(actor, op)),
+            }
+        }
+        all
+    }
+
+    /// As it is, or after what mortals have in hand has been found with the dead.
+    fn with_deaths(&self) -> Vec<Model> {
+        let mut all = vec![self.clone()];
+        let mut at = 0;
+        while at < all.len() {
+            for held in 0..all[at].held.len() {
+                if self.mortals.contains(&all[at].held[held].0) {
+                    let mut next = all[at].clone();
+                    let (_, item, _) = next.held.remove(held);
+                    match self.rules.policy {
+                        Policy::Again => next.put_back(item),
+                        _ => next.lost += 1,
+                    }
+                    if !all.contains(&next) {
+                        all.push(next);
+                    }
+                }
+            }
+            at += 1;
+        }
+        all
+    }
+
+    fn half_done(&self, actor: usize, op: &Op) -> Vec<Model> {
+        let mut all = vec![self.clone()];
+        match op {
+            Op::Get { .. } | Op::Take { .. } => {
+                if let Some(first) = self.first() {
+                    let mut taken = self.clone();
+                    let item = taken.items.remove(first);
+                    if self.rules.policy != Policy::Gone {
+                        // It is found with the dead; it may be one that it was done with.
+                        let mut found = taken.clone();
+                        found.held.push((actor, item, false));
+                        all.push(found);
+                    }
+                    if !self.rules.joinable && matches!(op, Op::Get { .. })
+                        || self.rules.policy == Policy::Gone
+                    {
+                        all.push(taken);
+                    }
+                }
+            }
+            Op::Peek | Op::Size | Op::Join => {}
+            _ => all.extend(self.answered(actor, op, &Reply::Done)),
+        }
+        all
+    }
+
+    /// Takes the next object out, for `actor`: as a delivery, or else as one that was got.
+    fn take(&mut self, actor: usize, number: u64, delivery: bool) -> bool {
+        let Some(first) = self.first() else { return false };
+        let item = self.items.remove(first);
+        let fits = item.number == number && !self.shut;
+        let unfinished = match self.rules.policy {
+            Policy::Gone => false,
+            Policy::Lost => true,
+            Policy::Again => delivery || self.rules.joinable,
+        };
+        if unfinished {
+            self.held.push((actor, item, delivery));
+        }
+        fits
+    }
+
+    fn answered(&self, actor: usize, op: &Op, reply: &Reply) -> Option<Model> {
         let mut next = self.clone();
-        let together = self.setting == Setting::Together;
+        let Rules { setting, policy, joinable, .. } = self.rules;
+        let together = setting == Setting::Together;
+        // While one takes what comes back if it dies, others find it neither there nor gone.
+        let vague = together && policy == Policy::Again;
         let fits = match (op, reply) {
             (Op::Put { number, .. }, Reply::Done) => {
-                next.items.push_back(*number);
+                next.items.push(Item { number: *number, place: self.next });
+                next.next += 1;
                 !self.closed && !self.full()
             }
             (Op::Put { wait: Patience::None, .. }, Reply::NotNow) => !self.closed && self.full(),
-            (Op::Put { wait: Patience::Some, .. }, Reply::TimedOut) => {
-                together || !self.closed && self.full()
-            }
+            (Op::Put { .. }, Reply::TimedOut) => together || !self.closed && self.full(),
             (Op::Put { .. }, Reply::Closed) => self.closed,
-            (Op::Get { .. }, Reply::Got(number)) => next.items.pop_front() == Some(*number),
-            (Op::Get { wait: Patience::None }, Reply::NotNow) => {
-                !self.closed && self.items.is_empty()
+
+            (Op::Get { .. }, Reply::Got(number)) => next.take(actor, *number, false),
+            (Op::Take { .. }, Reply::Got(number)) => next.take(actor, *number, true),
+            (Op::Get { wait } | Op::Take { wait }, Reply::NotNow | Reply::TimedOut) => {
+                let right = match wait {
+                    Patience::None => *reply == Reply::NotNow,
+                    _ => *reply == Reply::TimedOut,
+                };
+                let with_dead = self.held.iter().any(|held| self.mortals.contains(&held.0));
+                let none = self.items.is_empty() && !self.over();
+                right
+                    && match wait {
+                        Patience::None => none || vague,
+                        Patience::Some => none || together,
+                        Patience::Much => none && !with_dead,
+                    }
             }
-            (Op::Get { wait: Patience::Some }, Reply::TimedOut) => {
-                together || !self.closed && self.items.is_empty()
+            (Op::Get { .. } | Op::Take { .. }, Reply::Closed) => self.over(),
+            (Op::Peek, Reply::Got(number)) => {
+                !self.shut && self.first().is_some_and(|at| self.items[at].number == *number)
             }
-            (Op::Get { .. }, Reply::Closed) => self.closed && self.items.is_empty(),
-            (Op::Size, Reply::Size(count, empty, full)) => match together {
-                true => *count <= self.capacity,
-                false => {
-                    let all = (self.items.len(), self.items.is_empty(), self.full());
-                    all == (*count, *empty, *full)
+            (Op::Peek, Reply::NotNow) => self.items.is_empty() && !self.over() || vague,
+            (Op::Peek, Reply::Closed) => self.over(),
+
+            (Op::Settle { done }, Reply::Done) => {
+                let at = self.held.iter().rposition(|held| held.0 == actor && held.2);
+                if let Some(at) = at {
+                    let (_, item, _) = next.held.remove(at);
+                    match policy {
+                        _ if *done => {}
+                        Policy::Again => next.put_back(item),
+                        _ => next.lost += 1,
+                    }
                 }
-            },
+                // What is gone with the taking is done from the start; and one that is joinable somebody may have said to be done.
+                at.is_some() || policy == Policy::Gone || joinable || vague
+            }
+            (Op::Settle { .. }, Reply::Nothing) => {
+                !self.held.iter().any(|held| held.0 == actor && held.2)
+            }
+            (Op::TaskDone, Reply::Done) => {
+                let own = self.held.iter().position(|held| held.0 == actor);
+                match own.or((!self.held.is_empty()).then_some(0)) {
+                    Some(at) => {
+                        next.held.remove(at);
+                        true
+                    }
+                    None => false,
+                }
+            }
+            (Op::TaskDone, Reply::Nothing) => self.held.is_empty(),
+            (Op::Join, Reply::Done) => {
+                self.items.is_empty() && self.held.is_empty() && self.lost == 0 && !self.shut
+            }
+            (Op::Join, Reply::NotNow) => {
+                !self.shut && !(self.items.is_empty() && self.held.is_empty())
+            }
+            (Op::Join, Reply::Lost(_)) => self.lost != 0,
+            (Op::Join, Reply::Closed) => self.shut,
+
+            (Op::Size, Reply::Size(count, empty, full)) => {
+                let all = (self.items.len(), self.items.is_empty(), self.full());
+                together || all == (*count, *empty, *full)
+            }
             (Op::Close, Reply::Done) => {
                 next.closed = true;
+                true
+            }
+            (Op::Shutdown, Reply::Done) => {
+                (next.closed, next.shut) = (true, true);
+                next.items.clear();
                 true
             }
             _ => false,

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use procession::channel::{
+    Connection, JoinableQueue, LifoQueue, Receiver, RecvError, SendError, Sender,
+};
 use procession::sync::Deadline;
 use procession::{GetError, PutError, Queue};
 use serde::Serialize;
@@ -99,26 +102,116 @@ impl From<GetError> for No {
     }
 }
 
-impl<T: Serialize + DeserializeOwned> Carrier<T> for Queue<T> {
+/// The calls of a queue with the usual names.
+macro_rules! carriers {
+    ($($type:ident)*) => {$(
+        impl<T: Serialize + DeserializeOwned> Carrier<T> for $type<T> {
+            fn offer(&self, object: &T, wait: Wait) -> Result<(), No> {
+                Ok(match wait {
+                    Wait::Endless => self.put(object),
+                    Wait::Not => self.put_nowait(object),
+                    Wait::For(time) => self.put_timeout(object, time),
+                    Wait::Until(time) => self.put_until(object, Deadline::after(time)),
+                }?)
+            }
+
+            fn fetch(&self, wait: Wait) -> Result<T, No> {
+                Ok(match wait {
+                    Wait::Endless => self.get(),
+                    Wait::Not => self.get_nowait(),
+                    Wait::For(time) => self.get_timeout(time),
+                    Wait::Until(time) => self.get_until(Deadline::after(time)),
+                }?)
+            }
+
+            fn close(&self) {
+                self.close();
+            }
+        }
+    )*};
+}
+carriers! { Queue LifoQueue JoinableQueue }
+
+impl From<SendError> for No {
+    fn from(error: SendError) -> No {
+        match error {
+            SendError::Full => No::NotNow,
+            SendError::Busy => No::Busy,
+            SendError::TimedOut => No::TimedOut,
+            SendError::BrokenPipe => No::Closed,
+            error => No::Error(error.to_string()),
+        }
+    }
+}
+
+impl From<RecvError> for No {
+    fn from(error: RecvError) -> No {
+        match error {
+            RecvError::Empty => No::NotNow,
+            RecvError::Busy => No::Busy,
+            RecvError::TimedOut => No::TimedOut,
+            RecvError::Eof => No::Closed,
+            error => No::Error(error.to_string()),
+        }
+    }
+}
+
+/// Sends through one end of a pipe.
+pub fn send<T: Serialize>(end: &Sender<T>, object: &T, wait: Wait) -> Result<(), No> {
+    Ok(match wait {
+        Wait::Endless => end.send(object),
+        Wait::Not => end.try_send(object),
+        Wait::For(time) => end.send_timeout(object, time),
+        Wait::Until(time) => end.send_until(object, Deadline::after(time)),
+    }?)
+}
+
+/// Receives from the other.
+pub fn recv<T: DeserializeOwned>(end: &Receiver<T>, wait: Wait) -> Result<T, No> {
+    Ok(match wait {
+        Wait::Endless => end.recv(),
+        Wait::Not => end.try_recv(),
+        Wait::For(time) => end.recv_timeout(time),
+        Wait::Until(time) => end.recv_until(Deadline::after(time)),
+    }?)
+}
+
+/// Both ends of a pipe in one hand.
+impl<T: Serialize + DeserializeOwned> Carrier<T> for (Sender<T>, Receiver<T>) {
+    fn offer(&self, object: &T, wait: Wait) -> Result<(), No> {
+        send(&self.0, object, wait)
+    }
+
+    fn fetch(&self, wait: Wait) -> Result<T, No> {
+        recv(&self.1, wait)
+    }
+
+    fn close(&self) {
+        self.0.close();
+    }
+}
+
+/// The connection that sends, and the one that receives, in one hand.
+impl<T: Serialize + DeserializeOwned> Carrier<T> for (Connection, Connection) {
     fn offer(&self, object: &T, wait: Wait) -> Result<(), No> {
         Ok(match wait {
-            Wait::Endless => self.put(object),
-            Wait::Not => self.put_nowait(object),
-            Wait::For(time) => self.put_timeout(object, time),
-            Wait::Until(time) => self.put_until(object, Deadline::after(time)),
+            Wait::Endless => self.0.send(object),
+            Wait::Not => self.0.try_send(object),
+            Wait::For(time) => self.0.send_timeout(object, time),
+            Wait::Until(time) => self.0.send_until(object, Deadline::after(time)),
         }?)
     }
 
     fn fetch(&self, wait: Wait) -> Result<T, No> {
         Ok(match wait {
-            Wait::Endless => self.get(),
-            Wait::Not => self.get_nowait(),
-            Wait::For(time) => self.get_timeout(time),
-            Wait::Until(time) => self.get_until(Deadline::after(time)),
+            Wait::Endless => self.1.recv(),
+            Wait::Not => self.1.try_recv(),
+            Wait::For(time) => self.1.recv_timeout(time),
+            Wait::Until(time) => self.1.recv_until(Deadline::after(time)),
         }?)
     }
 
     fn close(&self) {
-        self.close();
+        self.0.close();
     }
 }

@@ -2,7 +2,9 @@
 
 use iceoryx2::port::publisher::Publisher;
 use iceoryx2::port::subscriber::Subscriber;
+use iceoryx2::port::update_connections::UpdateConnections;
 use iceoryx2::prelude::*;
+use iceoryx2::service::port_factory::PortFactory as _;
 use iceoryx2::service::port_factory::publish_subscribe::PortFactory;
 
 use crate::Result;
@@ -145,6 +147,35 @@ fn take_all<T: std::fmt::Debug + ZeroCopySend>(
     Ok(())
 }
 
+/// Makes the subscriber of a stream, once its publisher is there: then it is connected from the start.
+fn subscriber<T: std::fmt::Debug + ZeroCopySend>(
+    stream: &PortFactory<ipc::Service, T, ()>,
+) -> Result<Subscriber<ipc::Service, T, ()>> {
+    while stream.dynamic_config().number_of_publishers() == 0 {
+        std::thread::yield_now();
+    }
+    Ok(stream.subscriber_builder().create()?)
+}
+
+/// Connects a publisher with its subscribers, once all of them are there.
+fn connect<T: std::fmt::Debug + ZeroCopySend>(
+    stream: &PortFactory<ipc::Service, T, ()>,
+    publisher: &Publisher<ipc::Service, T, ()>,
+    subscribers: usize,
+) -> Result<()> {
+    while stream.dynamic_config().number_of_subscribers() < subscribers {
+        std::thread::yield_now();
+    }
+    Ok(publisher.update_connections()?)
+}
+
+/// Keeps a publisher until its subscribers are done: one that has not looked at it yet loses what it holds.
+fn see_off<T: std::fmt::Debug + ZeroCopySend>(stream: &PortFactory<ipc::Service, T, ()>) {
+    while stream.dynamic_config().number_of_subscribers() > 0 {
+        std::thread::yield_now();
+    }
+}
+
 /// `ops` numbers from one process to three.
 pub fn to_three(ops: u64) -> Result<Timing> {
     set_log_level(LogLevel::Error);
@@ -152,21 +183,24 @@ pub fn to_three(ops: u64) -> Result<Timing> {
     let files = &files;
     let publisher: Runner<'_> = Box::new(|gate| {
         let node = files.node()?;
-        let publisher = stream::<u64>(&node, 3)?
+        let stream = stream::<u64>(&node, 3)?;
+        let publisher = stream
             .publisher_builder()
             .backpressure_strategy(BackpressureStrategy::RetryUntilDelivered)
             .create()?;
+        connect(&stream, &publisher, 3)?;
         gate.start();
         for i in 0..ops {
             send(&publisher, i)?;
         }
         gate.stop();
+        see_off(&stream);
         Ok(Checksum::one_by_one(ops))
     });
     let subscribers = (0..3).map(|_| -> Runner<'_> {
         Box::new(|gate| {
             let node = files.node()?;
-            let subscriber = stream::<u64>(&node, 3)?.subscriber_builder().create()?;
+            let subscriber = subscriber(&stream::<u64>(&node, 3)?)?;
             let mut sum = Checksum::default();
             gate.start();
             take_all(&subscriber, ops, |&number| sum.add(number))?;
@@ -188,10 +222,12 @@ pub fn in_place(ops: u64) -> Result<Timing> {
     let finish = two::processes(vec![
         Box::new(|gate| {
             let node = files.node()?;
-            let publisher = stream::<[u8; BYTES]>(&node, 1)?
+            let stream = stream::<[u8; BYTES]>(&node, 1)?;
+            let publisher = stream
                 .publisher_builder()
                 .backpressure_strategy(BackpressureStrategy::RetryUntilDelivered)
                 .create()?;
+            connect(&stream, &publisher, 1)?;
             gate.start();
             for i in 0..ops {
                 // SAFETY: any bytes are a frame; what is not written here is what the memory held before.
@@ -200,11 +236,12 @@ pub fn in_place(ops: u64) -> Result<Timing> {
                 sample.send()?;
             }
             gate.stop();
+            see_off(&stream);
             Ok(0)
         }),
         Box::new(|gate| {
             let node = files.node()?;
-            let subscriber = stream::<[u8; BYTES]>(&node, 1)?.subscriber_builder().create()?;
+            let subscriber = subscriber(&stream::<[u8; BYTES]>(&node, 1)?)?;
             let (mut next, mut right) = (0, 0);
             gate.start();
             take_all(&subscriber, ops, |frame| {

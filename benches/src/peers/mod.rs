@@ -2,6 +2,8 @@
 
 pub mod array_queue;
 pub mod cacheline;
+pub mod channel;
+pub mod copy;
 pub mod futex;
 pub mod iceoryx;
 pub mod ipc;
@@ -10,3 +12,4 @@ pub mod parking;
 pub mod pthread;
 pub mod python;
 pub mod ring;
+pub mod socket;

@@ -12,30 +12,39 @@ use crate::two;
 /// Below this many operations it is mostly its threads waking each other that is measured.
 const WARM: u64 = 4000;
 
+/// The same for operations that take some hundred microseconds each.
+const WARM_LARGE: u64 = 16;
+
 /// A Python process that runs one of our scripts.
 pub struct Python {
     child: Child,
     orders: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
+    least: u64,
 }
 
 impl Python {
     /// `multiprocessing.Queue` between two processes.
     pub fn queue() -> Result<Self> {
-        Self::start(include_str!("queue.py"))
+        Self::start(include_str!("queue.py"), WARM)
+    }
+
+    /// `multiprocessing.Pipe`, large messages between two processes.
+    pub fn pipe() -> Result<Self> {
+        Self::start(include_str!("pipe.py"), WARM_LARGE)
     }
 
     /// `multiprocessing.Lock`, taken by one process.
     pub fn lock() -> Result<Self> {
-        Self::start(include_str!("lock.py"))
+        Self::start(include_str!("lock.py"), WARM)
     }
 
     /// `multiprocessing.Value`, incremented under its lock by two processes.
     pub fn counter() -> Result<Self> {
-        Self::start(include_str!("counter.py"))
+        Self::start(include_str!("counter.py"), WARM)
     }
 
-    fn start(script: &str) -> Result<Self> {
+    fn start(script: &str, least: u64) -> Result<Self> {
         let cpus = two::cpus()?;
         let mut command = Command::new("python3");
         command.arg("-c").arg(script).args(cpus.iter().take(2).map(usize::to_string));
@@ -46,12 +55,12 @@ impl Python {
             command.spawn().map_err(|error| Missing(format!("cannot start python3: {error}")))?;
         let orders = child.stdin.take();
         let answers = child.stdout.take().ok_or("python3 has no standard output")?;
-        Ok(Self { child, orders, answers: BufReader::new(answers) })
+        Ok(Self { child, orders, answers: BufReader::new(answers), least })
     }
 
     /// Has it run `ops` operations, or as many as it needs to get going.
     pub fn run(&mut self, ops: u64) -> Result<Timing> {
-        let ops = ops.max(WARM);
+        let ops = ops.max(self.least);
         let orders = self.orders.as_mut().ok_or("python3 has no standard input")?;
         writeln!(orders, "{ops}")?;
         let mut line = String::new();
@@ -78,7 +87,7 @@ mod tests {
 
     #[test]
     fn each_script_answers() -> Result<()> {
-        for start in [Python::queue, Python::lock, Python::counter] {
+        for start in [Python::queue, Python::pipe, Python::lock, Python::counter] {
             match start() {
                 Ok(mut python) => assert!(python.run(1)?.took > Duration::ZERO),
                 Err(error) if error.is::<Missing>() => return Ok(()),

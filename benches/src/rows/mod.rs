@@ -8,8 +8,10 @@ pub mod broadcast;
 pub mod condition;
 pub mod counter;
 pub mod event;
+pub mod flow;
 pub mod lock;
 pub mod mpmc;
+pub mod pipe;
 pub mod queue;
 pub mod rlock;
 pub mod rtt;
@@ -18,6 +20,7 @@ pub mod semaphore;
 pub mod seqlock;
 pub mod spsc;
 pub mod start;
+pub mod turns;
 pub mod wait;
 pub mod zerocopy;
 
@@ -43,6 +46,7 @@ pub fn all() -> Vec<Row> {
         spsc::rows(),
         mpmc::rows(),
         rtt::rows(),
+        pipe::rows(),
         queue::rows(),
         zerocopy::rows(),
         broadcast::rows(),

@@ -5,7 +5,7 @@ use procession_core::queue::SlotQueue;
 use crate::Result;
 use crate::harness::{Duel, Plan, Row, Timing, duel};
 use crate::ours::{Ground, settle};
-use crate::peers::array_queue;
+use crate::peers::{array_queue, channel};
 use crate::rows::{CAPACITY, compare, weigh};
 use crate::two::{self, Runner};
 
@@ -15,8 +15,16 @@ const NOTE: &str =
 pub fn rows() -> Vec<Row> {
     let peer = "crossbeam ArrayQueue";
     vec![
-        Row { name: "mpmc.1p1c", peer, target: 1.0, note: NOTE, run: |plan| pairs(plan, 1) },
-        Row { name: "mpmc.2p2c", peer, target: 1.3, note: NOTE, run: |plan| pairs(plan, 2) },
+        Row { name: "mpmc.1p1c", peer, target: 0.9, note: NOTE, run: |plan| pairs(plan, 1) },
+        Row { name: "mpmc.2p2c", peer, target: 1.1, note: NOTE, run: |plan| pairs(plan, 2) },
+        Row { name: "mpmc.4p4c", peer, target: 1.1, note: NOTE, run: |plan| pairs(plan, 4) },
+        Row {
+            name: "mpmc.blocking.2p2c",
+            peer: "crossbeam-channel, bounded",
+            target: 0.8,
+            note: "ours between processes, the peer between threads; both block",
+            run: |plan| duel(plan, |ops| ours(2, ops), |ops| channel::many_to_many(2, ops)),
+        },
     ]
 }
 

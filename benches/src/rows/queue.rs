@@ -1,5 +1,8 @@
 //! Small serde objects through a queue, from one process to another.
 
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
 use procession::{Queue, memory};
 use serde::{Deserialize, Serialize};
 
@@ -16,16 +19,26 @@ pub fn rows() -> Vec<Row> {
         Row {
             name: "queue.object",
             peer: "ipc-channel",
-            target: 0.05,
+            target: 0.04,
             note: "two processes on both sides",
             run: object,
         },
         Row {
             name: "queue.python",
             peer: "multiprocessing.Queue",
-            target: 0.02,
+            target: 0.01,
             note: "two processes on both sides; the peer moves a tuple of the same values",
             run: python,
+        },
+        Row {
+            name: "queue.get_many",
+            peer: "ours, one by one",
+            target: 0.3,
+            note: "one process, which puts a queue full of numbers beforehand; ours on both sides",
+            run: |plan| {
+                two::pin_to_first()?;
+                duel(plan, many, one_by_one)
+            },
         },
     ]
 }
@@ -91,4 +104,49 @@ fn ours(ops: u64) -> Result<Timing> {
     ])?;
     compare(&finish.values)?;
     Ok(Timing { ops, took: finish.took })
+}
+
+/// So many objects one call gets.
+const MANY: usize = 256;
+
+fn many(ops: u64) -> Result<Timing> {
+    emptied(ops, |queue| {
+        let (mut count, mut sum) = (0, 0u64);
+        while count < CAPACITY {
+            let numbers = queue.get_many(MANY)?;
+            count += numbers.len();
+            sum = numbers.iter().fold(sum, |sum, number| sum.wrapping_add(*number));
+        }
+        Ok(sum)
+    })
+}
+
+fn one_by_one(ops: u64) -> Result<Timing> {
+    emptied(ops, |queue| {
+        let mut sum = 0u64;
+        for _ in 0..CAPACITY {
+            sum = sum.wrapping_add(queue.get()?);
+        }
+        Ok(sum)
+    })
+}
+
+/// Fills a queue and has it emptied, again and again, and says how long the emptying took.
+fn emptied(ops: u64, empty: impl Fn(&Queue<u64>) -> Result<u64>) -> Result<Timing> {
+    let queue = Queue::<u64>::bounded(CAPACITY)?;
+    let rounds = ops.div_ceil(CAPACITY as u64);
+    let mut took = Duration::ZERO;
+    for round in 0..rounds {
+        let numbers = (0..CAPACITY as u64).map(|i| i + round);
+        for number in numbers.clone() {
+            queue.put(&number)?;
+        }
+        let begin = Instant::now();
+        let sum = black_box(empty(&queue)?);
+        took += begin.elapsed();
+        if sum != numbers.fold(0, u64::wrapping_add) {
+            return Err("what was got is not what was put".into());
+        }
+    }
+    Ok(Timing { ops: rounds * CAPACITY as u64, took })
 }

@@ -28,11 +28,13 @@ pub use holders::{
     Hold, HoldError, HolderCell, Holders, HoldersHead, MOST_HOLDERS, Passage, Passed, Standing,
 };
 pub use shape::MOST;
+#[cfg(not(loom))]
+pub use slot::AnySlotQueue;
 pub use slot::{Claim, Room, SlotQueue};
 pub use spsc::{Consumer, Producer, SpscRing};
 pub use store::{
-    JoinItemsError, Lease, MOST_STORED, Order, Plan, Policy, Putter, Released, Store, StoreError,
-    StoreRoom, Taker,
+    GivenUp, JoinItemsError, Lease, MOST_STORED, Order, Plan, Policy, Putter, Released, Store,
+    StoreError, StoreRoom, Taker,
 };
 
 /// Queues on the heap for the model checker.

@@ -54,6 +54,16 @@ impl Shape {
             let (asked_kind, asked_size) = (kind, item as u32);
             return Err(QueueError::Other { asked_kind, found_kind, asked_size, found_size });
         }
+        self.sound_capacity()
+    }
+
+    /// The capacity of the queue of this kind that lies here, and the size of its items, whatever it is.
+    pub fn read_any(&self, kind: u32) -> Result<(u64, u32), QueueError> {
+        let item = self.item.load(Ordering::Relaxed);
+        self.read(kind, item as usize).map(|capacity| (capacity, item))
+    }
+
+    fn sound_capacity(&self) -> Result<u64, QueueError> {
         let capacity = self.capacity.load(Ordering::Relaxed);
         check(capacity).map(|()| capacity).map_err(|_| QueueError::Damaged { capacity })
     }

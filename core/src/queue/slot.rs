@@ -23,6 +23,8 @@
 //!   Shutting down at once sets it in the head word, too: who takes sees it in the word that it has to look at anyway.
 //! - One publication may make several items takeable, since tickets are published out of order. Who takes one and
 //!   sees another while somebody sleeps notifies again; repairs and skips notify both sides; a batch wakes all.
+//! - Who has found nothing at the head spins by looks at that slot's word alone, and at a word that says that the queue was
+//!   closed: a look at the tail would take its line from those who put. Both are hints; before it sleeps it looks at all.
 //! - Nobody gets stuck: a living claimer finishes in a bounded number of steps, a dead one is repaired by whoever it
 //!   blocks. Waiting for a living claimer that was stopped is blocking: tries answer `Busy`.
 //!
@@ -32,6 +34,8 @@
 //! Tickets and laps are compared modulo their width. The slot's lap is Dmitry Vyukov's bounded queue; the names in
 //! the words, the helping and the repair are this crate's.
 
+#[cfg(not(loom))]
+mod any;
 mod batch;
 mod beside;
 mod calls;
@@ -39,16 +43,20 @@ mod claims;
 mod peek;
 mod ready;
 mod repair;
+mod spin;
 
 use bytemuck::Pod;
 
 use super::shape::Shape;
 use crate::region::{Member, Short, Tag};
 use crate::sys::Padded;
-use crate::sys::atomic::{AtomicU64, Ordering};
+use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::cell::ItemCell;
+use crate::sys::spin::Calm;
 use crate::wait::Eventcount;
 
+#[cfg(not(loom))]
+pub use any::AnySlotQueue;
 pub use ready::Room;
 
 const TICKET_BITS: u32 = 43;
@@ -126,6 +134,10 @@ pub struct Head {
 struct Events {
     not_empty: Eventcount,
     not_full: Eventcount,
+    /// Not 0 once the queue was closed: beside the words that everybody reads and few write.
+    shut: AtomicU32,
+    /// How those who wait for an item spin.
+    calm: Calm,
     /// Items that were lost in a dead one's hand.
     lost: AtomicU64,
 }
@@ -191,6 +203,8 @@ pub struct SlotQueue<'r, T> {
     capacity: u64,
     log2: u32,
     lap_mask: u64,
+    /// How many of `slots` lie from one place to the next: 1, except where the items are not known.
+    stride: usize,
 }
 
 impl<T> Clone for SlotQueue<'_, T> {
@@ -288,7 +302,7 @@ impl<'r, T: Pod> SlotQueue<'r, T> {
     fn over(parts: &'r Head, slots: &'r [Slot<T>], capacity: u64) -> Self {
         let log2 = slots.len().trailing_zeros();
         let lap_mask = (1 << (TICKET_BITS - log2).min(LAP_BITS)) - 1;
-        Self { parts, slots, capacity, log2, lap_mask }
+        Self { parts, slots, capacity, log2, lap_mask, stride: 1 }
     }
 
     fn reset(&self, first: u64) {
@@ -303,6 +317,10 @@ impl<'r, T: Pod> SlotQueue<'r, T> {
 
     #[inline]
     fn slot(&self, ticket: u64) -> &'r Slot<T> {
+        if const { size_of::<T>() == 0 } {
+            // Perhaps only seen so: see `AnySlotQueue`. In bounds, since there are `stride` for each place.
+            return &self.slots[(ticket as usize & ((1 << self.log2) - 1)) * self.stride];
+        }
         // The mask keeps the index in bounds: the number of slots is a power of two.
         &self.slots[ticket as usize & (self.slots.len() - 1)]
     }
@@ -366,6 +384,8 @@ impl<T: Pod> Heap<T> {
                 events: Padded(Events {
                     not_empty: Eventcount::new(),
                     not_full: Eventcount::new(),
+                    shut: AtomicU32::new(0),
+                    calm: Calm::default(),
                     lost: AtomicU64::new(0),
                 }),
                 shape: Padded(Shape::default()),

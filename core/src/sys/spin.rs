@@ -126,3 +126,48 @@ impl Default for Patience {
         Self::new()
     }
 }
+
+/// Whether who has found nothing stays away for a while before it looks again: a word that all who wait at one place share.
+///
+/// Where things come so fast that the next one is there within a few looks, whoever looks at once takes the cache line
+/// from the one who is just writing it, each time, and both wait for the line more than they work. So it stays away for
+/// as long as several of them take to come, for as long as it then finds several.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub struct Calm(#[cfg(not(loom))] AtomicU32);
+
+/// What comes within so many looks comes fast: some 150 ns, less than an answer takes.
+#[cfg(not(loom))]
+const FEW_LOOKS: u32 = 6;
+/// How many hints to the processor the first look is put off: some 400 ns.
+#[cfg(not(loom))]
+const PUT_OFF: u32 = 16;
+
+impl Calm {
+    /// Stays away if that is worth while, and says so.
+    #[must_use]
+    pub fn begin(&self) -> bool {
+        #[cfg(not(loom))]
+        if self.0.load(Ordering::Relaxed) != 0 {
+            for _ in 0..PUT_OFF {
+                core::hint::spin_loop();
+            }
+            return true;
+        }
+        false
+    }
+
+    /// The wait is over after so many looks. `stayed_away` is what [`begin`](Self::begin) said, and `more` whether the next
+    /// thing is there as well.
+    pub fn end(&self, stayed_away: bool, looks: u32, more: impl FnOnce() -> bool) {
+        #[cfg(not(loom))]
+        {
+            let fast = if stayed_away { more() } else { looks <= FEW_LOOKS };
+            if fast != stayed_away {
+                self.0.store(u32::from(fast), Ordering::Relaxed);
+            }
+        }
+        #[cfg(loom)]
+        let _ = (stayed_away, looks, more);
+    }
+}

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use loom::thread::{self, JoinHandle};
 use procession_core::queue::model::StoreHeap;
-use procession_core::queue::{JoinItemsError, Order, Plan, Policy, PopError, PushError, Store};
+use procession_core::queue::{
+    GivenUp, JoinItemsError, Order, Plan, Policy, PopError, PushError, Store,
+};
 use procession_core::region::Member;
 use procession_core::sys::Deadline;
 use procession_core::sys::model::{self, Mutation, Sleeps};
@@ -29,7 +31,9 @@ fn spawn<R: 'static>(
 /// Takes an item and finishes it.
 fn take(store: Store<'_, u32>, me: Member<'_>) -> u32 {
     let (item, lease) = store.take(me).expect("open and sound");
-    lease.map(|lease| assert!(store.finish(me, lease)));
+    if let Some(lease) = lease {
+        assert!(store.finish(me, lease));
+    }
     item
 }
 
@@ -40,7 +44,9 @@ fn drain(store: Store<'_, u32>, me: Member<'_>) -> Vec<u32> {
         match store.try_take(me) {
             Ok((item, lease)) => {
                 left.push(item);
-                lease.map(|lease| assert!(store.finish(me, lease)));
+                if let Some(lease) = lease {
+                    assert!(store.finish(me, lease));
+                }
             }
             Err(PopError::Empty | PopError::Closed) => return left,
             Err(error) => panic!("nobody is there to be in the way: {error}"),
@@ -261,11 +267,15 @@ fn taker_dies(fuel: u32, order: Order, policy: Policy) -> bool {
     let dying = victim(&heap, fuel, |store, me, done| {
         if let Ok((item, lease)) = store.try_take(me) {
             done.push(item);
-            lease.map(|lease| assert!(store.finish(me, lease)));
+            if let Some(lease) = lease {
+                assert!(store.finish(me, lease));
+            }
         }
     });
     let (first, lease) = heap.store().take(own.me()).expect("there are two");
-    lease.map(|lease| assert!(heap.store().finish(own.me(), lease)));
+    if let Some(lease) = lease {
+        assert!(heap.store().finish(own.me(), lease));
+    }
     let deeds = dying.join().unwrap();
     let mut taken = vec![first];
     taken.extend(drain(heap.store(), own.me()));
@@ -311,7 +321,8 @@ fn who_sleeps_gets_what_the_dead_had_taken() {
         let dying = victim(&heap, fuel, |store, me, done| {
             if let Ok((item, lease)) = store.try_take(me) {
                 done.push(item);
-                assert!(store.give_up(me, lease.expect("at least once")).unwrap());
+                let lease = lease.expect("at least once");
+                assert!(matches!(store.give_up(me, lease), Ok(GivenUp::Back)));
             }
         });
         assert_eq!(take(heap.store(), own.me()), 10);
@@ -371,11 +382,15 @@ fn who_mends_after_the_dead_may_die_too() {
             let dying = victim(&heap, fuel, |store, me, done| {
                 if let Ok((item, lease)) = store.try_take(me) {
                     done.push(item);
-                    lease.map(|lease| store.finish(me, lease));
+                    if let Some(lease) = lease {
+                        assert!(store.finish(me, lease));
+                    }
                 }
             });
             let mut taken = Vec::from_iter(heap.store().try_take(own.me()).map(|(item, lease)| {
-                lease.map(|lease| heap.store().finish(own.me(), lease));
+                if let Some(lease) = lease {
+                    assert!(heap.store().finish(own.me(), lease));
+                }
                 item
             }));
             let deeds = dying.join().unwrap();

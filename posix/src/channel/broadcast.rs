@@ -29,7 +29,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::error::{CreateError, PublishError, ReceiveError};
 use super::label::{Label, MOST_LARGEST, USUAL_LARGEST};
-use super::message::{IN_BLOCK, INLINE, Message, VOID};
+use super::message::{FORMS, IN_BLOCK, INLINE, Message, VOID};
 use super::parcel::Parcel;
 use super::sweep::Carrier;
 use crate::memory::{Arena, Handle, HandleError, MemoryError, decode, kind, refuse};
@@ -83,6 +83,9 @@ impl BroadcastOptions {
 ///
 /// Clone it, pass it to a process, send it through a queue: every copy is the same broadcast. A [`Subscriber`] travels too, and
 /// keeps its place. A [`Publisher`] does not: take the role in the process that is to have it.
+///
+/// An end of a pipe among an object arrives at each subscriber as one of its own. The end stays open until the place of
+/// the object is used again. A descriptor arrives at the first subscriber that decodes it, and is an error for the others.
 ///
 /// Cost: an object of up to 104 encoded bytes is published and received without system call and without allocation of shared
 /// memory while nobody has to wait. It takes 10 KiB, and 128 bytes for each place. A longer object lies in a block of its
@@ -307,7 +310,7 @@ impl<T: Serialize> Publisher<T> {
     /// Frees the block of the object whose place is about to be used.
     #[inline]
     fn free_old(&self, turn: &Turn<Message>) {
-        if turn.old.form == IN_BLOCK {
+        if turn.old.form & FORMS == IN_BLOCK {
             let (region, me) = (self.of.arena().region(), self.of.me);
             // Failure: a sweep was faster, or what is there is what a dead publisher had half written.
             if let Ok(block) =
@@ -357,7 +360,7 @@ impl<T> Subscriber<T> {
 
     /// What a message says, copied before it can be overwritten.
     fn copy(&self, index: u64, message: Message) -> Content {
-        match message.form {
+        match message.form & FORMS {
             0 if message.length as usize <= INLINE => Content::Here(message),
             IN_BLOCK => self.copy_long(index, &message).map_or(Content::Damaged, Content::Apart),
             VOID => Content::Void,

@@ -428,7 +428,7 @@ impl BufferQueue {
         self.slots.shutdown(self.me, immediate);
         let mut passed = !immediate;
         while !passed {
-            let drained = self.slots.drain(self.me, |item, ticket| {
+            let drained = self.slots.drain(self.me, Deadline::NOW, |ticket, item| {
                 if let Found::Buffer(block, _) = self.take(ticket, item) {
                     let _ = self.handle.arena().region().free_message(self.me, block);
                 }

@@ -44,6 +44,11 @@ impl<T> Delivery<T> {
         Self { object, key, deliveries, hand }
     }
 
+    /// One that is done from the start.
+    pub(super) fn of_done(object: T) -> Self {
+        Self { object, key: 0, deliveries: 1, hand: Hand { lease: None } }
+    }
+
     /// How often it was delivered, this time included: more than once if one who had taken it died, or gave it back. (Also if
     /// one was killed just before it would have taken it.)
     #[must_use]
@@ -80,30 +85,31 @@ impl<T> DerefMut for Delivery<T> {
 
 /// The lease of an object. Dropped, the object is given up.
 pub(super) struct Hand {
-    owner: Arc<Owner>,
-    lease: Option<Lease>,
+    /// `None`: done.
+    lease: Option<(Arc<Owner>, Lease)>,
 }
 
 impl std::fmt::Debug for Hand {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Hand").field("lease", &self.lease).finish_non_exhaustive()
+        let lease = self.lease.as_ref().map(|(_, lease)| lease);
+        f.debug_struct("Hand").field("lease", &lease).finish()
     }
 }
 
 impl Hand {
     pub(super) fn new(owner: &Arc<Owner>, lease: Option<Lease>) -> Self {
-        Self { owner: Arc::clone(owner), lease }
+        Self { lease: lease.map(|lease| (Arc::clone(owner), lease)) }
     }
 
     /// Whether the object is still in this hand.
     pub(super) fn is_held(&self) -> bool {
-        self.lease.is_none_or(|lease| self.owner.store.is_held(lease))
+        self.lease.as_ref().is_none_or(|(owner, lease)| owner.store.is_held(*lease))
     }
 
     /// The object is finished.
     pub(super) fn done(mut self) {
-        if let Some(lease) = self.lease.take() {
-            self.owner.finish(lease);
+        if let Some((owner, lease)) = self.lease.take() {
+            owner.finish(lease);
         }
     }
 
@@ -115,8 +121,8 @@ impl Hand {
 
 impl Drop for Hand {
     fn drop(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            self.owner.give_up(lease);
+        if let Some((owner, lease)) = self.lease.take() {
+            owner.give_up(lease);
         }
     }
 }

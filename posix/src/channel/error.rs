@@ -144,6 +144,38 @@ impl GetError {
     }
 }
 
+/// Not all that was got could be had.
+pub struct GetManyError<T> {
+    /// What was got all the same, in order.
+    pub got: Vec<T>,
+    /// Why something was not, or nothing was: of several reasons the first.
+    pub error: GetError,
+}
+
+impl<T> std::fmt::Debug for GetManyError<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GetManyError")
+            .field("got", &self.got.len())
+            .field("error", &self.error)
+            .finish()
+    }
+}
+
+impl<T> std::fmt::Display for GetManyError<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.got.len() {
+            0 => self.error.fmt(f),
+            got => write!(f, "{}; {got} other objects were got, and are in the error", self.error),
+        }
+    }
+}
+
+impl<T> std::error::Error for GetManyError<T> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
 impl From<PopError> for GetError {
     fn from(error: PopError) -> Self {
         match error {

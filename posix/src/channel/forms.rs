@@ -41,6 +41,15 @@ macro_rules! stocked {
             }
         }
 
+        impl<T: 'static> $type<T> {
+            /// What those who put wait for together with other objects: ready when a `put` would not wait. (The queue itself is
+            /// ready when a `get` would not.)
+            #[must_use]
+            pub fn room(&self) -> super::StockRoom {
+                super::StockRoom::new(&self.stock)
+            }
+        }
+
         impl<T> $type<T> {
             /// How many objects wait to be got: true at some moment during the call while nobody is just putting or getting.
             #[must_use]

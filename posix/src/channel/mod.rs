@@ -4,6 +4,7 @@
 mod awaited;
 mod broadcast;
 mod buffer;
+mod copy;
 mod delivery;
 mod error;
 mod forms;
@@ -14,26 +15,31 @@ pub(crate) mod luggage;
 mod message;
 mod parcel;
 mod pipe;
+mod pod_queue;
 mod priority;
 mod queue;
 mod simple;
 mod stock;
 mod sweep;
+mod waits;
 
 pub use broadcast::{Broadcast, BroadcastOptions, News, Publisher, Received, Subscriber};
 pub use buffer::{Buffer, BufferQueue, BufferRoom, Buffers, Unsent};
 pub use delivery::Delivery;
 pub use error::{
-    CreateError, GetError, JoinTasksError, PublishError, PutError, ReceiveError, TaskDoneError,
+    CreateError, GetError, GetManyError, JoinTasksError, PublishError, PutError, ReceiveError,
+    TaskDoneError,
 };
 pub use joinable::JoinableQueue;
 pub use lifo::LifoQueue;
 pub use pipe::{
     Connection, Messages, Pipe, PipeOptions, Receiver, RecvError, SendError, Sender, pipe,
 };
+pub use pod_queue::{PodQueue, PodQueueRoom};
 pub use priority::PriorityQueue;
 pub use procession_core::queue::{RoleError, SubscribeError};
-pub use queue::{Iter, Queue, QueueOptions, QueueRoom};
+pub use queue::{IntoIter, Iter, Queue, QueueOptions, QueueRoom};
 pub use simple::SimpleQueue;
+pub use stock::StockRoom;
 
 pub(crate) use sweep::sweep;

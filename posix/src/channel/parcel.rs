@@ -24,6 +24,7 @@ use procession_core::region::{AllocError, Block};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::copy::copy_in;
 use super::luggage::{ITEM, Luggage, Packing};
 use super::message::{FORMS, IN_BLOCK, INLINE, LUGGAGE, LUGGAGE_SHIFT, Message, NEAR, VOID};
 use crate::memory::{Arena, DecodeError, decode_or};
@@ -171,7 +172,7 @@ impl Parcel {
         (self.length, self.form) = (length as u32, IN_BLOCK);
         let place = region.bytes(self.block.offset, length, 1).map_err(|_| PackError::Corrupt)?;
         // SAFETY: the block is this process's own, and takes that many bytes.
-        unsafe { place.as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        unsafe { copy_in(bytes.as_ptr(), place.as_ptr(), bytes.len()) };
         Ok(())
     }
 
@@ -377,7 +378,7 @@ impl Arrival {
     }
 
     /// As [`take`](Self::take), but leaves a long object where it is, tied to its ticket: what is copied out of it later counts
-    /// only if it is still there after that. The ends that go along stay the carrier's, too: who decodes one takes a hold of its own.
+    /// only if it is still there after that.
     ///
     /// # Safety
     /// `from` is valid for reads.
@@ -390,25 +391,28 @@ impl Arrival {
                 (&raw const (*from).form).read_volatile(),
             )
         };
+        // Luggage stays, too: an end that is decoded is a further copy.
+        let whole = u64::from(length) + ((form >> LUGGAGE_SHIFT) as usize * ITEM) as u64;
         match form & FORMS {
-            0 if length as usize <= INLINE => {
+            0 if whole <= INLINE as u64 => {
+                (self.length, self.form) = (length, 0);
                 // SAFETY: by the caller; both have INLINE bytes.
                 unsafe {
                     let bytes = (&raw const (*from).bytes).cast();
-                    copy_short(bytes, self.short.as_mut_ptr().cast(), INLINE);
+                    copy_short(bytes, self.short.as_mut_ptr().cast(), length as usize);
                 }
-                (self.length, self.form) = (length, 0);
-                return Found::Object;
+                Found::Object
             }
-            IN_BLOCK => {}
-            VOID => return Found::Void,
-            _ => return Found::Damage,
+            IN_BLOCK => {
+                let Ok(block) = self.arena.region().queued(place, carrier, ticket) else {
+                    return Found::Damage;
+                };
+                (self.block, self.length, self.form) = (block, length, IN_PLACE);
+                if whole > block.capacity { Found::Damage } else { Found::Object }
+            }
+            VOID => Found::Void,
+            _ => Found::Damage,
         }
-        let Ok(block) = self.arena.region().queued(place, carrier, ticket) else {
-            return Found::Damage;
-        };
-        (self.block, self.length, self.form) = (block, length, IN_PLACE);
-        if u64::from(length) > block.capacity { Found::Damage } else { Found::Object }
     }
 
     /// Whether it is a long object that was only [looked](Self::look) at.

@@ -20,10 +20,12 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use procession_core::queue::{
-    Lease, Order, Plan, Policy, PopError, QueueError, Released, Store, StoreError, Taker,
+    GivenUp, Lease, Order, Plan, Policy, PopError, Putter, QueueError, Released, Store, StoreError,
+    StoreRoom, Taker,
 };
 use procession_core::region::{Kind, Member, Object, Region};
 use procession_core::sys::{Deadline, Thread};
+use procession_core::wait::Waitable;
 use serde::de::DeserializeOwned;
 use serde::{Deserializer, Serialize, Serializer};
 
@@ -35,6 +37,7 @@ use super::parcel::{Arrival, Damaged, Found, Parcel, Unpacked};
 use super::queue::QueueOptions;
 use super::sweep::Carrier;
 use crate::memory::{Arena, Handle, HandleError, MemoryError, decode_or, kind, refuse};
+use crate::wait::sealed::Source;
 
 /// Objects in the arena, in an order.
 pub(super) struct Stock<T> {
@@ -63,6 +66,37 @@ impl Drop for Owner {
                 let _ = region.destroy(self.me, segment);
             }
         }
+    }
+}
+
+/// The other side of a queue, for those who put: ready when a `put` would not wait, since there is room, or nothing is put any
+/// more.
+#[derive(Clone)]
+pub struct StockRoom {
+    room: StoreRoom<'static, Message>,
+    // Keeps the queue.
+    owner: Arc<Owner>,
+}
+
+impl StockRoom {
+    pub(super) fn new<T>(stock: &Stock<T>) -> Self {
+        Self { room: stock.store().room(), owner: Arc::clone(&stock.owner) }
+    }
+}
+
+impl std::fmt::Debug for StockRoom {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.room.fmt(f)
+    }
+}
+
+impl Source for StockRoom {
+    fn source(&self) -> &dyn Waitable {
+        &self.room
+    }
+
+    fn me(&self) -> Member<'static> {
+        self.owner.me
     }
 }
 
@@ -139,7 +173,7 @@ impl<T> Stock<T> {
         Ok(Self::over(handle, store, largest))
     }
 
-    fn arena(&self) -> &'static Arena {
+    pub(super) fn arena(&self) -> &'static Arena {
         self.owner.handle.arena()
     }
 
@@ -151,10 +185,15 @@ impl<T> Stock<T> {
         self.owner.me
     }
 
+    pub(super) fn largest(&self) -> u64 {
+        self.largest
+    }
+
     pub(super) fn shutdown(&self, at_once: bool) {
         self.store().shutdown(self.me(), at_once);
         if at_once {
-            discard(self.store(), self.me(), self.owner.handle.offset(), Some(self.arena()));
+            let (carrier, arena) = (self.owner.handle.offset(), self.arena());
+            discard(self.store(), self.me(), Deadline::NEVER, carrier, Some(arena));
         }
     }
 
@@ -178,20 +217,62 @@ impl<T: Serialize> Stock<T> {
     pub(super) fn put(&self, key: i64, object: &T, deadline: Deadline) -> Result<(), PutError> {
         let mut parcel = Parcel::new(self.arena());
         parcel.pack(object, self.largest)?;
-        let (store, me) = (self.store(), self.me());
-        let mut putter = match store.start_put(me, deadline, key) {
+        self.dispatch(&mut self.start_put(key, deadline)?, &mut parcel)
+    }
+}
+
+impl<T> Stock<T> {
+    fn start_put(
+        &self,
+        key: i64,
+        deadline: Deadline,
+    ) -> Result<Putter<'static, Message>, PutError> {
+        match self.store().start_put(self.me(), deadline, key) {
             // Once more without what the dead have left.
             Err(StoreError::Memory(_)) => {
                 self.arena().sweep();
-                store.start_put(me, deadline, key)?
+                Ok(self.store().start_put(self.me(), deadline, key)?)
             }
-            answer => answer?,
-        };
+            answer => Ok(answer?),
+        }
+    }
+
+    fn dispatch(
+        &self,
+        putter: &mut Putter<'static, Message>,
+        parcel: &mut Parcel,
+    ) -> Result<(), PutError> {
         let Some(place) = putter.item() else { return Err(PutError::Corrupt) };
         // SAFETY: the cell is claimed, and the store locked until the putter is dropped.
         let sent = unsafe { parcel.dispatch(self.owner.handle.offset(), putter.ticket(), place) };
+        // Also if it could not be sent: then there is nothing in it.
         putter.publish()?;
         sent.map_err(|_| PutError::Corrupt)
+    }
+
+    /// Puts all of these, and counts them in `put`: as many at a time as there is room for.
+    pub(super) fn put_parcels(
+        &self,
+        parcels: &mut [Parcel],
+        deadline: Deadline,
+        put: &mut usize,
+    ) -> Result<(), PutError> {
+        let mut parcels = parcels.iter_mut();
+        let Some(mut parcel) = parcels.next() else { return Ok(()) };
+        loop {
+            let mut putter = self.start_put(0, deadline)?;
+            loop {
+                self.dispatch(&mut putter, parcel)?;
+                *put += 1;
+                parcel = match parcels.next() {
+                    Some(next) => next,
+                    None => return Ok(()),
+                };
+                if !putter.another(0)? {
+                    break;
+                }
+            }
+        }
     }
 }
 
@@ -260,6 +341,38 @@ impl<T: DeserializeOwned> Stock<T> {
     /// Gets the next object: unfinished until the delivery is done.
     pub(super) fn take(&self, deadline: Deadline) -> Result<Delivery<T>, GetError> {
         self.receive(deadline).map(Delivery::new)
+    }
+
+    /// Gets as many as are there, at most `most`, waiting for the first; and why there are no more, if that is an error.
+    pub(super) fn get_many(&self, most: usize, deadline: Deadline) -> (Vec<T>, Option<GetError>) {
+        let mut got = Vec::new();
+        while got.len() < most {
+            let deadline = if got.is_empty() { deadline } else { Deadline::NOW };
+            match self.get(deadline) {
+                Ok((_, object)) => got.push(object),
+                Err(GetError::Empty | GetError::Busy | GetError::Closed) if !got.is_empty() => {
+                    break;
+                }
+                Err(error) => return (got, Some(error)),
+            }
+        }
+        (got, None)
+    }
+
+    /// Gets all that is there, waiting for the first; the last of them, and how many came before it.
+    pub(super) fn get_latest(&self, deadline: Deadline) -> Result<(T, usize), GetError> {
+        let mut latest = self.get(deadline)?.1;
+        let mut passed = 0;
+        loop {
+            match self.get(Deadline::NOW) {
+                Ok((_, object)) => latest = object,
+                Err(GetError::Empty | GetError::Busy | GetError::Closed) => {
+                    return Ok((latest, passed));
+                }
+                Err(error) => return Err(error),
+            }
+            passed += 1;
+        }
     }
 
     /// A copy of the next object.
@@ -342,7 +455,9 @@ impl Owner {
     /// Puts an object back that was not done, or, at most once, counts it as lost.
     pub(super) fn give_up(&self, lease: Lease) {
         // Damage is heard of by the next call.
-        let _ = self.store.give_up(self.me, lease);
+        if let Ok(GivenUp::Gone(released)) = self.store.give_up(self.me, lease) {
+            self.free(&released);
+        }
     }
 }
 
@@ -350,13 +465,14 @@ impl Owner {
 /// part of.
 fn discard(
     store: &Store<'static, Message>,
-    me: Member<'static>,
+    me: Member<'_>,
+    deadline: Deadline,
     carrier: u64,
     arena: Option<&'static Arena>,
 ) {
     // An end, also if the memory says that there is more and more.
     for _ in 0..procession_core::queue::MOST_STORED {
-        let Ok(Some(mut taker)) = store.start_discard(me, Deadline::NEVER) else { return };
+        let Ok(Some(mut taker)) = store.start_discard(me, deadline) else { return };
         let mut arrival = arena.map(Arrival::new);
         if let (Some(arrival), Some(place)) = (&mut arrival, taker.item()) {
             // SAFETY: the cell is claimed, and the store locked until the taker is dropped.
@@ -393,6 +509,10 @@ pub(super) const fn carrier(kind: Kind) -> Carrier {
                 return true;
             }
             let Ok(store) = find(region, offset, room) else { return false };
+            if store.is_shut() {
+                // Whoever shut it down may have died over that.
+                discard(&store, me, Deadline::NOW, offset, None);
+            }
             match store.sweep(me) {
                 // Who has the lock lives, and finds the dead itself.
                 Ok(()) | Err(PopError::Busy | PopError::Join(_)) => true,
@@ -429,7 +549,7 @@ pub(super) fn sweep_segment(region: &Region<'static>, me: Member<'_>, segment: O
     match store {
         // In doubt it stays, and as long as its store may be freed at any time.
         Some(store) if is_shared(region, home - size_of::<Label>() as u64) => {
-            drop(store.sweep_segment(me, segment));
+            let _ = store.sweep_segment(me, segment);
         }
         Some(_) => {}
         None => drop(region.destroy(me, segment)),

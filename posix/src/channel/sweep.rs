@@ -2,7 +2,7 @@
 
 use procession_core::region::{Kind, Member, Region};
 
-use super::{broadcast, buffer, pipe, queue, stock};
+use super::{broadcast, buffer, pipe, pod_queue, queue, stock};
 use crate::memory::kind;
 
 /// A kind of object that carries others.
@@ -16,8 +16,9 @@ pub(super) struct Carrier {
 }
 
 /// All of them.
-const CARRIERS: [Carrier; 8] = [
+const CARRIERS: [Carrier; 9] = [
     queue::CARRIER,
+    pod_queue::CARRIER,
     buffer::CARRIER,
     broadcast::CARRIER,
     pipe::line::CARRIER,

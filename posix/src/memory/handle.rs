@@ -123,6 +123,28 @@ impl Handle {
         Self::find(&wire, kind, least).map_err(refuse)
     }
 
+    /// Decodes a handle of an object of any of these kinds.
+    ///
+    /// # Errors
+    /// As [`deserialize`](Self::deserialize).
+    pub fn deserialize_one_of<'de, D: Deserializer<'de>>(
+        deserializer: D,
+        kinds: &[Kind],
+    ) -> Result<Self, D::Error> {
+        let wire = Wire::deserialize(deserializer)?;
+        let found = kinds.iter().find(|kind| kind.number() == wire.kind).or(kinds.first());
+        match found {
+            Some(kind) => Self::find(&wire, *kind, 0).map_err(refuse),
+            None => Err(serde::de::Error::custom("no kind of object is asked for")),
+        }
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.place.object.kind
+    }
+
     fn find(wire: &Wire, kind: Kind, least: u64) -> Result<Self, HandleError> {
         let arena = arena()?;
         if wire.arena != arena.id() {

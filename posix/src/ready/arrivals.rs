@@ -15,14 +15,16 @@ use futures_core::Stream;
 use tokio::io::unix::AsyncFd;
 
 use super::Readiness;
-use crate::wait::InMemory;
 
 /// Where objects come from one after the other. Only types of this crate are such a supply.
-pub trait Supply: InMemory {
+pub trait Supply {
     type Object;
 
     /// The next, `Some(None)` if none will come any more; nothing if that would mean waiting.
     fn next(&self) -> Option<Option<crate::Result<Self::Object>>>;
+
+    /// What tells that there may be one.
+    fn readiness(&self) -> io::Result<Readiness>;
 }
 
 /// Gets one object after the other without holding up the thread, until none will come any more: a [`Stream`]. Made by `stream` of what
@@ -50,7 +52,7 @@ impl<S: Supply> Arrivals<S> {
     fn poll_news(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let descriptor = match &mut self.descriptor {
             Some(descriptor) => descriptor,
-            none => none.insert(super::register(Readiness::of(&self.source)?)?),
+            none => none.insert(super::register(self.source.readiness()?)?),
         };
         let mut told = ready!(descriptor.poll_read_ready(context))?;
         // First this: what it tells from now on is not cleared.

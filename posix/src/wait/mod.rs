@@ -30,9 +30,8 @@ pub(crate) use watcher::{Request, descriptor, forget, watch};
 ///
 /// | object | ready when |
 /// |---|---|
-/// | [`Queue`](crate::channel::Queue) | there is an object to get, or it is closed and drained |
-/// | [`Queue::room`](crate::channel::Queue::room) | there is room to put one, or it is closed |
-/// | [`BufferQueue`](crate::channel::BufferQueue), [its room](crate::channel::BufferQueue::room) | the same |
+/// | [`Queue`](crate::channel::Queue), [`JoinableQueue`](crate::channel::JoinableQueue), [`PriorityQueue`](crate::channel::PriorityQueue), [`LifoQueue`](crate::channel::LifoQueue), [`SimpleQueue`](crate::channel::SimpleQueue), [`PodQueue`](crate::channel::PodQueue), [`BufferQueue`](crate::channel::BufferQueue) | there is something to get, or it is closed and drained |
+/// | `room()` of a queue, as [`Queue::room`](crate::channel::Queue::room) | there is room to put something, or it is closed |
 /// | [`Subscriber`](crate::channel::Subscriber), [its news](crate::channel::Subscriber::news) | there is an object to receive, or the broadcast is closed |
 /// | [`Receiver`](crate::channel::Receiver), [`Connection`](crate::channel::Connection) | there is a message, or nobody living has the other end |
 /// | [`Sender`](crate::channel::Sender), a [`Connection`](crate::channel::Connection) that only sends | there is room for a message, or nobody living has the other end |

@@ -38,6 +38,8 @@ struct Post {
     len: usize,
     /// What a sleeping victim waits for.
     wants: Cell<Wants>,
+    /// The victim ends the queue: then it is nobody's trouble that it is closed.
+    ends: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -60,15 +62,32 @@ impl Post {
             ledger: Ledger::new(),
             len,
             wants: Cell::new(wants),
+            ends: false,
         };
         post.put(EARLIER, filled).expect("the first objects");
         Box::leak(Box::new(post))
+    }
+
+    /// The same, to be shut down.
+    fn ending(len: usize, filled: u64) -> &'static Post {
+        let post = Post::new(len, filled, Wants::Nothing);
+        Box::leak(Box::new(Post {
+            arena: post.arena,
+            queue: post.queue.clone(),
+            ledger: post.ledger,
+            len,
+            wants: Cell::new(Wants::Nothing),
+            ends: true,
+        }))
     }
 
     fn put(&self, first: u64, count: u64) -> Result<(), Trouble> {
         for number in first..first + count {
             self.ledger.begin(number);
             let put = self.queue.put_until(&parcel(number, self.len), Deadline::after(SOON));
+            if self.ends && matches!(put, Err(PutError::Closed)) {
+                return Ok(());
+            }
             put.map_err(|e| e.trouble(&format!("putting {number}")))?;
             self.ledger.acknowledge(number);
         }
@@ -87,6 +106,9 @@ impl Post {
         let mut last = 0;
         for turn in 0..count {
             let got = self.queue.get_until(Deadline::after(SOON));
+            if self.ends && matches!(got, Err(GetError::Closed)) {
+                return Ok(());
+            }
             let got = got.map_err(|e| e.trouble(&format!("getting the {turn}th")))?;
             self.got(&got);
             if got.0 <= last {
@@ -95,6 +117,36 @@ impl Post {
             last = got.0;
         }
         Ok(())
+    }
+}
+
+impl Post {
+    fn put_many(&self, count: u64) {
+        let objects: Vec<_> = (VICTIMS..VICTIMS + count).map(|n| parcel(n, self.len)).collect();
+        (VICTIMS..VICTIMS + count).for_each(|number| self.ledger.begin(number));
+        if let Ok(put) = self.queue.put_many_until(&objects, Deadline::after(SOON)) {
+            (VICTIMS..VICTIMS + put as u64).for_each(|number| self.ledger.acknowledge(number));
+        }
+    }
+
+    fn get_many(&self) {
+        if let Ok(got) = self.queue.get_many_until(3, Deadline::after(SOON)) {
+            got.iter().for_each(|got| self.got(got));
+        }
+    }
+
+    fn get_latest(&self) {
+        if let Ok((got, _)) = self.queue.get_latest_until(Deadline::after(SOON)) {
+            self.got(&got);
+        }
+    }
+
+    fn peek(&self) {
+        if let Ok(seen) = self.queue.peek_until(Deadline::after(SOON))
+            && seen != parcel(seen.0, self.len)
+        {
+            self.ledger.tear();
+        }
     }
 }
 
@@ -124,6 +176,7 @@ impl Scene for Post {
             match self.queue.get_nowait() {
                 Ok(got) => self.got(&got),
                 Err(GetError::Empty) => break,
+                Err(GetError::Closed) if self.ends => break,
                 // A try asks whether the owner of a claim lives once a millisecond at most.
                 Err(GetError::Busy) if looks < 100 => {
                     looks += 1;
@@ -147,7 +200,7 @@ impl Scene for Post {
 
     fn audit(&self) -> Result<Audit, String> {
         let mut stuck = 0;
-        self.queue.close();
+        self.queue.shutdown(self.ends);
         loop {
             match self.queue.get_until(Deadline::after(SOON)) {
                 Ok(got) => self.got(&got),
@@ -195,6 +248,7 @@ pub fn operations() -> Vec<Operation> {
         })
         .may_lose(1)
     };
+    let other = |name, set, act: fn(&'static Post, ())| Operation::new(name, set, Post::enter, act);
     vec![
         put("queue.put", || Post::new(SHORT, 2, Nothing)).twice(1),
         put("queue.put.asleep", || Post::new(SHORT, 4, Room)),
@@ -204,5 +258,25 @@ pub fn operations() -> Vec<Operation> {
         get("queue.get.asleep", || Post::new(SHORT, 0, Object)),
         get("queue.get.long", || Post::new(LONG, 2, Nothing)).twice(1),
         get("queue.get.huge", || Post::new(HUGE, 2, Nothing)),
+        other("queue.put_many", || Post::new(SHORT, 1, Nothing), |post, ()| post.put_many(3))
+            .twice(1),
+        other("queue.put_many.long", || Post::new(LONG, 2, Nothing), |post, ()| post.put_many(2)),
+        other("queue.get_many", || Post::new(SHORT, 3, Nothing), |post, ()| post.get_many())
+            .may_lose(3)
+            .twice(1),
+        other("queue.get_many.long", || Post::new(LONG, 2, Nothing), |post, ()| post.get_many())
+            .may_lose(2),
+        other("queue.get_latest", || Post::new(SHORT, 3, Nothing), |post, ()| post.get_latest())
+            .may_lose(3),
+        other(
+            "queue.get_latest.long",
+            || Post::new(LONG, 2, Nothing),
+            |post, ()| post.get_latest(),
+        )
+        .may_lose(2),
+        other("queue.peek", || Post::new(SHORT, 2, Nothing), |post, ()| post.peek()),
+        other("queue.peek.long", || Post::new(LONG, 2, Nothing), |post, ()| post.peek()),
+        other("queue.shutdown", || Post::ending(LONG, 2), |post, ()| post.queue.shutdown(true))
+            .may_lose(20),
     ]
 }

@@ -83,6 +83,20 @@ impl Slots {
         }
     }
 
+    fn peek(&'static self) {
+        if let Ok(seen) = self.queue.peek_until(self.ground.me(), Deadline::after(SOON))
+            && seen != item(seen[0])
+        {
+            self.items.ledger.tear();
+        }
+    }
+
+    fn pop_latest(&'static self) {
+        if let Ok((latest, _)) = self.queue.pop_latest(self.ground.me(), Deadline::after(SOON)) {
+            self.items.got(&[latest]);
+        }
+    }
+
     fn pop_many(&'static self) {
         let mut room = [item(0); 3];
         let deadline = Deadline::after(SOON);
@@ -225,5 +239,16 @@ pub fn operations() -> Vec<Operation> {
         )
         .may_lose(3)
         .twice(1),
+        Operation::new(
+            "slot.pop_latest",
+            || S::new(4, 4, Wants::Nothing),
+            S::enter,
+            |s, ()| {
+                s.pop_latest();
+            },
+        )
+        .may_lose(4)
+        .twice(1),
+        Operation::new("slot.peek", || S::new(4, 2, Wants::Nothing), S::enter, |s, ()| s.peek()),
     ]
 }

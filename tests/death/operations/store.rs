@@ -1,10 +1,10 @@
-//! The queues over a store: `JoinableQueue`, `PriorityQueue`, `LifoQueue`; at most once and at least once.
+//! The queues over a store: `JoinableQueue`, `PriorityQueue`, `LifoQueue`, and a `Queue` that grows or delivers at least once.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use procession_posix::channel::{
-    Delivery, GetError, JoinTasksError, JoinableQueue, LifoQueue, PriorityQueue, PutError,
+    Delivery, GetError, JoinTasksError, JoinableQueue, LifoQueue, PriorityQueue, PutError, Queue,
     QueueOptions,
 };
 use procession_posix::memory::{Arena, Config, arena, configure};
@@ -36,6 +36,7 @@ fn parcel(number: u64, len: usize) -> Parcel {
 /// What is put to the test.
 enum Line {
     Joinable(JoinableQueue<Parcel>),
+    Queue(Queue<Parcel>),
     Priority(PriorityQueue<Parcel>),
     Lifo(LifoQueue<Parcel>),
 }
@@ -45,6 +46,7 @@ macro_rules! each {
     ($line:expr, $queue:ident => $call:expr) => {
         match $line {
             Line::Joinable($queue) => $call,
+            Line::Queue($queue) => $call,
             Line::Priority($queue) => $call,
             Line::Lifo($queue) => $call,
         }
@@ -56,6 +58,7 @@ impl Line {
         let deadline = Deadline::after(SOON);
         match self {
             Line::Joinable(queue) => queue.put_until(object, deadline),
+            Line::Queue(queue) => queue.put_until(object, deadline),
             // In the order of their numbers.
             Line::Priority(queue) => queue.put_until(object.0 as i64, object, deadline),
             Line::Lifo(queue) => queue.put_until(object, deadline),
@@ -66,6 +69,7 @@ impl Line {
     fn get(&self, deadline: Deadline) -> Result<Parcel, GetError> {
         match self {
             Line::Joinable(queue) => queue.get_until(deadline),
+            Line::Queue(queue) => queue.get_until(deadline),
             Line::Priority(queue) => queue.get_until(deadline).map(|(_, object)| object),
             Line::Lifo(queue) => queue.get_until(deadline),
         }
@@ -85,6 +89,8 @@ struct Post {
     again: bool,
     /// What a sleeping victim waits for.
     wants: Cell<Wants>,
+    /// An object that this process has in hand.
+    held: RefCell<Option<Delivery<Parcel>>>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -92,7 +98,7 @@ enum Wants {
     Nothing,
     Room,
     Object,
-    /// That all is done: all that is there is taken, and finished.
+    /// That the last object is done.
     End,
 }
 
@@ -100,6 +106,7 @@ enum Wants {
 #[derive(Clone, Copy)]
 enum Which {
     Joinable,
+    Queue,
     Priority,
     Lifo,
 }
@@ -137,6 +144,7 @@ impl Post {
         let options = if set.again { options.at_least_once() } else { options };
         let line = match set.which {
             Which::Joinable => Line::Joinable(JoinableQueue::with(options).expect("a queue")),
+            Which::Queue => Line::Queue(options.create().expect("a queue")),
             Which::Priority => Line::Priority(PriorityQueue::with(options).expect("a queue")),
             Which::Lifo => Line::Lifo(LifoQueue::with(options).expect("a queue")),
         };
@@ -147,8 +155,14 @@ impl Post {
             len: set.len,
             again: set.again,
             wants: Cell::new(set.wants),
+            held: RefCell::new(None),
         };
         post.put(EARLIER, set.filled).expect("the first objects");
+        if set.wants == Wants::End {
+            let held = post.line.take(Deadline::NOW).expect("the first of them");
+            post.got(&held);
+            post.held.replace(Some(held));
+        }
         post.take(set.taken).expect("the first of them");
         Box::leak(Box::new(post))
     }
@@ -255,12 +269,16 @@ impl Scene for Post {
         self.take(1)
     }
 
+    /// The victim, once woken, may be stopped with the lock in its hand: so each of these takes the lock once, before.
     fn release(&self) {
         let done = match self.wants.replace(Wants::Nothing) {
             Wants::Nothing => Ok(()),
             Wants::Room => self.take(1),
             Wants::Object => self.put(HELPERS, 1),
-            Wants::End => self.take_all(),
+            Wants::End => {
+                drop(self.held.take().map(Delivery::done));
+                Ok(())
+            }
         };
         done.expect("what the victim waits for");
     }
@@ -323,12 +341,11 @@ pub fn operations() -> Vec<Operation> {
         |name, set| Operation::new(name, set, Post::enter, |post: &Post, ()| post.give_up());
     vec![
         put("joinable.put", || Post::new(SET)).twice(1),
-        put("joinable.put.asleep", || Post::new(Set { capacity: Some(2), wants: Room, ..SET })),
-        put("joinable.put.grow", || Post::new(Set { filled: 16, ..SET })).twice(1),
+        put("joinable.put.grow", || Post::new(Set { filled: 16, ..SET })),
         put("joinable.put.long", || Post::new(Set { len: LONG, ..SET })),
         get("joinable.get", || Post::new(SET)).twice(1),
         get("joinable.get.asleep", || Post::new(Set { filled: 0, wants: Object, ..SET })),
-        get("joinable.get.long", || Post::new(Set { len: LONG, ..SET })).twice(1),
+        get("joinable.get.long", || Post::new(Set { len: LONG, ..SET })),
         take("joinable.take.again", || Post::new(Set { again: true, ..SET })).twice(0),
         take("joinable.take.again.asleep", || {
             Post::new(Set { again: true, filled: 0, wants: Object, ..SET })
@@ -339,18 +356,28 @@ pub fn operations() -> Vec<Operation> {
         give_up("joinable.give_up", || Post::new(Set { again: true, len: LONG, ..SET })),
         Operation::new(
             "joinable.join.asleep",
-            || Post::new(Set { again: true, wants: End, ..SET }),
+            || Post::new(Set { again: true, filled: 1, wants: End, ..SET }),
             Post::enter,
             |post: &Post, ()| post.join(),
         ),
         put("priority.put", || Post::new(Set { which: Priority, filled: 5, ..SET })).twice(1),
-        put("priority.put.huge", || Post::new(Set { which: Priority, len: HUGE, ..SET })),
+        put("priority.put.asleep", || {
+            Post::new(Set { which: Priority, capacity: Some(2), wants: Room, ..SET })
+        }),
         get("priority.get", || Post::new(Set { which: Priority, filled: 6, ..SET })).twice(1),
-        get("priority.get.huge", || Post::new(Set { which: Priority, len: HUGE, ..SET })),
         take("priority.take.again", || {
             Post::new(Set { which: Priority, again: true, filled: 5, ..SET })
         })
         .twice(0),
+        put("queue.grown.put.long", || {
+            Post::new(Set { which: Which::Queue, len: LONG, filled: 16, ..SET })
+        }),
+        get("queue.grown.get.long", || Post::new(Set { which: Which::Queue, len: LONG, ..SET })),
+        // It is done as it is returned, and so dies with whom it was returned to.
+        get("queue.again.get.long", || {
+            Post::new(Set { which: Which::Queue, again: true, len: LONG, ..SET })
+        }),
+        take("queue.again.take", || Post::new(Set { which: Which::Queue, again: true, ..SET })),
         put("lifo.put", || Post::new(Set { which: Lifo, ..SET })),
         get("lifo.get", || Post::new(Set { which: Lifo, ..SET })),
         get("lifo.get.long", || Post::new(Set { which: Lifo, len: LONG, ..SET })),

@@ -7,7 +7,7 @@ use crate::region::JoinError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublishError {
-    /// The slowest reader has yet to read the item that is in the place of this one.
+    /// The slowest reader has yet to read the item that is in the place of this one, or somebody is just joining.
     #[error(
         "the slowest subscriber is a whole ring behind; let it read, or publish with a deadline"
     )]

@@ -18,8 +18,8 @@ use crate::wait::{Eventcount, Waitable};
 pub enum Start {
     /// With the next item that is published.
     Next,
-    /// With the oldest item that is still there. If slow readers block, an eighth of the ring may be left out: those are the items that the
-    /// publisher may be writing over.
+    /// With the oldest item that is still there. If slow readers block, an eighth of the ring may be left out, or as many items as a
+    /// batch under way has: those whose places the publisher may be writing to.
     Oldest,
     /// With the item of this index, as [`Subscriber::position`] has told it. If that is no longer there, with the oldest, and
     /// those in between are [missed](ReceiveError::Missed).

@@ -81,9 +81,9 @@ impl<T: Pod> SlotQueue<'_, T> {
         me: Member<'_>,
         deadline: Deadline,
         most: usize,
-        mut write: impl FnMut(*mut T, u64),
+        mut write: impl FnMut(u64, *mut T),
     ) -> Result<usize, PushError> {
-        self.fill(me, deadline, most as u64, |slot, ticket| write(slot.item.as_ptr(), ticket))
+        self.fill(me, deadline, most as u64, |slot, ticket| write(ticket, slot.item.as_ptr()))
     }
 
     /// Takes as many items as there are, at least one and at most `most`, and has `read` read each where it lies, under this
@@ -100,24 +100,26 @@ impl<T: Pod> SlotQueue<'_, T> {
         me: Member<'_>,
         deadline: Deadline,
         most: usize,
-        mut read: impl FnMut(*mut T, u64),
+        mut read: impl FnMut(u64, *mut T),
     ) -> Result<usize, PopError> {
-        let read = |slot: &Slot<T>, ticket| read(slot.item.as_ptr(), ticket);
+        let read = |slot: &Slot<T>, ticket| read(ticket, slot.item.as_ptr());
         self.empty(me, deadline, most as u64, false, read)
     }
 
-    /// The same without waiting, and also after [`shutdown`](Self::shutdown) for those who take: for what is left then.
+    /// The same for all there is, and also after [`shutdown`](Self::shutdown) for those who take: for what is left then. Until
+    /// `deadline` it waits for those who are just putting something.
     ///
     /// # Errors
-    /// `Empty`, `Busy`, `Closed` when nothing is left, `Corrupt`, `Join`.
+    /// As [`pop_until`](Self::pop_until); `Closed` when nothing is left.
     #[cfg(not(loom))]
     pub fn drain(
         &self,
         me: Member<'_>,
-        mut read: impl FnMut(*mut T, u64),
+        deadline: Deadline,
+        mut read: impl FnMut(u64, *mut T),
     ) -> Result<usize, PopError> {
-        let read = |slot: &Slot<T>, ticket| read(slot.item.as_ptr(), ticket);
-        self.empty(me, Deadline::NOW, self.capacity, true, read)
+        let read = |slot: &Slot<T>, ticket| read(ticket, slot.item.as_ptr());
+        self.empty(me, deadline, self.capacity, true, read)
     }
 
     /// The same for the model, whose items are no plain memory.

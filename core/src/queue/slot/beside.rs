@@ -2,6 +2,7 @@
 
 use bytemuck::Pod;
 
+use super::spin::Spinner;
 use super::{Claim, ROOM, SlotQueue, TICKET_MASK, Turn};
 use crate::queue::{PopError, PushError};
 use crate::region::Member;
@@ -101,7 +102,12 @@ impl<T: Pod> SlotQueue<'_, T> {
         deadline: Deadline,
         ends: impl FnMut(bool) -> bool,
     ) -> Result<Claim, PopError> {
-        match self.start_pop(me, Deadline::NOW) {
+        let first = if deadline != Deadline::NOW && self.is_head_to_come() {
+            Err(PopError::Empty)
+        } else {
+            self.start_pop(me, Deadline::NOW)
+        };
+        match first {
             Err(PopError::Empty | PopError::Busy) if deadline != Deadline::NOW => {
                 let tag = me.tag()?;
                 let mut take = |turn| self.take(turn, 1, tag.short());
@@ -123,19 +129,8 @@ impl<T: Pod> SlotQueue<'_, T> {
         mut ready: impl FnMut(bool) -> Option<Result<R, PopError>>,
         mut ends: impl FnMut(bool) -> bool,
     ) -> Result<R, PopError> {
-        let mut watched = None;
-        // As where nothing else is looked at: while the slot at the head stays as it is nothing can be taken.
-        let glance = || {
-            if let Some((ticket, seen)) = watched {
-                // Relaxed: only whether to look closer.
-                if self.slot(ticket).word.load(Ordering::Relaxed) == seen {
-                    return false;
-                }
-            }
-            let ticket = Turn(self.parts.head.load(Ordering::Relaxed)).ticket();
-            watched = Some((ticket, self.slot(ticket).word.load(Ordering::Relaxed)));
-            true
-        };
+        let mut spinner = Spinner::new(self);
+        let glance = || spinner.glance(self);
         let look = |ask| {
             if ends(ask) {
                 // What is there goes first.
@@ -145,6 +140,7 @@ impl<T: Pod> SlotQueue<'_, T> {
         };
         let events = &self.parts.events;
         let found = events.not_empty.wait_glancing(me, deadline, Pace::Eager, glance, look);
+        spinner.end(self);
         found.unwrap_or(Err(PopError::TimedOut))
     }
 

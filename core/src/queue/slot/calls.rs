@@ -2,6 +2,7 @@
 
 use bytemuck::Pod;
 
+use super::spin::Spinner;
 use super::{CLOSED, Claim, FULL, ROOM, Short, SlotQueue, TICKET_MASK, Turn, ahead};
 use crate::queue::{PopError, PushError};
 use crate::region::{Member, Tag};
@@ -206,6 +207,9 @@ impl<T: Pod> SlotQueue<'_, T> {
         mut take: impl FnMut(Turn) -> Option<R>,
     ) -> Result<R, PopError> {
         let once = deadline == Deadline::NOW;
+        if !once && self.is_head_to_come() {
+            return self.sleep_at_head(me, deadline, draining, take);
+        }
         match self.attempt_at_head(me, false, draining, &mut take) {
             Err(PopError::Busy) if once && me.may_ask(self.parts) => {
                 self.attempt_at_head(me, true, draining, &mut take)
@@ -225,26 +229,15 @@ impl<T: Pod> SlotQueue<'_, T> {
         draining: bool,
         mut take: impl FnMut(Turn) -> Option<R>,
     ) -> Result<R, PopError> {
-        let mut watched = None;
-        // While the slot at the head stays as it is nothing can be taken, and looking at more would take cache lines from
-        // those who work.
-        let glance = || {
-            if let Some((ticket, seen)) = watched {
-                // Relaxed: only whether to look closer.
-                if self.slot(ticket).word.load(Ordering::Relaxed) == seen {
-                    return false;
-                }
-            }
-            let ticket = Turn(self.parts.head.load(Ordering::Relaxed)).ticket();
-            watched = Some((ticket, self.slot(ticket).word.load(Ordering::Relaxed)));
-            true
-        };
+        let mut spinner = Spinner::new(self);
         let look = |ask| match self.attempt_at_head(me, ask, draining, &mut take) {
             Err(PopError::Empty | PopError::Busy) => None,
             answer => Some(answer),
         };
+        let glance = || spinner.glance(self);
         let found =
             self.parts.events.not_empty.wait_glancing(me, deadline, Pace::Eager, glance, look);
+        spinner.end(self);
         found.unwrap_or(Err(PopError::TimedOut))
     }
 
@@ -322,6 +315,8 @@ impl<T: Pod> SlotQueue<'_, T> {
     pub fn shutdown(&self, me: Member<'_>, immediate: bool) {
         // AcqRel: a push that comes later sees the bit; the ticket and its owner stay as they are.
         self.parts.tail.fetch_or(CLOSED, Ordering::AcqRel);
+        // Relaxed: a hint for those who spin. If its writer dies just before, they spin to the end of their patience.
+        self.parts.events.shut.store(1, Ordering::Relaxed);
         if immediate {
             // AcqRel: as above, for pops.
             self.parts.head.fetch_or(CLOSED, Ordering::AcqRel);

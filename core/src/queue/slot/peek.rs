@@ -1,8 +1,9 @@
 //! Looking at the first item before, or instead of, taking it.
 //!
 //! A slot that holds an item nobody has claimed changes only after the head has moved over it, and the head never comes to
-//! the same value again. So what was copied from the slot is that item if the head is the same word after the copy: for a
-//! peek a load says so, for a claim its compare-and-swap. A copy for which that is not so is thrown away.
+//! the same value again. So what was copied from the slot is that item if the head is the same word after the copy, which a
+//! compare-and-swap says: that of the claim, or for a peek one from the word to itself. A copy for which that is not so is
+//! thrown away.
 
 use bytemuck::Pod;
 
@@ -10,7 +11,7 @@ use super::{Claim, SlotQueue, Turn};
 use crate::queue::PopError;
 use crate::region::Member;
 use crate::sys::Deadline;
-use crate::sys::atomic::{Ordering, fence};
+use crate::sys::atomic::Ordering;
 
 impl<T: Pod> SlotQueue<'_, T> {
     /// A copy of the first item, which stays where it is. Waits for one as long as it takes.
@@ -97,10 +98,12 @@ impl<T: Pod> SlotQueue<'_, T> {
 
     /// Whether nobody has moved the head since.
     fn is_still(&self, turn: Turn) -> bool {
-        // The copy before the look. Meets the AcqRel of whoever claims the item: what is written to the slot after that is seen
-        // by no copy whose look still finds the old head.
-        fence(Ordering::Acquire);
-        self.parts.head.load(Ordering::Relaxed) == turn.0
+        // Not a load, which might find an old value beside a new item. Release: whoever moves the head meets this with its
+        // Acquire, and so the copy is over before the item is taken, and its slot written to.
+        self.parts
+            .head
+            .compare_exchange(turn.0, turn.0, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
     }
 
     /// After a look that took nothing: the wake that this one may have had is due to somebody who takes.

@@ -83,7 +83,7 @@ impl<T: Pod> SlotQueue<'_, T> {
         // Before the scan: claims made later must not be taken for this one's.
         let turn = Turn(word.load(Ordering::Acquire));
         let claimed = ahead(turn.ticket(), ticket);
-        if claimed == 0 || claimed > self.slots.len() as u64 {
+        if claimed == 0 || claimed > 1 << self.log2 {
             return None;
         }
         for step in 0..claimed {
@@ -109,7 +109,7 @@ impl<T: Pod> SlotQueue<'_, T> {
     pub fn sweep(&self, me: Member<'_>) -> Result<(), PushError> {
         self.help(Turn(self.parts.tail.load(Ordering::Acquire)), FREE);
         self.help(Turn(self.parts.head.load(Ordering::Acquire)), FULL);
-        let slots = self.slots.len() as u64;
+        let slots = 1u64 << self.log2;
         let tail = Turn(self.parts.tail.load(Ordering::Acquire)).ticket();
         let mut back = 2 * slots;
         while back > 0 {

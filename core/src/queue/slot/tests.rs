@@ -198,13 +198,13 @@ fn shutting_down_at_once_leaves_what_is_there_to_a_drain() {
     assert_eq!(queue.pop_latest(me, Deadline::NEVER), Err(PopError::Closed));
     let mut left = vec![];
     // SAFETY: the item is this call's.
-    let read = |item: *mut u32, _| left.push(unsafe { item.read() });
-    assert_eq!(queue.drain(me, read), Ok(2));
+    let read = |_, item: *mut u32| left.push(unsafe { item.read() });
+    assert_eq!(queue.drain(me, Deadline::NOW, read), Ok(2));
     assert_eq!(left, [2, 3]);
-    assert_eq!(queue.drain(me, |_, _| {}), Err(PopError::Busy));
+    assert_eq!(queue.drain(me, Deadline::NOW, |_, _| {}), Err(PopError::Busy));
     queue.finish_push(me, unfinished);
-    assert_eq!(queue.drain(me, |_, _| {}), Ok(1));
-    assert_eq!(queue.drain(me, |_, _| {}), Err(PopError::Closed));
+    assert_eq!(queue.drain(me, Deadline::NOW, |_, _| {}), Ok(1));
+    assert_eq!(queue.drain(me, Deadline::NOW, |_, _| {}), Err(PopError::Closed));
     assert!(queue.is_shut_down() && queue.is_empty());
 }
 
@@ -307,6 +307,38 @@ fn what_is_lost_is_counted() {
     assert_eq!(queue.try_pop(me), Err(PopError::Empty));
     queue.sweep(me).unwrap();
     assert_eq!(queue.lost(), 4);
+}
+
+#[test]
+fn a_queue_of_unknown_items_is_swept() {
+    #[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
+    #[repr(C)]
+    struct Odd([u8; 13]);
+
+    let bytes = Bytes::new(1 << 20);
+    let region = bytes.create().unwrap();
+    let seat = region.join().unwrap();
+    let me = seat.member();
+    let queue = SlotQueue::<Odd>::create(&region, AT, 5).unwrap();
+    let room = SlotQueue::<Odd>::bytes_for(5);
+    assert!(AnySlotQueue::attach(&region, AT, room - 1).is_err());
+    let any = AnySlotQueue::attach(&region, AT, room).unwrap();
+    for round in 0..9 {
+        (0..4).for_each(|_| queue.push(me, Odd([u8::MAX; 13])).unwrap());
+        die(&region, |me| {
+            let _ = queue.start_pop(me, Deadline::NOW).unwrap();
+        });
+        die(&region, |me| {
+            let _ = queue.wait_pop(me, 2, Deadline::NOW).unwrap();
+        });
+        let next = 4 * round as u32;
+        assert!(!any.has_passed(next));
+        any.sweep(me).unwrap();
+        assert!(any.has_passed(next + 2) && !any.has_passed(next + 3));
+        assert_eq!(queue.lost(), 3 * (round + 1));
+        assert_eq!(queue.try_pop(me).unwrap().0, [u8::MAX; 13]);
+        assert!(queue.is_empty());
+    }
 }
 
 #[test]

@@ -31,6 +31,17 @@ pub struct Released<T> {
     pub item: T,
 }
 
+/// What has become of an item that was given up.
+#[derive(Clone, Copy, Debug)]
+pub enum GivenUp<T> {
+    /// It waits for the next taker.
+    Back,
+    /// It is gone: what is tied to it is to be freed.
+    Gone(Released<T>),
+    /// It was not this process's to give up: somebody else has finished it, or this process is a fork of the one that took it.
+    NotHeld,
+}
+
 /// Why a join ended before everything was finished, or with less than everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -350,14 +361,17 @@ impl<'r, T: Pod> Store<'r, T> {
         matches!(self.try_finish(me, lease), Ok(Some(_)))
     }
 
-    /// Gives up what was taken: it goes back, with one delivery more, or, at most once, is lost and counted as such. Whether it
-    /// was this process's to give up.
+    /// Gives up what was taken: it goes back, with one delivery more, or, at most once, is lost and counted as such. In a store that was
+    /// shut down at once it is thrown away.
     ///
     /// # Errors
     /// `Corrupt`, `Join`.
-    pub fn give_up(&self, me: Member<'_>, lease: Lease) -> Result<bool, PopError> {
-        let back = self.with_lease(me, lease, |turn, number| turn.give_up(number));
-        Ok(back?.is_some())
+    pub fn give_up(&self, me: Member<'_>, lease: Lease) -> Result<GivenUp<T>, PopError> {
+        let given = self.with_lease(me, lease, |turn, number| {
+            let released = self.read_held(number)?;
+            Ok(if turn.give_up(number)? { GivenUp::Gone(released) } else { GivenUp::Back })
+        });
+        Ok(given?.unwrap_or(GivenUp::NotHeld))
     }
 
     fn with_lease<R>(
@@ -432,8 +446,7 @@ impl<'r, T: Pod> Store<'r, T> {
         // What was read before is read before the word.
         fence(Ordering::Acquire);
         self.cell(lease.number()).is_ok_and(|cell| cell.word() == lease.word())
-            // Behind the word: then that was in these cells.
-            && self.cells_of(lease.number()) == lease.cells()
+            && self.salt(lease.number()) == lease.salt()
     }
 
     /// Waits until nothing is unfinished, until `deadline`.
@@ -740,8 +753,14 @@ impl<T: Pod> Waitable for Store<'_, T> {
 }
 
 /// A store as seen by who wants to put: ready when there is room, or nothing is put any more.
-#[derive(Clone, Copy, Debug)]
-pub struct StoreRoom<'r, T: Pod>(Store<'r, T>);
+#[derive(Clone, Copy)]
+pub struct StoreRoom<'r, T>(Store<'r, T>);
+
+impl<T: Pod> core::fmt::Debug for StoreRoom<'_, T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_tuple("StoreRoom").field(&self.0).finish()
+    }
+}
 
 impl<T: Pod> Waitable for StoreRoom<'_, T> {
     fn is_ready(&self, me: Member<'_>, ask: bool) -> bool {

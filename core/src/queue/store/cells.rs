@@ -254,20 +254,6 @@ impl<'r, T: Pod> Store<'r, T> {
         }
     }
 
-    /// Which cells those of this one's segment are: another number when they have been made anew.
-    pub(super) fn cells_of(&self, number: u32) -> u64 {
-        #[cfg(loom)]
-        let _ = number;
-        #[cfg(loom)]
-        return 0;
-        #[cfg(not(loom))]
-        match self.parts.segments.get(self.split(number).0 as usize) {
-            // Acquire: as in `object`.
-            Some(segment) => segment.place.load(Ordering::Acquire),
-            None => 0,
-        }
-    }
-
     /// The segment of a cell, and its place there.
     fn split(&self, number: u32) -> (u32, u32) {
         let first = self.first.len() as u32;
@@ -400,10 +386,16 @@ impl<'r, T: Pod> Store<'r, T> {
         Ok(())
     }
 
+    /// What is added to the laps of a cell in tickets.
+    pub(super) fn salt(&self, number: u32) -> u32 {
+        let segment = self.split(number).0 as usize;
+        self.parts.segments.get(segment).map_or(0, |segment| segment.salt.get())
+    }
+
     /// The ticket of a cell's lap: `lap, the rest | place in its segment | segment 5`, 32 bits.
     pub(super) fn ticket(&self, number: u32, word: Word) -> u64 {
         let (segment, place) = self.split(number);
-        let salt = self.parts.segments[segment as usize].salt.get();
+        let salt = self.salt(number);
         let bits = SEGMENT_BITS + self.size_of_segment(segment).ilog2();
         let lap = word.lap().wrapping_add(salt);
         u64::from(lap.checked_shl(bits).unwrap_or(0) | place << SEGMENT_BITS | segment)

@@ -6,7 +6,7 @@
 //! FREE(lap) → FILLING(lap, me) → FULL(lap)                   a put: the last arrow is what counts
 //! FULL(lap) → HELD(lap, me) → FREE(lap+1)                    a take
 //! HELD(lap, dead) → FULL(lap)                                at least once: it is delivered again
-//! HELD(lap, dead) → FREE(lap+1), one more lost               at most once
+//! HELD(lap, dead) → FREE(lap+1), one more lost               at most once; also where all was shut
 //! FILLING(lap, dead) → FREE(lap+1)                           it was never put
 //! ```
 //!
@@ -51,7 +51,7 @@ use crate::wait::Eventcount;
 use cells::{Cell, Segment};
 use note::{Note, Note64};
 
-pub use calls::{JoinItemsError, Released, StoreRoom};
+pub use calls::{GivenUp, JoinItemsError, Released, StoreRoom};
 pub use turn::{Lease, Putter, Taker};
 
 use super::PushError;

@@ -70,7 +70,9 @@ fn take_all(store: &Store<'_, u64>, me: Member<'_>) -> Vec<u64> {
         match store.try_take(me) {
             Ok((item, lease)) => {
                 taken.push(item);
-                lease.map(|lease| assert!(store.finish(me, lease)));
+                if let Some(lease) = lease {
+                    assert!(store.finish(me, lease));
+                }
             }
             Err(PopError::Empty | PopError::Closed) => return taken,
             Err(error) => panic!("{error}"),
@@ -229,8 +231,9 @@ fn a_lock_taken_over_from_the_dead_has_everything_in_order() {
                 store.put(me, -(item as i64), item).unwrap();
             }
             for _ in 0..30 {
-                let lease = store.take(me).unwrap().1;
-                lease.map(|lease| store.finish(me, lease));
+                if let Some(lease) = store.take(me).unwrap().1 {
+                    assert!(store.finish(me, lease));
+                }
             }
             let kept = store.take(me).unwrap();
             // Everything that follows from the words is garbage.
@@ -396,8 +399,8 @@ fn closing_ends_puts_and_shutting_down_ends_all() {
     });
     // What is held may come back.
     assert_eq!(store.try_take(me), Err(PopError::Empty));
-    assert!(store.give_up(me, leases[1]).unwrap());
-    assert!(!store.give_up(me, leases[1]).unwrap());
+    assert!(matches!(store.give_up(me, leases[1]), Ok(GivenUp::Back)));
+    assert!(matches!(store.give_up(me, leases[1]), Ok(GivenUp::NotHeld)));
     assert_eq!(take_all(&store, me), [1]);
     assert!(!store.is_ready(me, true));
     let blocked = JoinItemsError::WouldBlock { unfinished: 2 };
@@ -421,6 +424,52 @@ fn closing_ends_puts_and_shutting_down_ends_all() {
     }
     assert_eq!(thrown, [0, 1, 2]);
     assert_eq!(store.unfinished(), 0);
+}
+
+#[test]
+fn what_comes_back_to_a_store_that_was_shut_is_thrown_away() {
+    let bytes = Bytes::new(1 << 20);
+    let world = World::new(&bytes);
+    let me = world.me();
+    let store = world.store(10, Order::Last, Policy::AtLeastOnce);
+    for item in 0..3 {
+        store.put(me, 0, item).unwrap();
+    }
+    let lease = store.take(me).unwrap().1.unwrap();
+    world.die(|me| assert_eq!(store.take(me).unwrap().0, 1));
+    store.shutdown(me, true);
+    while let Some(mut taker) = store.start_discard(me, soon()).unwrap() {
+        taker.discard().unwrap();
+    }
+    assert!(matches!(store.give_up(me, lease), Ok(GivenUp::Gone(Released { item: 2, .. }))));
+    store.sweep(me).unwrap();
+    assert_eq!((store.unfinished(), store.lost()), (0, 0));
+}
+
+#[test]
+fn a_lease_ends_with_its_segment() {
+    let bytes = Bytes::new(1 << 20);
+    let world = World::new(&bytes);
+    let me = world.me();
+    let store = world.store(1, Order::First, Policy::AtMostOnceLeased);
+    let put = |item| store.put(me, 0, item).unwrap();
+    let take = || store.take(me).unwrap().1.unwrap();
+    let done = || assert!(store.finish_any(me, None).unwrap().is_some());
+    put(1);
+    take();
+    put(2);
+    let stale = take();
+    done();
+    done();
+    assert_eq!(world.segments(), 0);
+    put(3);
+    take();
+    put(4);
+    // The same place, the same lap, the same hand.
+    let lease = take();
+    assert!(!store.is_held(stale) && store.is_held(lease));
+    assert!(matches!(store.give_up(me, stale), Ok(GivenUp::NotHeld)));
+    assert!(store.finish(me, lease));
 }
 
 #[test]
@@ -524,7 +573,9 @@ fn threads_move_everything_once() {
                     let mut taken = Vec::new();
                     while taken.len() < 2000 {
                         let (item, lease) = store.take_until(me, soon()).unwrap();
-                        lease.map(|lease| store.finish(me, lease));
+                        if let Some(lease) = lease {
+                            assert!(store.finish(me, lease));
+                        }
                         taken.push(item);
                     }
                     taken
@@ -541,33 +592,6 @@ fn threads_move_everything_once() {
         assert_eq!(taken, Vec::from_iter((0..2000).chain(10_000..12_000)));
         assert_eq!(store.unfinished(), 0);
     }
-}
-
-#[test]
-fn a_lease_is_no_other_items_after_the_cells_are_made_anew() {
-    let bytes = Bytes::new(1 << 20);
-    let world = World::new(&bytes);
-    let me = world.me();
-    let store = world.store(100, Order::First, Policy::AtLeastOnce);
-    let fill = || (0..17).for_each(|item| store.put(me, 0, item).unwrap());
-    let take = || {
-        let leases: Vec<_> = (0..17).map(|_| store.take(me).unwrap().1.unwrap()).collect();
-        assert_eq!(store.held(), 17);
-        leases
-    };
-    fill();
-    assert_eq!(world.segments(), 1, "the last one lies in a segment");
-    let old = take();
-    // By another thread, as it were: `finish_any` names none.
-    while store.finish_any(me, None).unwrap().is_some() {}
-    assert_eq!(world.segments(), 0, "it shrinks");
-    fill();
-    let new = take();
-    for lease in old {
-        assert!(!store.is_held(lease), "{lease:?} is over");
-        assert!(!store.finish(me, lease) && !store.give_up(me, lease).unwrap());
-    }
-    assert!(new.into_iter().all(|lease| store.is_held(lease) && store.finish(me, lease)));
 }
 
 #[test]

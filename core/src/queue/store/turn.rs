@@ -89,16 +89,21 @@ impl<'s, T: Pod> Turn<'s, T> {
         Ok(())
     }
 
-    /// Puts a held item back, or, at most once, counts it as lost.
-    pub(super) fn give_up(&mut self, number: u32) -> Result<(), Damaged> {
+    /// Gives up a held item: puts it back, or, at most once, counts it as lost; in a store that was shut it is thrown away. Whether
+    /// it is gone.
+    pub(super) fn give_up(&mut self, number: u32) -> Result<bool, Damaged> {
         self.store.let_go(number)?;
-        if self.store.plan.policy == Policy::AtLeastOnce {
+        let again = self.store.plan.policy == Policy::AtLeastOnce;
+        if again && self.store.flags() & SHUT == 0 {
             self.store.restore(number)?;
             self.filled += 1;
-            return Ok(());
+            return Ok(false);
         }
-        self.store.count_lost();
-        self.free(number)
+        if !again {
+            self.store.count_lost();
+        }
+        self.free(number)?;
+        Ok(true)
     }
 
     /// Frees the cell of a held item that is on no list.
@@ -332,13 +337,13 @@ impl<T: Pod> Drop for Putter<'_, T> {
     }
 }
 
-/// What was taken, until it is finished or given back: the name of one item in one hand.
+/// What was taken, until it is finished or given up: the name of one item in one hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
     number: u32,
+    /// Of the cell's segment: one that was given back and is there again begins its laps anew.
+    salt: u32,
     word: u64,
-    /// Which cells these were: in those that are made anew the laps begin anew.
-    cells: u64,
 }
 
 impl Lease {
@@ -346,12 +351,12 @@ impl Lease {
         self.number
     }
 
-    pub(super) fn word(self) -> Word {
-        Word(self.word)
+    pub(super) fn salt(self) -> u32 {
+        self.salt
     }
 
-    pub(super) fn cells(self) -> u64 {
-        self.cells
+    pub(super) fn word(self) -> Word {
+        Word(self.word)
     }
 }
 
@@ -472,7 +477,7 @@ impl<'s, T: Pod> Taker<'s, T> {
         store.hold(number)?;
         // There is room for one more that waits.
         self.turn.freed += 1;
-        Ok(Lease { number, word: cell.word().0, cells: store.cells_of(number) })
+        Ok(Lease { number, salt: self.turn.store.salt(number), word: cell.word().0 })
     }
 
     /// It is thrown away, whatever the policy.

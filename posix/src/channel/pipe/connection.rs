@@ -35,7 +35,7 @@ use crate::Descriptor;
 /// use procession_posix::channel::{Pipe, RecvError};
 ///
 /// let (one, other) = Pipe::duplex()?;
-/// one.send(&("a question".to_string(), 6, 7))?;
+/// one.send(&("a question", 6u32, 7u32))?;
 /// let (_, a, b): (String, u32, u32) = other.recv()?;
 /// other.send(&(a * b))?;
 /// assert_eq!(one.recv::<u32>()?, 42);

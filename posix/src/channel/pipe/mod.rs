@@ -8,8 +8,6 @@
 //! awaited            the async forms
 //! ```
 
-#[cfg(feature = "async")]
-mod awaited;
 mod connection;
 mod end;
 mod error;
