@@ -429,7 +429,7 @@ pub(super) fn sweep_segment(region: &Region<'static>, me: Member<'_>, segment: O
     match store {
         // In doubt it stays, and as long as its store may be freed at any time.
         Some(store) if is_shared(region, home - size_of::<Label>() as u64) => {
-            drop(store.sweep_segment(me, segment));
+            let _ = store.sweep_segment(me, segment);
         }
         Some(_) => {}
         None => drop(region.destroy(me, segment)),
