@@ -488,3 +488,81 @@ fn pipes_are_waited_for_together() {
         assert_eq!(wait_any_timeout(&[&receiver, &one], LONG), Some(1), "the end is readiness");
     });
 }
+
+/// An object with an end in it, as short as can be or too long for a place.
+type Parcel = (Sender<u32>, Vec<u8>);
+
+#[test]
+fn ends_are_delivered_again_with_what_they_are_in() {
+    for padding in [0, 500] {
+        let queue = JoinableQueue::with(QueueOptions::unbounded().at_least_once()).unwrap();
+        let (sender, receiver) = pipe().unwrap();
+        let parcel: Parcel = (sender, vec![7; padding]);
+        queue.put(&parcel).unwrap();
+        drop(parcel);
+        for turn in 1..4 {
+            let delivery = queue.take_timeout(LONG).unwrap();
+            assert_eq!((delivery.deliveries(), delivery.1.len()), (turn, padding));
+            delivery.0.send(&turn).unwrap();
+            assert_eq!(receiver.recv_timeout(LONG).unwrap(), turn);
+            drop(delivery);
+            assert_open(&receiver);
+        }
+        let (sender, _) = queue.take_timeout(LONG).unwrap().done();
+        assert_open(&receiver);
+        drop(sender);
+        assert_ends(&receiver);
+    }
+}
+
+#[test]
+fn an_end_stays_in_an_object_that_was_looked_at() {
+    for padding in [0, 500] {
+        let queue = LifoQueue::unbounded().unwrap();
+        let (sender, receiver) = pipe().unwrap();
+        let parcel: Parcel = (sender, vec![7; padding]);
+        queue.put(&parcel).unwrap();
+        drop(parcel);
+        for turn in 0..3 {
+            queue.peek_timeout(LONG).unwrap().0.send(&turn).unwrap();
+            assert_eq!(receiver.recv_timeout(LONG).unwrap(), turn);
+            assert_open(&receiver);
+        }
+        let (sender, _) = queue.get_timeout(LONG).unwrap();
+        sender.send(&9).unwrap();
+        drop(sender);
+        assert_eq!(receiver.recv_timeout(LONG).unwrap(), 9);
+        assert_ends(&receiver);
+    }
+}
+
+fn read_to_the_end(receiver: Receiver<u32>) -> usize {
+    receiver.iter().count()
+}
+
+#[test]
+fn an_end_whose_process_died_over_its_arguments_is_missed_while_its_starter_waits_for_another() {
+    let (sender, receiver) = pipe().unwrap();
+    let reader = Bound(Process::new(read_to_the_end, (receiver,)).start().unwrap());
+    let _writer = Bound(Process::new(refused_first, (Refuses, sender)).start().unwrap());
+    assert_eq!(reader.join_timeout(LONG).unwrap(), 0);
+}
+
+#[test]
+fn a_forked_child_that_finds_no_room_takes_nothing_for_the_end() {
+    let (sender, receiver) = PipeOptions::new().holders(1).typed::<u32>().unwrap();
+    // SAFETY: the child touches memory only, and leaves by _exit.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let crowded = matches!(sender.try_send(&1), Err(SendError::Crowded { most: 1 }))
+            && matches!(receiver.try_recv(), Err(RecvError::Crowded { most: 1 }));
+        // SAFETY: ends the child at once.
+        unsafe { libc::_exit(i32::from(!crowded)) };
+    }
+    let mut status = 0;
+    // SAFETY: a child of this process.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert_eq!(status, 0);
+    sender.send(&2).unwrap();
+    assert_eq!(receiver.recv_timeout(LONG).unwrap(), 2);
+}

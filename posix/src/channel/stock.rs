@@ -503,6 +503,11 @@ pub(super) const fn carrier(kind: Kind) -> Carrier {
     Carrier {
         kind,
         sweep: |region, me, offset, room| {
+            // Who has no name yet has nothing to lock with. Nothing depends on it: what stands in a store are whole tags, which
+            // never come back. And one that has never left its process may be freed, and its place used again, at any time.
+            if me.current_tag().is_none() || !is_shared(region, offset) {
+                return true;
+            }
             let Ok(store) = find(region, offset, room) else { return false };
             if store.is_shut() {
                 // Whoever shut it down may have died over that.
@@ -520,12 +525,18 @@ pub(super) const fn carrier(kind: Kind) -> Carrier {
     }
 }
 
+/// Whether the store at `offset` is there for good.
+fn is_shared(region: &Region<'static>, offset: u64) -> bool {
+    region.object_at(offset).is_some_and(|object| region.is_shared(object))
+}
+
 /// Frees a segment whose store is gone, or does not know of it: whoever made it, or gave it back, died halfway.
 pub(super) fn sweep_segment(region: &Region<'static>, me: Member<'_>, segment: Object) {
     // Who has no name yet has nothing to lock with.
     if me.current_tag().is_none() {
         return;
     }
+    // Of one that says nothing yet the maker is about to share and link it, or dead: then it is not shared.
     let Some(home) = Store::<Message>::home_of(region, segment) else { return };
     let owner = home
         .checked_sub(size_of::<Label>() as u64)
@@ -536,8 +547,11 @@ pub(super) fn sweep_segment(region: &Region<'static>, me: Member<'_>, segment: O
         find(region, owner.offset, room.capacity).ok()
     });
     match store {
-        // In doubt it stays.
-        Some(store) => drop(store.sweep_segment(me, segment)),
+        // In doubt it stays, and as long as its store may be freed at any time.
+        Some(store) if is_shared(region, home - size_of::<Label>() as u64) => {
+            let _ = store.sweep_segment(me, segment);
+        }
+        Some(_) => {}
         None => drop(region.destroy(me, segment)),
     }
 }

@@ -55,3 +55,24 @@ pub(super) fn passed(region: &Region<'static>, offset: u64, ticket: u32) -> bool
         .resolve(offset, object.kind, object.generation, 0)
         .is_ok_and(|room| (carrier.passed)(region, offset, room.capacity, ticket))
 }
+
+#[cfg(test)]
+mod tests {
+    use procession_core::region::{Membership, Setting};
+
+    use crate::channel::{JoinableQueue, QueueOptions};
+    use crate::memory::arena;
+
+    #[test]
+    fn who_has_no_name_sweeps_without_one() {
+        let queue = JoinableQueue::with(QueueOptions::unbounded().at_least_once()).unwrap();
+        (0..100).for_each(|number| queue.put(&number).unwrap());
+        // It has left this process.
+        let _ = postcard::to_stdvec(&queue).unwrap();
+        let region = arena().unwrap().region();
+        let seat = Membership::prepare(Setting { sweeper: None, ..region.setting() });
+        assert!(super::sweep(region, seat.member()));
+        assert_eq!(seat.member().current_tag(), None, "a row of the table was taken");
+        assert_eq!(queue.qsize(), 100);
+    }
+}

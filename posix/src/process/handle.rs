@@ -164,6 +164,8 @@ impl<R> Child<R> {
                 // It is gone: that was the question, and how it went will be known in a moment.
                 deadline = Some(Instant::now() + grace.take()?);
             }
+            // Others may be waiting for what went along with the arguments of one that has died over them.
+            recall();
             match self.source {
                 Source::Zygote(_) => self.place()?.sleep(deadline),
                 Source::Fork { .. } => sleep_on(&self.pidfd, deadline),

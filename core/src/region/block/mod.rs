@@ -357,6 +357,12 @@ impl Region<'_> {
         Ok(Room { place: self.pointer(offset), capacity })
     }
 
+    /// Whether an object is there, and shared: else it is gone, or its maker may free it at any time.
+    #[must_use]
+    pub fn is_shared(&self, object: Object) -> bool {
+        self.find(object).is_ok_and(|(_, word)| matches!(State::read(word), State::Shared { .. }))
+    }
+
     /// Frees an object that this process has made and not shared. In a forked child this frees nothing of the
     /// parent's.
     ///

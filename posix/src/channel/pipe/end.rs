@@ -52,6 +52,14 @@ enum Unusable {
     Shut,
     /// It came too late: nobody had it any more.
     Over,
+    /// This process cannot hold it.
+    Refused(HoldError),
+}
+
+impl From<HoldError> for Unusable {
+    fn from(error: HoldError) -> Self {
+        if error == HoldError::Closed { Self::Over } else { Self::Refused(error) }
+    }
 }
 
 /// A call under way.
@@ -112,7 +120,7 @@ impl End {
     #[cold]
     fn adopt(&self) -> Result<(), Unusable> {
         let mut hold = self.held();
-        let tag = self.me().tag().map_err(|_| Unusable::Over)?.bits();
+        let tag = self.me().tag().map_err(HoldError::from)?.bits();
         if self.tag.load(Ordering::Relaxed) == tag {
             return Ok(());
         }
@@ -120,7 +128,7 @@ impl End {
         // free.
         self.view.share().map_err(|_| Unusable::Over)?;
         let left = |carrier, ticket| self.view.left(carrier, ticket);
-        let own = self.view.end(self.side).hold(self.me(), &left).map_err(|_| Unusable::Over)?;
+        let own = self.view.end(self.side).hold(self.me(), &left)?;
         if self.handle.room().is_err() {
             self.view.end(self.side).release(self.me(), own);
             return Err(Unusable::Over);
@@ -316,6 +324,9 @@ impl From<Unusable> for SendError {
         match why {
             Unusable::Shut => Self::Closed,
             Unusable::Over => Self::BrokenPipe,
+            Unusable::Refused(HoldError::Full { most }) => Self::Crowded { most },
+            Unusable::Refused(HoldError::Join(error)) => Self::Join(error),
+            Unusable::Refused(_) => Self::Corrupt,
         }
     }
 }
@@ -325,6 +336,9 @@ impl From<Unusable> for RecvError {
         match why {
             Unusable::Shut => Self::Closed,
             Unusable::Over => Self::Eof,
+            Unusable::Refused(HoldError::Full { most }) => Self::Crowded { most },
+            Unusable::Refused(HoldError::Join(error)) => Self::Join(error),
+            Unusable::Refused(_) => Self::Corrupt,
         }
     }
 }
@@ -356,9 +370,8 @@ impl Waitable for End {
 
 impl Drop for End {
     fn drop(&mut self) {
-        if !self.is_shut() {
-            self.give_back();
-        }
+        // Also after it was closed: of a forked child's copy the calls that were under way in its parent never end.
+        self.give_back();
     }
 }
 
@@ -391,6 +404,7 @@ impl End {
             Ok(entered) => entered,
             Err(Unusable::Shut) => return Err("it was closed in this process".into()),
             // Names nothing: who decodes it comes too late as well.
+            Err(Unusable::Refused(error)) => return Err(error.to_string()),
             Err(Unusable::Over) => return Ok(Passage { index: u32::MAX, serial: 0 }),
         };
         let left = |carrier, ticket| self.view.left(carrier, ticket);

@@ -15,6 +15,15 @@ pub enum SendError {
     /// This end was closed in this process.
     #[error("this end of the pipe was closed")]
     Closed,
+    /// A process that was forked has this end from its parent, and cannot hold it beside the others.
+    #[error(
+        "{most} processes hold this end of the pipe, and there is room for no more: \
+         close some, or make the pipe for more"
+    )]
+    Crowded {
+        /// How many there is room for.
+        most: u32,
+    },
     /// This connection only receives.
     #[error("the connection only receives; send through the other one of its pair")]
     ReadOnly,
@@ -73,6 +82,15 @@ pub enum RecvError {
     /// This end was closed in this process.
     #[error("this end of the pipe was closed")]
     Closed,
+    /// A process that was forked has this end from its parent, and cannot hold it beside the others.
+    #[error(
+        "{most} processes hold this end of the pipe, and there is room for no more: \
+         close some, or make the pipe for more"
+    )]
+    Crowded {
+        /// How many there is room for.
+        most: u32,
+    },
     /// This connection only sends.
     #[error("the connection only sends; receive from the other one of its pair")]
     WriteOnly,
