@@ -291,6 +291,14 @@ impl Arrival {
         Self { arena, length: 0, form: UNPACKED, block, luggage: None, short }
     }
 
+    /// Gives back what it took, to be filled again.
+    #[inline]
+    pub(super) fn clear(&mut self) {
+        if self.form != 0 || self.luggage.is_some() {
+            *self = Self::new(self.arena);
+        }
+    }
+
     /// Takes the object out of the place that was claimed under `ticket`; the place is to be given back next, also
     /// after damage.
     ///

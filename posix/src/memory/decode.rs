@@ -46,7 +46,7 @@ pub(crate) fn decode_or<'b, T: Deserialize<'b>, E>(
     bytes: &'b [u8],
     refused: impl FnOnce(DecodeError) -> E,
 ) -> Result<T, E> {
-    match postcard::from_bytes(bytes) {
+    match T::deserialize(&mut postcard::Deserializer::from_bytes(bytes)) {
         Ok(object) => Ok(object),
         Err(error) => Err(refused(explain::<T>(bytes, error))),
     }

@@ -183,33 +183,35 @@ impl<T: DeserializeOwned> Queue<T> {
 impl<T: DeserializeOwned> Slots<T> {
     fn get_many(&self, most: usize, deadline: Deadline) -> Result<Vec<T>, GetManyError<T>> {
         let queue = self.handle.offset();
-        let mut got = Vec::new();
+        // As much as is there, as far as anybody can say now.
+        let mut got = Vec::with_capacity(most.min(self.slots.len()));
         let mut failed = None;
+        // They stay where they are, and are filled again and again.
         let mut arrivals = Vec::with_capacity(most.min(BATCH));
         while got.len() < most && failed.is_none() {
-            let mut damaged = false;
+            let (mut filled, mut damaged) = (0, false);
             let read = |ticket, place: *mut _| {
-                arrivals.push(Arrival::new(self.arena()));
-                if let Some(arrival) = arrivals.last_mut() {
-                    // SAFETY: the place is this process's while this runs.
-                    match unsafe { arrival.take(place, queue, ticket) } {
-                        Found::Object => return,
-                        Found::Void => {}
-                        Found::Damage => damaged = true,
-                    }
+                if filled == arrivals.len() {
+                    arrivals.push(Arrival::new(self.arena()));
                 }
-                arrivals.pop();
+                // SAFETY: the place is this process's while this runs.
+                match unsafe { arrivals[filled].take(place, queue, ticket) } {
+                    Found::Object => filled += 1,
+                    Found::Void => {}
+                    Found::Damage => damaged = true,
+                }
             };
             // Waits for the first only.
             let deadline = if got.is_empty() { deadline } else { Deadline::NOW };
             let wanted = (most - got.len()).min(BATCH);
             let taken = self.slots.pop_each(self.me, deadline, wanted, read);
-            got.reserve(arrivals.len());
-            for arrival in arrivals.drain(..) {
+            got.reserve(filled);
+            for arrival in &mut arrivals[..filled] {
                 match arrival.unpack(GetError::unpacked::<T>) {
                     Ok(object) => got.push(object),
                     Err(error) => failed = failed.or(Some(error)),
                 }
+                arrival.clear();
             }
             if damaged {
                 failed = Some(GetError::Corrupt);
