@@ -19,6 +19,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
+use rustix::process::{Resource, getrlimit};
 
 use super::{Keeper, PATIENCE, address, random};
 use crate::memory::Arena;
@@ -26,7 +27,8 @@ use crate::process::{Execution, Role, become_a_servant, environment, wire};
 
 /// Opens the conversation.
 const HELLO: u64 = u64::from_le_bytes(*b"keeper\x01\n");
-/// How many may be collecting at a time; others wait to be let in.
+/// How many may be collecting at a time; others wait to be let in. So many descriptors are left free for them, if there are
+/// more than twice as many.
 const CLIENTS: usize = 64;
 /// How often it looks whether anybody lives, once its own process is gone.
 const LOOK: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
@@ -89,6 +91,10 @@ struct Desk {
     listener: OwnedFd,
     clients: Vec<OwnedFd>,
     kept: HashMap<u64, OwnedFd>,
+    /// Nothing is kept from this number on: else nobody could be let in to collect what is.
+    end: u64,
+    /// How many clients there is room for behind that.
+    room: usize,
     arena: &'static Arena,
 }
 
@@ -109,7 +115,10 @@ impl Desk {
         let _ = rustix::process::chdir("/");
         answer(&socket, 0, None)?;
         let (clients, kept) = (Vec::new(), HashMap::new());
-        Some(Desk { depositor: Some(socket), listener, clients, kept, arena })
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let room = (CLIENTS as u64).min(limit / 2).max(1);
+        let (end, room) = (limit.saturating_sub(room), room as usize);
+        Some(Desk { depositor: Some(socket), listener, clients, kept, end, room, arena })
     }
 
     fn run(mut self) -> Option<()> {
@@ -129,7 +138,7 @@ impl Desk {
             let mut asked: Vec<PollFd<'_>> =
                 self.clients.iter().map(|client| PollFd::new(client, in_)).collect();
             let clients = asked.len();
-            let may_enter = clients < CLIENTS;
+            let may_enter = clients < self.room;
             asked.extend(may_enter.then(|| PollFd::new(&self.listener, in_)));
             asked.extend(self.depositor.iter().map(|socket| PollFd::new(socket, in_)));
             let patience = self.depositor.is_none().then_some(LOOK);
@@ -172,12 +181,13 @@ impl Desk {
             return;
         };
         let error = match (record.len, record.fds.into_iter().next()) {
-            (8, Some(descriptor)) => {
+            // The kernel gives the lowest number that is free.
+            (8, Some(descriptor)) if (descriptor.as_raw_fd() as u64) < self.end => {
                 self.kept.insert(u64::from_ne_bytes(number), descriptor);
                 0
             }
             // There is no number left for it.
-            (8, None) => Errno::DQUOT.raw_os_error(),
+            (8, _) => Errno::DQUOT.raw_os_error(),
             _ => {
                 self.depositor = None;
                 return;

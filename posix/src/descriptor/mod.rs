@@ -144,7 +144,13 @@ pub(crate) fn deposit(descriptor: BorrowedFd<'_>) -> io::Result<Voucher> {
                 return Ok(Voucher { keeper: keeper.name, number: u64::from_ne_bytes(number) });
             }
             Err(Errno::PIPE | Errno::CONNRESET) if attempt == 0 => *place = None,
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                // It has not answered in time: what it says later must not be taken for the answer to the next.
+                if error == Errno::AGAIN {
+                    *place = None;
+                }
+                return Err(error.into());
+            }
         }
     }
     Err(io::ErrorKind::NotConnected.into())

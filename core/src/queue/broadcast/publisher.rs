@@ -242,7 +242,16 @@ impl<'r, T: Pod> Publisher<'r, T> {
         }
         self.settle(deadline)?;
         let room = match self.left() {
-            few if few < items.len() as u64 => self.look_for_room(items.len() as u64, false)?,
+            few if few < items.len() as u64 => {
+                match self.look_for_room(items.len() as u64, false) {
+                    // A reader is just joining, and has no cursor yet.
+                    Err(PublishError::Full) => {
+                        self.settle(deadline)?;
+                        self.left()
+                    }
+                    answer => answer?,
+                }
+            }
             enough => enough,
         };
         let count = (items.len() as u64).min(room);

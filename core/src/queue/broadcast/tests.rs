@@ -329,3 +329,18 @@ fn threads_account_for_all_that_they_miss() {
     pass(Slow::Lose, 16, 200_000);
     pass(Slow::Lose, 1, 50_000);
 }
+
+#[test]
+fn a_batch_waits_for_a_reader_that_is_just_joining() {
+    let bytes = Bytes::new(1 << 20);
+    let region = bytes.create().unwrap();
+    let (seat, other) = (region.join().unwrap(), region.join().unwrap());
+    let cast = Broadcast::<u32>::create(&region, AT, 16, Slow::Block).unwrap();
+    let publisher = cast.publisher(seat.member()).unwrap();
+    // One place of an eighth is left.
+    publisher.try_publish(0).unwrap();
+    let (index, _) = cast.claim_cell(other.member(), other.member().tag().unwrap()).unwrap();
+    cast.parts.events.used.fetch_or(1 << index, Ordering::Relaxed);
+    kill(&region, &other);
+    assert_eq!(publisher.publish_many(soon(), &[1; 3]), Ok(2));
+}
