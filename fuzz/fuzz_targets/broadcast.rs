@@ -68,7 +68,7 @@ fuzz_target!(|input: Input| {
     for act in input.acts.iter().take(300) {
         match act {
             Act::Publisher => {
-                publisher = None;
+                drop(publisher.take());
                 publisher = cast.publisher(me).ok();
             }
             Act::Publish(item) => {

@@ -128,7 +128,7 @@ fuzz_target!(|input: Input| {
             }
             Act::StartTake => drop(store.start_take(me, Deadline::NOW)),
             Act::StartDiscard => drop(store.start_discard(me, Deadline::NOW)),
-            Act::Peek => drop(store.peek(me, Deadline::NOW)),
+            Act::Peek => drop(store.peek_until(me, Deadline::NOW)),
             Act::Finish(at) => {
                 if let Some(lease) = lease(&leases, *at) {
                     let _ = (store.is_held(lease), store.finish(me, lease));
@@ -136,7 +136,7 @@ fuzz_target!(|input: Input| {
             }
             Act::GiveBack(at) => {
                 if let Some(lease) = lease(&leases, *at) {
-                    let _ = store.give_back(me, lease);
+                    let _ = store.give_up(me, lease);
                 }
             }
             Act::FinishAny => drop(store.finish_any(me, None)),
