@@ -39,9 +39,9 @@ pub use procession_posix::{
 };
 
 pub use channel::{
-    Broadcast, BufferQueue, Connection, GetError, JoinableQueue, LifoQueue, Pipe, PriorityQueue,
-    PublishError, PutError, Queue, QueueOptions, ReceiveError, Receiver, RecvError, SendError,
-    Sender, SimpleQueue, pipe,
+    Broadcast, BufferQueue, Connection, Delivery, GetError, JoinableQueue, LifoQueue, Pipe,
+    PodQueue, PriorityQueue, PublishError, PutError, Queue, QueueOptions, ReceiveError, Receiver,
+    RecvError, SendError, Sender, SimpleQueue, pipe,
 };
 pub use process::{Process, init};
 pub use sync::{
@@ -53,9 +53,9 @@ pub use value::{Array, Value};
 /// What most programs need: `use procession::prelude::*;`.
 pub mod prelude {
     pub use crate::channel::{
-        Broadcast, BufferQueue, Connection, GetError, JoinableQueue, LifoQueue, Pipe,
-        PriorityQueue, PublishError, PutError, Queue, ReceiveError, Receiver, RecvError, SendError,
-        Sender, SimpleQueue, pipe,
+        Broadcast, BufferQueue, Connection, Delivery, GetError, JoinableQueue, LifoQueue, Pipe,
+        PodQueue, PriorityQueue, PublishError, PutError, Queue, QueueOptions, ReceiveError,
+        Receiver, RecvError, SendError, Sender, SimpleQueue, pipe,
     };
     pub use crate::process::{Process, StartMethod, current_process};
     pub use crate::sync::{
