@@ -193,10 +193,10 @@ impl<T: Pod> SlotQueue<'_, T> {
             (0, FULL) => None,
             (0, FREE | WRITING) => Some(Blocked::ByClaim),
             // Given up, and perhaps used again already: nobody's item. Pass it, and all such behind it: that the lap of a
-            // slot has gone by is true for good.
+            // slot has gone by is true for good. One round at most: what lies behind that is for the next look.
             _ if self.has_gone_by(word, ticket) => {
                 let mut count = 1;
-                while count < ahead(tail.ticket(), ticket) {
+                while count < ahead(tail.ticket(), ticket).min(1 << self.log2) {
                     let next = ticket.wrapping_add(count) & TICKET_MASK;
                     // Acquire: as above.
                     if !self.has_gone_by(self.slot(next).word.load(Ordering::Acquire), next) {

@@ -402,6 +402,17 @@ fn garbage_is_an_error() {
 }
 
 #[test]
+fn a_tail_that_is_far_ahead_holds_nobody_up_for_ever() {
+    let bytes = Bytes::new(1 << 20);
+    let region = bytes.create().unwrap();
+    let seat = region.join().unwrap();
+    let queue = SlotQueue::<u32>::create(&region, AT, 1).unwrap();
+    queue.parts.tail.store(Turn::new(1 << 41, false, Short::NOBODY).0, Ordering::Relaxed);
+    queue.slots[0].word.store(queue.word(1 << 40, FREE, Short::NOBODY), Ordering::Relaxed);
+    assert_eq!(queue.try_pop(seat.member()), Err(PopError::Busy));
+}
+
+#[test]
 fn a_name_where_none_belongs_is_an_error_and_no_reason_to_wait() {
     let bytes = Bytes::new(1 << 20);
     let region = bytes.create().unwrap();
