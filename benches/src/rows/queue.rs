@@ -40,6 +40,13 @@ pub fn rows() -> Vec<Row> {
                 duel(plan, many, one_by_one)
             },
         },
+        Row {
+            name: "queue.get_many.two",
+            peer: "ours, one by one",
+            target: 0.3,
+            note: "two processes, ours on both sides; one puts as the other gets: many at once, or one by one",
+            run: |plan| duel(plan, |ops| streamed(ops, MANY), |ops| streamed(ops, 1)),
+        },
     ]
 }
 
@@ -119,6 +126,49 @@ fn many(ops: u64) -> Result<Timing> {
         }
         Ok(sum)
     })
+}
+
+/// A stream of numbers from one process to another, so many at a time on both sides.
+fn streamed(ops: u64, many: usize) -> Result<Timing> {
+    let queue = Queue::<u64>::bounded(CAPACITY)?;
+    let (queue, batches) = (&queue, ops.div_ceil(MANY as u64));
+    let ops = batches * MANY as u64;
+    let finish = two::processes(vec![
+        Box::new(move |gate| {
+            settle(memory::arena()?.member())?;
+            gate.start();
+            for batch in 0..batches {
+                let numbers = batch * MANY as u64..(batch + 1) * MANY as u64;
+                if many == 1 {
+                    numbers.into_iter().try_for_each(|number| queue.put(&number))?;
+                    continue;
+                }
+                if queue.put_many(numbers)? != MANY {
+                    return Err("a queue that nobody closes takes all".into());
+                }
+            }
+            gate.stop();
+            Ok((0..ops).fold(0, u64::wrapping_add))
+        }),
+        Box::new(move |gate| {
+            let (mut count, mut sum) = (0, 0u64);
+            settle(memory::arena()?.member())?;
+            gate.start();
+            while count < ops {
+                if many == 1 {
+                    (count, sum) = (count + 1, sum.wrapping_add(queue.get()?));
+                    continue;
+                }
+                let numbers = queue.get_many(many)?;
+                count += numbers.len() as u64;
+                sum = numbers.iter().fold(sum, |sum, number| sum.wrapping_add(*number));
+            }
+            gate.stop();
+            Ok(sum)
+        }),
+    ])?;
+    compare(&finish.values)?;
+    Ok(Timing { ops, took: finish.took })
 }
 
 fn one_by_one(ops: u64) -> Result<Timing> {
