@@ -48,26 +48,25 @@ impl<T: Serialize> Queue<T> {
         deadline: Deadline,
     ) -> Result<usize, PutError> {
         let mut objects = objects.into_iter();
+        // They stay where they are, and are filled again and again.
         let mut parcels = Vec::with_capacity(objects.size_hint().0.min(BATCH));
         let mut put = 0;
         loop {
-            parcels.clear();
+            let mut filled = 0;
             let packed = objects.by_ref().take(BATCH).try_for_each(|object| {
-                parcels.push(Parcel::new(self.arena()));
-                match parcels.last_mut() {
-                    Some(parcel) => parcel.pack(object.borrow(), self.largest()),
-                    None => Ok(()),
+                if filled == parcels.len() {
+                    parcels.push(Parcel::new(self.arena()));
                 }
+                parcels[filled].pack(object.borrow(), self.largest())?;
+                filled += 1;
+                Ok::<_, PutError>(())
             });
-            if packed.is_err() {
-                parcels.pop();
-            }
-            let sent = self.put_parcels(&mut parcels, deadline, &mut put);
+            let sent = self.put_parcels(&mut parcels[..filled], deadline, &mut put);
             // Damage is not to be put off.
-            match sent.and(packed.map_err(PutError::from)) {
+            match sent.and(packed) {
                 Err(error) if put == 0 || matches!(error, PutError::Corrupt) => return Err(error),
                 Err(_) => return Ok(put),
-                Ok(()) if parcels.len() < BATCH => return Ok(put),
+                Ok(()) if filled < BATCH => return Ok(put),
                 Ok(()) => {}
             }
         }
@@ -184,10 +183,11 @@ impl<T: DeserializeOwned> Slots<T> {
     fn get_many(&self, most: usize, deadline: Deadline) -> Result<Vec<T>, GetManyError<T>> {
         let queue = self.handle.offset();
         // As much as is there, as far as anybody can say now.
-        let mut got = Vec::with_capacity(most.min(self.slots.len()));
+        let there = most.min(self.slots.len());
+        let mut got = Vec::with_capacity(there);
         let mut failed = None;
         // They stay where they are, and are filled again and again.
-        let mut arrivals = Vec::with_capacity(most.min(BATCH));
+        let mut arrivals = Vec::with_capacity(there.min(BATCH));
         while got.len() < most && failed.is_none() {
             let (mut filled, mut damaged) = (0, false);
             let read = |ticket, place: *mut _| {
