@@ -479,8 +479,7 @@ pub fn operations() -> Vec<Operation> {
             |relay, ()| {
                 let _ = relay.put();
             },
-        )
-        .twice(0),
+        ),
         relay(
             "pipe.travel.put.long",
             || Relay::new(LONG, 1, false),
@@ -494,8 +493,7 @@ pub fn operations() -> Vec<Operation> {
             |relay, ()| {
                 let _ = relay.get(VICTIMS + 50);
             },
-        )
-        .twice(0),
+        ),
         relay(
             "pipe.travel.get.long",
             || Relay::new(LONG, 1, false),

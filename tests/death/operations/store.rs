@@ -148,6 +148,8 @@ impl Post {
             Which::Priority => Line::Priority(PriorityQueue::with(options).expect("a queue")),
             Which::Lifo => Line::Lifo(LifoQueue::with(options).expect("a queue")),
         };
+        // A handle has been sent: from now on the queue is the tree's, and swept.
+        each!(&line, queue => postcard::to_stdvec(queue)).expect("a handle");
         let post = Post {
             arena: arena().expect("an arena"),
             line,
@@ -310,9 +312,9 @@ impl Scene for Post {
         }
         self.arena.sweep();
         let usage = self.arena.region().usage();
-        // The queue itself is this process's own. Nothing else may stay behind, also of what it had grown by.
+        // The queue itself is the tree's. Nothing else may stay behind, also of what it had grown by.
         audit.stuck += stuck;
-        audit.lost += (usage.owned - 1 + usage.queued + usage.run_chunks + usage.shared) as u32;
+        audit.lost += (usage.owned + usage.queued + usage.run_chunks + usage.shared - 1) as u32;
         audit.torn += usage.damaged as u32;
         Ok(audit)
     }
