@@ -109,20 +109,32 @@ impl<'r, T: Pod> Store<'r, T> {
     where
         'r: 's,
     {
+        let attempt = |until, ask| self.attempt_put(me, until, key, ask);
+        let found = self.persist(me, &self.parts.state.freed, deadline, attempt);
+        found.unwrap_or(Err(Hurdle::Exhausted))
+    }
+
+    /// Attempts what may have to wait at `event`: first without waiting for anything, then until `deadline`, as the eventcount has it
+    /// look. `None` if it would still have to wait when that has passed.
+    fn persist<R>(
+        &self,
+        me: Member<'_>,
+        event: &Eventcount,
+        deadline: Deadline,
+        mut attempt: impl FnMut(Deadline, bool) -> Result<R, Hurdle>,
+    ) -> Option<Result<R, Hurdle>> {
         let once = deadline == Deadline::NOW;
-        match self.attempt_put(me, Deadline::NOW, key, false) {
+        match attempt(Deadline::NOW, false) {
             Err(Hurdle::Exhausted | Hurdle::Busy) if !once || me.may_ask(self.parts) => {}
-            answer => return answer,
+            answer => return Some(answer),
         }
         if once {
-            return self.attempt_put(me, deadline, key, true);
+            return Some(attempt(deadline, true));
         }
-        let look = |ask| match self.attempt_put(me, deadline, key, ask) {
+        event.wait(me, deadline, Pace::Polite, |ask| match attempt(deadline, ask) {
             Err(Hurdle::Exhausted | Hurdle::Busy) => None,
             answer => Some(answer),
-        };
-        let found = self.parts.state.freed.wait(me, deadline, Pace::Polite, look);
-        found.unwrap_or(Err(Hurdle::Exhausted))
+        })
     }
 
     /// `ask`: look under the lock, whatever the counts say.
@@ -161,19 +173,8 @@ impl<'r, T: Pod> Store<'r, T> {
     where
         'r: 's,
     {
-        let once = deadline == Deadline::NOW;
-        match self.attempt_take(me, Deadline::NOW, false) {
-            Err(Hurdle::Exhausted | Hurdle::Busy) if !once || me.may_ask(self.parts) => {}
-            answer => return answer.map_err(Hurdle::of_pop),
-        }
-        if once {
-            return self.attempt_take(me, deadline, true).map_err(Hurdle::of_pop);
-        }
-        let look = |ask| match self.attempt_take(me, deadline, ask) {
-            Err(Hurdle::Exhausted | Hurdle::Busy) => None,
-            answer => Some(answer),
-        };
-        match self.parts.state.filled.wait(me, deadline, Pace::Polite, look) {
+        let attempt = |until, ask| self.attempt_take(me, until, ask);
+        match self.persist(me, &self.parts.state.filled, deadline, attempt) {
             Some(answer) => answer.map_err(Hurdle::of_pop),
             None => Err(PopError::TimedOut),
         }
@@ -284,25 +285,19 @@ impl<'r, T: Pod> Store<'r, T> {
     /// # Errors
     /// As [`start_take`](Self::start_take).
     pub fn peek_until(&self, me: Member<'_>, deadline: Deadline) -> Result<Released<T>, PopError> {
-        let once = deadline == Deadline::NOW;
-        match self.attempt_peek(me, Deadline::NOW, false) {
-            Err(Hurdle::Exhausted | Hurdle::Busy) if !once || me.may_ask(self.parts) => {}
-            answer => return answer.map_err(Hurdle::of_pop),
-        }
-        if once {
-            return self.attempt_peek(me, deadline, true).map_err(Hurdle::of_pop);
-        }
-        let look = |ask| match self.attempt_peek(me, deadline, ask) {
-            Err(Hurdle::Exhausted | Hurdle::Busy) => None,
-            answer => Some(answer),
+        let mut waited = false;
+        let attempt = |until, ask| {
+            waited = until != Deadline::NOW;
+            self.attempt_peek(me, until, ask)
         };
-        let answer = match self.parts.state.filled.wait(me, deadline, Pace::Polite, look) {
+        let filled = &self.parts.state.filled;
+        let answer = match self.persist(me, filled, deadline, attempt) {
             Some(answer) => answer.map_err(Hurdle::of_pop),
             None => Err(PopError::TimedOut),
         };
         // The wake that this one had may have been meant for who takes it.
-        if answer.is_ok() {
-            self.parts.state.filled.notify_one(me);
+        if waited && answer.is_ok() {
+            filled.notify_one(me);
         }
         answer
     }
