@@ -78,6 +78,7 @@ mod image;
 mod life;
 mod link;
 mod names;
+mod returned;
 mod spawn;
 mod state;
 mod status;
