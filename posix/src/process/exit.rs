@@ -10,8 +10,8 @@
 //!
 //! It is gone through once in a process, by whoever comes first: the end of a target, the C library's `exit` (which
 //! a `main` that returns calls too), or whoever ends this process after a signal. Another thread that comes later
-//! waits until it is done, for it would end the process in the middle of it; the same thread, from a finalizer that
-//! calls `exit`, goes on at once. It is registered with the C library at the first start or finalizer. A fork finds
+//! waits until it is done, for it would end the process in the middle of it; the same thread, in a finalizer that
+//! calls `exit`, does not wait for itself. It is registered with the C library at the first start or finalizer. A fork finds
 //! it registered, and has no children and no finalizers of its own there, so it does nothing.
 
 use std::io::Write;
