@@ -221,7 +221,7 @@ impl Zygote {
     }
 
     fn run(mut self) -> Option<()> {
-        super::child::listen_for_last_words();
+        super::words::listen();
         let _ = share_page_tables();
         while self.socket.is_some() || !self.jobs.is_empty() {
             let [request, report, end, starter] = self.wait()?;
@@ -441,7 +441,8 @@ impl Zygote {
             let job = self.jobs.remove(&pid);
             let slot = job.and_then(|job| self.records.slot(job.slot));
             if let Some(slot) = slot {
-                if slot.outcome() == Outcome::File {
+                // Long words go that way too.
+                if matches!(slot.outcome(), Outcome::File | Outcome::Words | Outcome::Panicked) {
                     self.take_reports();
                 }
                 slot.record(status);
