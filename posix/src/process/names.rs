@@ -4,6 +4,7 @@
 //! second child of the main process, `Process-2:1` the first child of that.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::error::StartError;
 
@@ -28,6 +29,8 @@ pub(super) struct Birth {
     pub(super) daemon: bool,
     /// It may not start processes.
     pub(super) childless: bool,
+    /// How long it may take from when its target begins.
+    pub(super) deadline: Option<Duration>,
 }
 
 /// The running process, see [`current_process`].
@@ -99,6 +102,7 @@ pub(super) fn next_birth(
         parent_name: me.name.clone(),
         daemon,
         childless: daemon && !allowed,
+        deadline: None,
     })
 }
 
