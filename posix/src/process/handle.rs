@@ -1,7 +1,7 @@
 //! The handle of a started process.
 
 use std::fmt;
-use std::io;
+use std::io::{self, PipeReader, PipeWriter};
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -15,6 +15,7 @@ use super::error::JoinError;
 use super::fork::{Forked, try_reap};
 use super::link::{Link, Started, is_gone};
 use super::status::{ExitStatus, Outcome, Slot, Slots};
+use super::stdio::{self, Pipes};
 use super::wire;
 use crate::channel::luggage::{Luggage, recall};
 
@@ -31,6 +32,7 @@ pub struct Child<R> {
     slot: u32,
     source: Source,
     end: OnceLock<End>,
+    pipes: Pipes,
     result: PhantomData<fn() -> R>,
 }
 
@@ -65,6 +67,7 @@ impl<R> Child<R> {
             slot: new.slot,
             source: Source::Zygote(new.link),
             end: OnceLock::new(),
+            pipes: Pipes::default(),
             result: PhantomData,
         }
     }
@@ -78,8 +81,8 @@ impl<R> Child<R> {
     ) -> Self {
         let source = Source::Fork { reaping: Mutex::new(()), result: new.result };
         let (pid, pidfd) = (new.pid, new.pidfd);
-        let (end, result) = (OnceLock::new(), PhantomData);
-        Child { pid, name, daemon, pidfd, slots, slot, source, end, result }
+        let (end, pipes, result) = (OnceLock::new(), Pipes::default(), PhantomData);
+        Child { pid, name, daemon, pidfd, slots, slot, source, end, pipes, result }
     }
 
     /// The process id. After the process has ended the kernel may give it to another: to signal,
@@ -120,6 +123,24 @@ impl<R> Child<R> {
     /// It is a pidfd: it belongs to the handle, and to this process only.
     pub fn sentinel(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
+    }
+
+    /// The end into which the process' standard input is written, if that is [piped](super::Stdio::Piped).
+    /// The process reads to the end when this is dropped. The second time there is nothing to take.
+    pub fn take_stdin(&self) -> Option<PipeWriter> {
+        stdio::take(&self.pipes.stdin)
+    }
+
+    /// The end from which the process' standard output is read, if that is [piped](super::Stdio::Piped).
+    /// It ends when the process and all who have the stream from it are gone, or have closed it.
+    pub fn take_stdout(&self) -> Option<PipeReader> {
+        stdio::take(&self.pipes.stdout)
+    }
+
+    /// The end from which the process' standard error is read, if that is [piped](super::Stdio::Piped);
+    /// as [`take_stdout`](Child::take_stdout).
+    pub fn take_stderr(&self) -> Option<PipeReader> {
+        stdio::take(&self.pipes.stderr)
     }
 
     /// Sends SIGTERM, which ends the process unless it handles it. No error if it is already gone.
@@ -206,6 +227,12 @@ impl<R> Child<R> {
         if let Some(luggage) = luggage {
             luggage.follow(self.sentinel());
         }
+        self
+    }
+
+    /// Keeps our ends of its pipes until they are taken.
+    pub(super) fn with_pipes(mut self, pipes: Pipes) -> Self {
+        self.pipes = pipes;
         self
     }
 
