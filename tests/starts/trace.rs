@@ -205,9 +205,7 @@ fn begins_call(thread: i32) -> bool {
     const ENTRY: u8 = 1;
     let mut info = [0u8; 128];
     // SAFETY: the kernel writes at most as many bytes as it is told.
-    let got = unsafe {
-        libc::ptrace(GET_SYSCALL_INFO, thread, info.len(), info.as_mut_ptr())
-    };
+    let got = unsafe { libc::ptrace(GET_SYSCALL_INFO, thread, info.len(), info.as_mut_ptr()) };
     got > 0 && info[0] == ENTRY
 }
 

@@ -69,7 +69,7 @@ impl Resource {
             PendingSignals => libc::RLIMIT_SIGPENDING,
             Stack => libc::RLIMIT_STACK,
         };
-        number as u32
+        number
     }
 }
 
