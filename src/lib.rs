@@ -43,6 +43,7 @@ pub use channel::{
     PodQueue, PriorityQueue, PublishError, PutError, Queue, QueueOptions, ReceiveError, Receiver,
     RecvError, SendError, Sender, SimpleQueue, pipe,
 };
+pub use memory::SharedMemory;
 pub use process::{Process, init};
 pub use sync::{
     Atomic, Barrier, BoundedSemaphore, Condition, Deadline, Event, Latch, Lock, Mutex, Once,
@@ -57,6 +58,7 @@ pub mod prelude {
         PodQueue, PriorityQueue, PublishError, PutError, Queue, QueueOptions, ReceiveError,
         Receiver, RecvError, SendError, Sender, SimpleQueue, pipe,
     };
+    pub use crate::memory::SharedMemory;
     pub use crate::process::{Process, StartMethod, current_process};
     pub use crate::sync::{
         AcquireError, Atomic, Barrier, BoundedSemaphore, Condition, Deadline, Event, Latch, Lock,

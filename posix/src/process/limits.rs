@@ -53,7 +53,7 @@ impl Resource {
     pub(super) fn number(self) -> u32 {
         use Resource::*;
         // The C library's numbers are of one type or another.
-        let number = match self {
+        match self {
             AddressSpace => libc::RLIMIT_AS,
             CoreFile => libc::RLIMIT_CORE,
             ProcessorTime => libc::RLIMIT_CPU,
@@ -68,8 +68,7 @@ impl Resource {
             RealtimeTime => libc::RLIMIT_RTTIME,
             PendingSignals => libc::RLIMIT_SIGPENDING,
             Stack => libc::RLIMIT_STACK,
-        };
-        number as u32
+        }
     }
 }
 
