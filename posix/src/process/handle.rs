@@ -365,7 +365,7 @@ fn reap_into(slot: &Slot, pidfd: &OwnedFd) -> Option<ExitStatus> {
     Some(status)
 }
 
-fn sleep_on(pidfd: &OwnedFd, deadline: Option<Instant>) {
+pub(super) fn sleep_on(pidfd: &OwnedFd, deadline: Option<Instant>) {
     let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
     let left = left.and_then(|left| Timespec::try_from(left).ok());
     // Interrupted or not: the caller looks again.

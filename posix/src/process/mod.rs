@@ -58,6 +58,7 @@
 mod builder;
 mod child;
 mod error;
+mod executable;
 mod fork;
 mod handle;
 mod image;
@@ -65,6 +66,7 @@ mod limits;
 mod link;
 mod method;
 mod names;
+mod run;
 mod spawn;
 mod state;
 mod status;
@@ -73,15 +75,19 @@ mod target;
 pub(crate) mod wire;
 mod zygote;
 
-pub use builder::Process;
+pub use builder::{Named, Process};
 pub use error::{JoinError, StartError};
+pub use executable::{executable, set_executable};
 pub use handle::Child;
 pub use limits::{Resource, cpu_count};
 pub use method::{StartMethod, UnknownMethod, set_start_method, start_method};
 pub use names::{CurrentProcess, ParentProcess, current_process, parent_process};
+pub use run::Run;
 pub(crate) use spawn::{Execution, Role};
 pub(crate) use state::{become_a_servant, environment};
 pub use stdio::Stdio;
+#[doc(hidden)]
+pub use target::Export;
 pub use target::Target;
 pub(crate) use target::{CallError, Entry};
 pub(crate) use zygote::{close_all_but, silence};
