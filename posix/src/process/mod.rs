@@ -57,6 +57,7 @@
 
 mod builder;
 mod child;
+mod context;
 mod error;
 mod executable;
 mod fork;
@@ -76,6 +77,7 @@ pub(crate) mod wire;
 mod zygote;
 
 pub use builder::{Named, Process};
+pub use context::{Context, get_context};
 pub use error::{JoinError, StartError};
 pub use executable::{executable, set_executable};
 pub use handle::Child;
