@@ -1,6 +1,8 @@
 //! The list of children, their handles, and the end of a process in order.
 
 #[macro_use]
+#[path = "support/methods.rs"]
+mod methods;
 mod support;
 
 use std::sync::{Arc, Mutex};

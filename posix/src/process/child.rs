@@ -7,13 +7,14 @@
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use super::names::{self, Birth};
 use super::state::Changes;
 use super::status::{Outcome, SLOT_BYTES, Slot};
-use super::target::{CallError, Entry};
+use super::target::{Aim, CallError, Entry};
 use super::words::{self, Words};
-use super::{StartMethod, deadline, image, wire};
+use super::{StartMethod, deadline, wire};
 
 /// The exit status of a process whose target returned an error, as that of any Rust program.
 const FAILED: i32 = 1;
@@ -27,9 +28,7 @@ const UNDELIVERED: i32 = 1;
 /// Everything that a process is told; its encoded arguments follow behind.
 #[derive(serde::Serialize, serde::Deserialize)]
 pub(super) struct Letter {
-    pub(super) build: u64,
-    pub(super) entry: u64,
-    pub(super) type_name: String,
+    pub(super) aim: Aim,
     pub(super) birth: Birth,
     pub(super) method: StartMethod,
     pub(super) changes: Changes,
@@ -70,6 +69,8 @@ pub(super) struct Child {
     pub(super) delivery: Delivery,
     /// The process whose death ends a daemon.
     pub(super) guardian: u32,
+    /// The pidfd of the starter.
+    pub(super) parent: Arc<OwnedFd>,
     /// The target, where it did not have to cross to another program.
     pub(super) known: Option<&'static Entry>,
     /// `std::process::exit`, or `_exit` after a fork of the starter itself.
@@ -133,20 +134,14 @@ impl Child {
 
     /// Becomes the process that the letter describes. `None`: the starter gave up on it.
     fn prepare(&self, letter: Letter) -> Result<Option<&'static Entry>, String> {
-        if letter.build != image::image().build() {
-            return Err("the program was executed from another build".into());
-        }
         if letter.birth.daemon {
             die_with(self.guardian)?;
         }
         letter.changes.apply()?;
         set_comm(&letter.birth.name);
-        names::take_on(letter.birth);
+        names::take_on(letter.birth, self.parent.clone());
         super::set_start_method(letter.method);
-        let entry = self
-            .known
-            .or_else(|| Entry::find(letter.entry, &letter.type_name))
-            .ok_or_else(|| format!("{} is not a target of this program", letter.type_name))?;
+        let entry = self.known.map_or_else(|| letter.aim.find(), Ok)?;
         Ok(self.slot.begin(|| parent() == Some(self.guardian)).then_some(entry))
     }
 

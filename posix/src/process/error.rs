@@ -16,7 +16,7 @@ pub enum StartError {
     #[error("the arguments of {target} cannot be encoded: {message}; nothing was started")]
     Arguments {
         /// The type name of the target.
-        target: &'static str,
+        target: String,
         /// What the encoder said.
         message: String,
     },
@@ -27,7 +27,7 @@ pub enum StartError {
     )]
     ForeignTarget {
         /// The type name of the target.
-        target: &'static str,
+        target: String,
     },
     /// The kernel, or a filter, does not offer pidfds.
     #[error(
@@ -46,6 +46,15 @@ pub enum StartError {
         "cannot execute /proc/self/exe: {0}; is /proc mounted, and was the program's file system lost?"
     )]
     Execute(#[source] io::Error),
+    /// The program that was named by [`set_executable`](super::set_executable) could not be executed.
+    #[error("cannot execute {path:?}, which set_executable named: {source}")]
+    Executable {
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// The zygote was executed, but did not report for duty.
     #[error("the zygote did not report within {seconds} s: {reason}")]
     Handshake {

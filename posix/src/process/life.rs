@@ -239,13 +239,11 @@ impl Life {
     fn sleep_on_pidfd(&self, deadline: Option<Instant>) {
         /// A foreign process' end is written down by somebody who does not wake us.
         const SLICE: Duration = Duration::from_millis(100);
-        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         if self.starter != std::process::id() && is_gone(&self.pidfd) {
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             return std::thread::sleep(left.map_or(SLICE, |left| left.min(SLICE)));
         }
-        let left = left.and_then(|left| Timespec::try_from(left).ok());
-        // Interrupted or not: the caller looks again.
-        let _ = poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], left.as_ref());
+        sleep_on(&self.pidfd, deadline);
     }
 
     /// Waits for the end, and tells what the process left.
@@ -304,6 +302,14 @@ impl Drop for Life {
     fn drop(&mut self) {
         self.slots.give_back(self.slot, self.is_over());
     }
+}
+
+/// Sleeps until the process is gone, the deadline has passed, or for no reason.
+pub(super) fn sleep_on(pidfd: &OwnedFd, deadline: Option<Instant>) {
+    let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+    let left = left.and_then(|left| Timespec::try_from(left).ok());
+    // Interrupted or not: the caller looks again.
+    let _ = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], left.as_ref());
 }
 
 /// Asks the kernel how a process ended that was not our child. It knows since Linux 6.15, once somebody

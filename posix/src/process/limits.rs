@@ -7,7 +7,10 @@ use super::error::StartError;
 /// ```
 /// use procession_posix::process::{Process, Resource};
 ///
-/// let open = || (0..100).map_while(|_| std::fs::File::open("/dev/null").ok()).count();
+/// let open = || {
+///     let files: Vec<_> = (0..100).map_while(|_| std::fs::File::open("/dev/null").ok()).collect();
+///     files.len()
+/// };
 /// let child = Process::new(open, ()).limit(Resource::OpenFiles, 30, 30).start()?;
 /// assert!(child.join()? < 30);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -53,7 +56,7 @@ impl Resource {
     pub(super) fn number(self) -> u32 {
         use Resource::*;
         // The C library's numbers are of one type or another.
-        match self {
+        let number = match self {
             AddressSpace => libc::RLIMIT_AS,
             CoreFile => libc::RLIMIT_CORE,
             ProcessorTime => libc::RLIMIT_CPU,
@@ -68,7 +71,8 @@ impl Resource {
             RealtimeTime => libc::RLIMIT_RTTIME,
             PendingSignals => libc::RLIMIT_SIGPENDING,
             Stack => libc::RLIMIT_STACK,
-        }
+        };
+        number as _
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
@@ -12,11 +13,13 @@ use rustix::process::{Pid, PidfdFlags};
 
 use super::child::Letter;
 use super::error::StartError;
+use super::executable;
 use super::image::image;
 use super::spawn::{self, Execution, Role};
 use super::state::{Changes, Overrides, State};
 use super::status::Slots;
 use super::stdio::{self, Places};
+use super::target::Wanted;
 use super::zygote::{
     Answer, DAEMON, EXECUTE, HEADER, HELLO, Kind, LETTER_ENCLOSED, LONGEST_RECORD,
 };
@@ -25,6 +28,9 @@ use crate::memory::Arena;
 
 /// How long a zygote may take to report, and to answer. Both take a millisecond when all is well.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a program that may be none of ours has to report. One that knows nothing of us might run for ever.
+const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(10);
 
 /// What a process needs to start others.
 pub(super) struct Starter {
@@ -78,10 +84,16 @@ impl Starter {
         sweep_zygotes();
         let mut held = self.lock();
         let mut known = None;
+        let executable = executable::chosen();
         // A zygote that dies right now or does not fit any more costs another attempt, and so does a state
         // that has changed; more in a row have a reason.
         for _ in 0..4 {
             let link = match &*held {
+                Some(link) if link.executable != executable => {
+                    link.retire();
+                    *held = None;
+                    continue;
+                }
                 Some(link) if link.has_arena || crate::memory::arena().is_err() => link.clone(),
                 Some(link) => {
                     // The arena could not be made before, and exists now.
@@ -89,7 +101,9 @@ impl Starter {
                     *held = None;
                     continue;
                 }
-                None => held.insert(Arc::new(Link::execute(&self.slots)?)).clone(),
+                None => {
+                    held.insert(Arc::new(Link::execute(&self.slots, executable.clone())?)).clone()
+                }
             };
             let slot = self.slots.take()?;
             // A slot stays taken where a process may still look into it.
@@ -127,7 +141,7 @@ impl Starter {
     /// Makes the zygote by forking, if that is sound, at the beginning of the program.
     pub(super) fn begin(&self) {
         let mut held = self.lock();
-        if held.is_none() {
+        if held.is_none() && executable::chosen().is_none() {
             *held = Link::fork(&self.slots).ok().map(Arc::new);
         }
     }
@@ -140,8 +154,7 @@ impl Starter {
 
 /// What is to be started.
 pub(super) struct Request<'a> {
-    pub(super) entry: u64,
-    pub(super) type_name: &'static str,
+    pub(super) target: Wanted<'a>,
     pub(super) args: &'a [u8],
     pub(super) names: &'a Names,
     pub(super) places: &'a Places,
@@ -175,6 +188,10 @@ pub(super) struct Link {
     socket: OwnedFd,
     pid: u32,
     pidfd: OwnedFd,
+    /// The program that it was executed from; None: this one.
+    executable: Option<Arc<Path>>,
+    /// Whether entries lie in it where they lie here.
+    same_build: bool,
     /// What its children get unless told otherwise.
     picture: State,
     /// How this process differed from the picture when it was last looked at.
@@ -188,13 +205,19 @@ pub(super) struct Link {
 
 impl Link {
     /// Executes a zygote, and waits until it reports for duty.
-    fn execute(slots: &Slots) -> Result<Link, StartError> {
+    fn execute(slots: &Slots, executable: Option<Arc<Path>>) -> Result<Link, StartError> {
         if spawn::is_privileged() {
             return Err(StartError::Privileged);
         }
-        Link::make(slots, |_, theirs| {
+        let null = stdio::null()?;
+        Link::make(slots, executable.clone(), |_, theirs| {
             let mut execution = Execution::new()?;
             execution.pass(theirs.as_fd(), 0)?;
+            if let Some(path) = &executable {
+                execution.program(path)?;
+                // Should it not be one of ours, what it says is nothing that this program says.
+                execution.pass(null.as_fd(), 1)?;
+            }
             execution.run(&super::state::environment(), &Role::Zygote)
         })
     }
@@ -204,7 +227,7 @@ impl Link {
         if !super::fork::is_single_threaded() {
             return Err(StartError::Threads);
         }
-        Link::make(slots, |ours, theirs| {
+        Link::make(slots, None, |ours, theirs| {
             // SAFETY: this process has one thread, so no lock is held by a thread that the child lacks.
             match unsafe { libc::fork() } {
                 -1 => Err(io::Error::last_os_error()),
@@ -220,6 +243,7 @@ impl Link {
 
     fn make(
         slots: &Slots,
+        executable: Option<Arc<Path>>,
         bear: impl FnOnce(&OwnedFd, OwnedFd) -> io::Result<u32>,
     ) -> Result<Link, StartError> {
         fn resource<E: Into<io::Error>>(what: &'static str) -> impl Fn(E) -> StartError {
@@ -237,7 +261,7 @@ impl Link {
         rustix::net::sockopt::set_socket_timeout(
             &socket,
             rustix::net::sockopt::Timeout::Recv,
-            Some(PATIENCE),
+            Some(if executable.is_some() { PATIENCE_WITH_OTHERS } else { PATIENCE }),
         )
         .map_err(resource("set a socket's patience"))?;
         let me = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
@@ -253,7 +277,10 @@ impl Link {
         // Taken right before the zygote inherits it.
         let picture =
             State::capture().map_err(resource("read /proc/thread-self"))?.into_a_zygotes();
-        let pid = bear(&socket, theirs).map_err(StartError::Execute)?;
+        let pid = bear(&socket, theirs).map_err(|source| match &executable {
+            Some(path) => StartError::Executable { path: path.to_path_buf(), source },
+            None => StartError::Execute(source),
+        })?;
         let pidfd = Pid::from_raw(pid as i32)
             .ok_or(Errno::SRCH)
             .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()))
@@ -263,20 +290,59 @@ impl Link {
         let expected = Mutex::new(picture.changes_to(&picture));
         let lane = Mutex::new(());
         let retired = AtomicBool::new(false);
-        let link = Link { socket, pid, pidfd, picture, expected, has_arena, retired, lane };
-        link.greeting().map_err(|reason| {
-            let _ = rustix::process::pidfd_send_signal(&link.pidfd, rustix::process::Signal::KILL);
-            StartError::Handshake { seconds: PATIENCE.as_secs(), reason }
-        })?;
-        Ok(link)
+        let mut link = Link {
+            socket,
+            pid,
+            pidfd,
+            executable,
+            same_build: true,
+            picture,
+            expected,
+            has_arena,
+            retired,
+            lane,
+        };
+        match link.greeting() {
+            Ok(same_build) => {
+                link.same_build = same_build;
+                let patience = Some(PATIENCE);
+                rustix::net::sockopt::set_socket_timeout(
+                    &link.socket,
+                    rustix::net::sockopt::Timeout::Recv,
+                    patience,
+                )
+                .map_err(resource("set a socket's patience"))?;
+                Ok(link)
+            }
+            Err(reason) => Err(link.turn_out(reason)),
+        }
     }
 
-    fn greeting(&self) -> Result<(), String> {
+    /// Ends what does not behave as a zygote, and sees it gone.
+    fn turn_out(&self, reason: String) -> StartError {
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
+        super::life::sleep_on(&self.pidfd, Instant::now().checked_add(PATIENCE_WITH_OTHERS));
+        match &self.executable {
+            None => StartError::Handshake { seconds: PATIENCE.as_secs(), reason },
+            Some(path) => {
+                let release = env!("CARGO_PKG_VERSION");
+                let seconds = PATIENCE_WITH_OTHERS.as_secs();
+                let reason = format!(
+                    "{path:?}, which set_executable named, is no program with procession {release}: {reason}"
+                );
+                StartError::Handshake { seconds, reason }
+            }
+        }
+    }
+
+    /// Whether it is of this build; the error is why it is no zygote.
+    fn greeting(&self) -> Result<bool, String> {
         let mut answer = [0; 256];
         match wire::receive(&self.socket, &mut answer, RecvFlags::empty()) {
             Ok(record) if record.len == 16 && answer[..8] == HELLO.to_ne_bytes() => {
-                if answer[8..16] == image().build().to_ne_bytes() {
-                    Ok(())
+                let same_build = answer[8..16] == image().build().to_ne_bytes();
+                if same_build || self.executable.is_some() {
+                    Ok(same_build)
                 } else {
                     Err("/proc/self/exe is another build than this program".into())
                 }
@@ -335,9 +401,7 @@ impl Link {
         let mut changes = expected.clone();
         changes.override_by(request.overrides, || self.picture.environment());
         let letter = Letter {
-            build: image().build(),
-            entry: request.entry,
-            type_name: request.type_name.into(),
+            aim: request.target.aim(self.same_build).map_err(Failure::Error)?,
             birth: request.names.birth.clone(),
             method: request.names.method,
             changes,
@@ -345,7 +409,7 @@ impl Link {
         let mut body = postcard::to_extend(&letter, Vec::with_capacity(1024 + request.args.len()))
             .map_err(|error| {
                 Failure::Error(StartError::Arguments {
-                    target: request.type_name,
+                    target: request.target.name.into(),
                     message: error.to_string(),
                 })
             })?;

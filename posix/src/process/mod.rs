@@ -16,7 +16,7 @@
 //! # What can run
 //!
 //! Any function or closure without captured variables, with up to eight arguments that serde can carry, see
-//! [`Target`]. The result comes back by serde too.
+//! [`Target`]. The result comes back by serde too. A type of one's own can be a process: see [`Run`].
 //!
 //! # Where it works
 //!
@@ -34,9 +34,16 @@
 //! [`StartMethod::Spawn`] executes the program anew: 1 ms, but an address space of its own.
 //! [`StartMethod::Fork`] forks the starter itself, with all it has, and is refused if it has threads.
 //!
+//! The method is chosen for one process ([`Process::method`]), for what one [`Context`] makes, for the whole program
+//! ([`set_start_method`]), or by `PROCESSION_START_METHOD` in the environment; in this order.
+//!
+//! Zygote and spawn execute the program's own file, also when that has been deleted or replaced since, or another
+//! one that [`set_executable`] names. That takes `/proc`; without it only fork works.
+//!
 //! The new process has the starter's standard streams, working directory, environment, umask, ignored
 //! signals, signal mask, resource limits, CPU affinity, niceness, process group, and whatever confines it.
-//! Signal handlers do not cross, except by `Fork`.
+//! Signal handlers do not cross, except by `Fork`. Streams, directory, environment, affinity and limits can be chosen
+//! for each process, see [`Process`].
 //!
 //! # How it ends
 //!
@@ -71,8 +78,10 @@
 mod builder;
 mod child;
 mod children;
+mod context;
 mod deadline;
 mod error;
+mod executable;
 pub(crate) mod exit;
 mod finalize;
 mod fork;
@@ -85,6 +94,7 @@ mod method;
 mod names;
 mod oom;
 mod returned;
+mod run;
 mod spawn;
 mod state;
 mod status;
@@ -94,17 +104,22 @@ pub(crate) mod wire;
 mod words;
 mod zygote;
 
-pub use builder::Process;
+pub use builder::{Named, Process};
 pub use children::active_children;
+pub use context::{Context, get_context};
 pub use error::{JoinError, StartError, StillRunning};
+pub use executable::{executable, set_executable};
 pub use finalize::{Finalizer, finalizer};
 pub use handle::{ActiveChild, Child};
 pub use limits::{Resource, cpu_count};
 pub use method::{StartMethod, UnknownMethod, set_start_method, start_method};
 pub use names::{CurrentProcess, ParentProcess, current_process, parent_process};
+pub use run::Run;
 pub(crate) use spawn::{Execution, Role};
 pub(crate) use state::{become_a_servant, environment};
 pub use stdio::Stdio;
+#[doc(hidden)]
+pub use target::Export;
 pub use target::Target;
 pub(crate) use target::{CallError, Entry};
 pub(crate) use zygote::{close_all_but, silence};

@@ -23,6 +23,7 @@
 use std::collections::HashMap;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -349,17 +350,20 @@ impl Zygote {
     ) -> ! {
         let guardian = self.pid;
         let supervision = [&self.ends, &self.reports].into_iter().chain(&self.socket);
-        for fd in supervision.chain(&self.starter).chain(self.results.values()) {
+        for fd in supervision.chain(self.results.values()) {
             // SAFETY: this process never returns from here, so nobody uses or drops these again.
             unsafe { rustix::io::close(fd.as_raw_fd()) };
         }
         // SAFETY: as above; the number is owned by the delivery from here on.
         let socket = unsafe { OwnedFd::from_raw_fd(self.report_to.as_raw_fd()) };
-        let Some(place) = self.records.slot(slot) else { leave(super::child::NOT_BEGUN) };
+        let (Some(place), Some(parent)) = (self.records.slot(slot), self.starter.take()) else {
+            leave(super::child::NOT_BEGUN)
+        };
         let child = Child {
             slot: place,
             delivery: Delivery::Report { socket, slot },
             guardian,
+            parent: Arc::new(parent),
             known: None,
             leave: |code| std::process::exit(code),
         };
@@ -403,7 +407,8 @@ impl Zygote {
         let records = self.records.as_fd();
         let kept = [letter.as_fd(), records, self.report_to.as_fd(), cwd.as_fd()];
         let arena = self.arena.map(Arena::fd);
-        for fd in kept.into_iter().chain(arena) {
+        let starter = self.starter.as_ref().ok_or(std::io::ErrorKind::BrokenPipe)?;
+        for fd in kept.into_iter().chain([starter.as_fd()]).chain(arena) {
             execution.pass(fd, fd.as_raw_fd())?;
         }
         let role = Role::Child(Inherited {
@@ -411,6 +416,7 @@ impl Zygote {
             records: records.as_raw_fd(),
             reports: self.report_to.as_raw_fd(),
             cwd: cwd.as_raw_fd(),
+            parent: starter.as_raw_fd(),
             arena: arena.map_or(-1, |fd| fd.as_raw_fd()),
             slot,
             guardian: self.pid,
