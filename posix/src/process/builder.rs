@@ -10,14 +10,14 @@ use serde::Serialize;
 
 use super::child::Letter;
 use super::error::StartError;
-use super::handle::{self, Child};
+use super::handle::Child;
 use super::limits::{Resource, check_limit, cpu_mask};
 use super::link::{Request, Starter};
 use super::method::{StartMethod, default_method, start_method};
 use super::state::{Changes, Environment, Overrides};
 use super::stdio::{Places, Stdio};
 use super::target::{Target, Wanted};
-use super::{Names, fork, names};
+use super::{Names, children, fork, names};
 use crate::channel::luggage::Packing;
 
 /// A process to be started: its target and arguments, and how it is to run.
@@ -52,6 +52,7 @@ struct Options {
     kind: Option<&'static str>,
     name: Option<String>,
     daemon: Option<bool>,
+    allow_children: bool,
     method: Option<StartMethod>,
     environment: Option<Environment>,
     directory: Option<PathBuf>,
@@ -150,12 +151,21 @@ impl<F, Args> Process<F, Args> {
         self
     }
 
-    /// Whether the process is killed when the one that started it dies. Without it: as that one.
+    /// Whether the process ends with the one that started it. Without it: as that one.
     ///
-    /// It is killed by the kernel or the zygote, without a chance to clean up. A daemon that
-    /// changes its user or group loses the kernel's part of this.
+    /// When its starter ends in order, it gets SIGTERM, and after a grace of 2 s SIGKILL. When its starter dies in any
+    /// other way, it is killed by the kernel or the zygote, without a chance to clean up. A daemon that
+    /// changes its user or group loses the kernel's part of this. A daemon may not have children, unless it is
+    /// [allowed to](Process::allow_children).
     pub fn daemon(mut self, daemon: bool) -> Self {
         self.options.daemon = Some(daemon);
+        self
+    }
+
+    /// Whether the process may start processes itself, if it is a daemon. Without it it may not: it can be killed
+    /// at any moment, and its children would be left to themselves. Other processes always may.
+    pub fn allow_children(mut self, allowed: bool) -> Self {
+        self.options.allow_children = allowed;
         self
     }
 
@@ -284,8 +294,10 @@ fn start<R>(
     // If nothing comes of it, it goes back.
     let luggage = packing.end();
     let starter = Starter::get()?;
-    handle::sweep_orphans();
-    let birth = names::next_birth(options.name, options.kind.unwrap_or("Process"), options.daemon);
+    children::sweep();
+    let kind = options.kind.unwrap_or("Process");
+    let allowed = options.allow_children;
+    let birth = names::next_birth(options.name, kind, options.daemon, allowed)?;
     let names = Names { birth, method: start_method() };
     let (name, daemon) = (names.birth.name.clone(), names.birth.daemon);
     if method == StartMethod::Fork {

@@ -320,7 +320,7 @@ impl Link {
     /// Ends what does not behave as a zygote, and sees it gone.
     fn turn_out(&self, reason: String) -> StartError {
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
-        super::handle::sleep_on(&self.pidfd, Instant::now().checked_add(PATIENCE_WITH_OTHERS));
+        sleep_on(&self.pidfd, Instant::now().checked_add(PATIENCE_WITH_OTHERS));
         match &self.executable {
             None => StartError::Handshake { seconds: PATIENCE.as_secs(), reason },
             Some(path) => {
@@ -620,6 +620,15 @@ pub(super) fn is_gone(pidfd: impl AsFd) -> bool {
             Ok(ready) => return ready > 0,
         }
     }
+}
+
+/// Sleeps until the process behind a pidfd has ended, at most until the deadline. May return early.
+pub(super) fn sleep_on(pidfd: &OwnedFd, deadline: Option<Instant>) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+    let left = left.and_then(|left| Timespec::try_from(left).ok());
+    // Interrupted or not: the caller looks again.
+    let _ = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], left.as_ref());
 }
 
 /// Zygotes that nobody talks to any more. They end by themselves, and are our children.

@@ -7,14 +7,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::handle;
-use super::link::is_gone;
+use super::error::StartError;
+use super::link::{is_gone, sleep_on};
 
 struct Identity {
     name: String,
     path: Vec<u32>,
     parent: Option<ParentProcess>,
     daemon: bool,
+    childless: bool,
     children: u32,
 }
 
@@ -28,6 +29,8 @@ pub(super) struct Birth {
     pub(super) parent_pid: u32,
     pub(super) parent_name: String,
     pub(super) daemon: bool,
+    /// It may not start processes.
+    pub(super) childless: bool,
 }
 
 /// The running process, see [`current_process`].
@@ -83,7 +86,7 @@ impl ParentProcess {
 
     fn wait(&self, deadline: Option<Instant>) {
         while self.is_alive() && deadline.is_none_or(|at| Instant::now() < at) {
-            handle::sleep_on(&self.pidfd, deadline);
+            sleep_on(&self.pidfd, deadline);
         }
     }
 
@@ -127,20 +130,30 @@ pub fn parent_process() -> Option<ParentProcess> {
     me(&mut guard).parent.clone()
 }
 
-/// Draws the next identity for a child.
-pub(super) fn next_birth(name: Option<String>, kind: &str, daemon: Option<bool>) -> Birth {
+/// Draws the next identity for a child; a daemon may have children only if it was `allowed`.
+pub(super) fn next_birth(
+    name: Option<String>,
+    kind: &str,
+    daemon: Option<bool>,
+    allowed: bool,
+) -> Result<Birth, StartError> {
     let mut guard = identity();
     let me = me(&mut guard);
+    if me.childless {
+        return Err(StartError::Daemon { name: me.name.clone() });
+    }
     me.children += 1;
     let mut path = me.path.clone();
     path.push(me.children);
-    Birth {
+    let daemon = daemon.unwrap_or(me.daemon);
+    Ok(Birth {
         name: name.unwrap_or_else(|| default_name(kind, &path)),
         path,
         parent_pid: std::process::id(),
         parent_name: me.name.clone(),
-        daemon: daemon.unwrap_or(me.daemon),
-    }
+        daemon,
+        childless: daemon && !allowed,
+    })
 }
 
 /// Takes on the identity that the parent drew.
@@ -152,6 +165,7 @@ pub(super) fn take_on(birth: Birth, pidfd: Arc<OwnedFd>) {
         path: birth.path,
         parent: Some(parent),
         daemon: birth.daemon,
+        childless: birth.childless,
         children: 0,
     });
 }
@@ -166,6 +180,7 @@ fn me<'a>(guard: &'a mut MutexGuard<'static, Option<Identity>>) -> &'a mut Ident
         path: Vec::new(),
         parent: None,
         daemon: false,
+        childless: false,
         children: 0,
     })
 }

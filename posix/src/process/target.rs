@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::StartError;
 use super::image::image;
+use super::returned::is_err;
 
 /// A function, or a closure that captures nothing, that can be the body of a process.
 ///
@@ -60,6 +61,8 @@ pub enum CallError {
     Arguments(String),
     /// The target returned, but its result does not encode.
     Result(String),
+    /// The target returned `Err`: the encoded result.
+    Failed(Vec<u8>),
 }
 
 /// The constant that stands for one target in the program.
@@ -307,7 +310,10 @@ macro_rules! target {
                 let args: ($($arg,)*) = crate::memory::decode(args)
                     .map_err(|error| CallError::Arguments(error.to_string()))?;
                 let result = <F as Target<($($arg,)*)>>::call(args);
-                postcard::to_stdvec(&result).map_err(|error| CallError::Result(error.to_string()))
+                let encoded = postcard::to_stdvec(&result)
+                    .map_err(|error| CallError::Result(error.to_string()))?;
+                let failed = is_err::<R>(&encoded);
+                if failed { Err(CallError::Failed(encoded)) } else { Ok(encoded) }
             }
         }
     };
