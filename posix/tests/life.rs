@@ -19,6 +19,8 @@ under_each_method! {
     an_interrupt_is_a_ctrl_c
     only_an_ended_process_is_closed
     a_target_that_fails_exits_with_1
+    a_panic_is_told_in_full
+    standard_error_says_whose_panic_it_is
     a_daemon_may_not_have_children_unless_allowed
     a_target_waits_for_its_children_and_ends_its_daemons
     finalizers_are_called_in_their_order
@@ -128,6 +130,57 @@ fn a_target_that_fails_exits_with_1(method: StartMethod) {
     let child = Bound(Process::new(well, ()).method(method).start().unwrap());
     assert_eq!(child.join_timeout(LONG).unwrap(), Ok(1));
     assert_eq!(child.exitcode(), Some(0));
+}
+
+fn a_panic_is_told_in_full(method: StartMethod) {
+    fn fail(length: usize) {
+        panic!("{}", "x".repeat(length));
+    }
+    // The second does not fit into the shared page, the third only without its backtrace.
+    for (length, backtrace) in [(10, "0"), (100_000, "0"), (10, "1")] {
+        let child = Process::new(fail, (length,)).env("RUST_BACKTRACE", backtrace).method(method);
+        let child = Bound(child.env_remove("RUST_LIB_BACKTRACE").start().unwrap());
+        let end = child.join_timeout(LONG).unwrap_err();
+        let text = end.to_string();
+        let JoinError::Panicked { message, location, backtrace: told, .. } = end else {
+            panic!("{end}");
+        };
+        assert_eq!(message, "x".repeat(length));
+        let location = location.unwrap();
+        assert!(location.contains("life.rs:"), "{location}");
+        assert!(text.contains(&location), "{text}");
+        // A fork has looked at its environment before.
+        if method != StartMethod::Fork {
+            assert_eq!(told.is_some(), backtrace == "1");
+            assert!(told.is_none_or(|trace| trace.contains("a_panic_is_told_in_full")));
+        }
+    }
+    // The newest words of an aborted process.
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("{}", "y".repeat(5000));
+        }
+    }
+    let twice = || {
+        let _bomb = Bomb;
+        panic!("once");
+    };
+    let child = Bound(Process::new(twice, ()).method(method).start().unwrap());
+    let end: Result<(), JoinError> = child.join_timeout(LONG);
+    assert_eq!(child.exitcode(), Some(-6));
+    assert!(matches!(end, Err(JoinError::Panicked { .. })), "{end:?}");
+}
+
+fn standard_error_says_whose_panic_it_is(method: StartMethod) {
+    let child = Process::new(|| panic!("bread"), ()).name("baker").method(method);
+    let child = Bound(child.stderr(procession_posix::process::Stdio::Piped).start().unwrap());
+    let _: Result<(), JoinError> = child.join_timeout(LONG);
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut child.take_stderr().unwrap(), &mut text).unwrap();
+    let title = format!("Process baker (pid {}):\n", child.pid());
+    assert!(text.starts_with(&title), "{text}");
+    assert!(text.contains("bread") && text.contains("life.rs:"), "{text}");
 }
 
 fn a_daemon_may_not_have_children_unless_allowed(method: StartMethod) {

@@ -139,14 +139,22 @@ pub enum JoinError {
         pid: u32,
     },
     /// The target panicked.
-    #[error("{name} (pid {pid}) panicked: {message}")]
+    #[error(
+        "{name} (pid {pid}) panicked{}: {message}",
+        location.as_ref().map(|at| format!(" at {at}")).unwrap_or_default()
+    )]
     Panicked {
         /// The name of the process.
         name: String,
         /// Its process id.
         pid: u32,
-        /// The panic's message and place.
+        /// The panic's message.
         message: String,
+        /// Where in the source it happened: file, line and column. None if nobody noted it, as when the target
+        /// resumed a panic of another thread.
+        location: Option<String>,
+        /// How it came there, if the environment variable `RUST_BACKTRACE` asked for that.
+        backtrace: Option<String>,
     },
     /// The process left by itself, without a result: somebody called `exit`.
     #[error("{name} (pid {pid}) exited with status {code} before its target returned")]

@@ -44,7 +44,7 @@
 //! |---|---|---|
 //! | returns | 0 | `Ok`, its result |
 //! | returns an `Err` | 1 | `Ok`, its result, which is that error |
-//! | panics | 101 (or -6 with `panic = "abort"`) | [`JoinError::Panicked`] with the message |
+//! | panics | 101 (or -6 with `panic = "abort"`) | [`JoinError::Panicked`] with message, place, and the backtrace if `RUST_BACKTRACE` asks for one |
 //! | calls `exit(n)` | n | [`JoinError::Exited`] |
 //! | is ended by signal n | -n | [`JoinError::Killed`] |
 //!
@@ -91,6 +91,7 @@ mod status;
 mod stdio;
 mod target;
 pub(crate) mod wire;
+mod words;
 mod zygote;
 
 pub use builder::{Named, Process};

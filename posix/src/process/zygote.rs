@@ -222,7 +222,7 @@ impl Zygote {
     }
 
     fn run(mut self) -> Option<()> {
-        super::child::listen_for_last_words();
+        super::words::listen();
         let _ = share_page_tables();
         while self.socket.is_some() || !self.jobs.is_empty() {
             let [request, report, end, starter] = self.wait()?;
@@ -447,7 +447,8 @@ impl Zygote {
             let job = self.jobs.remove(&pid);
             let slot = job.and_then(|job| self.records.slot(job.slot));
             if let Some(slot) = slot {
-                if slot.outcome() == Outcome::File {
+                // Long words go that way too.
+                if matches!(slot.outcome(), Outcome::File | Outcome::Words | Outcome::Panicked) {
                     self.take_reports();
                 }
                 slot.record(status);
