@@ -17,9 +17,8 @@ use super::spawn::{self, Execution, Role};
 use super::state::{Changes, Overrides, State};
 use super::status::Slots;
 use super::stdio::{self, Places};
-use super::zygote::{
-    Answer, DAEMON, EXECUTE, HEADER, HELLO, Kind, LETTER_ENCLOSED, LONGEST_RECORD,
-};
+use super::warm::{self, Pool, Spare};
+use super::zygote::{Answer, EXECUTE, HEADER, HELLO, Kind, LETTER_ENCLOSED, LONGEST_RECORD};
 use super::{Names, wire};
 use crate::memory::Arena;
 
@@ -84,23 +83,28 @@ impl Starter {
                 Some(link) if link.has_arena || crate::memory::arena().is_err() => link.clone(),
                 Some(link) => {
                     // The arena could not be made before, and exists now.
-                    link.retire();
+                    link.dismiss(&self.slots);
                     *held = None;
                     continue;
                 }
                 None => held.insert(Arc::new(Link::execute(&self.slots)?)).clone(),
             };
-            let slot = self.slots.take()?;
+            let spare = if request.execute { None } else { link.take_spare(&self.slots) };
+            let slot = spare.as_ref().map_or_else(|| self.slots.take(), |spare| Ok(spare.slot))?;
             // A slot stays taken where a process may still look into it.
-            let mut unused = true;
-            let error = match link.start(&self.slots, slot, &request, known.take()) {
-                Ok((pid, pidfd)) => return Ok(Started { pid, pidfd, slot, link }),
+            let mut unused = spare.is_none();
+            let error = match link.start(&self.slots, slot, spare, &request, known.take()) {
+                Ok((pid, pidfd)) => {
+                    link.pool().started();
+                    link.ask_for_spares(&self.slots);
+                    return Ok(Started { pid, pidfd, slot, link });
+                }
                 Err(Failure::Error(error)) => error,
                 Err(Failure::Unclear(error)) => {
                     unused = false;
                     if matches!(error, StartError::NoAnswer { .. }) {
                         *held = None;
-                        link.retire();
+                        link.dismiss(&self.slots);
                     }
                     error
                 }
@@ -109,10 +113,14 @@ impl Starter {
                     known = Some(now);
                     continue;
                 }
+                Err(Failure::Cold) => {
+                    self.slots.give_back(slot, false);
+                    continue;
+                }
                 Err(Failure::Outdated | Failure::Gone) => {
                     self.slots.give_back(slot, false);
                     *held = None;
-                    link.retire();
+                    link.dismiss(&self.slots);
                     continue;
                 }
             };
@@ -129,6 +137,20 @@ impl Starter {
         if held.is_none() {
             *held = Link::fork(&self.slots).ok().map(Arc::new);
         }
+    }
+
+    /// Makes a zygote where there is none, and has it keep as many spares as are wanted.
+    pub(super) fn warm_up(&self) -> Result<(), StartError> {
+        let mut held = self.lock();
+        let link = match &*held {
+            Some(link) => link,
+            None => held.insert(Arc::new(Link::execute(&self.slots)?)),
+        };
+        if warm::is_unwanted() {
+            link.pool().dismiss(&self.slots, !link.is_gone());
+        }
+        link.ask_for_spares(&self.slots);
+        Ok(())
     }
 
     /// Lets go of the zygote, in a fork of the process that it serves.
@@ -159,6 +181,8 @@ pub(super) struct Started {
 enum Failure {
     /// The zygote is gone, and the process was not started.
     Gone,
+    /// The spare is gone, and the process was not started.
+    Cold,
     /// The process was withdrawn: this process has another state than expected.
     Changed(Box<State>),
     /// The process was withdrawn: this process is confined in another way than the zygote.
@@ -183,6 +207,8 @@ pub(super) struct Link {
     retired: AtomicBool,
     /// One question at a time.
     lane: Mutex<()>,
+    /// Its spares.
+    pool: Mutex<Pool>,
 }
 
 impl Link {
@@ -262,7 +288,8 @@ impl Link {
         let expected = Mutex::new(picture.changes_to(&picture));
         let lane = Mutex::new(());
         let retired = AtomicBool::new(false);
-        let link = Link { socket, pid, pidfd, picture, expected, has_arena, retired, lane };
+        let pool = Mutex::default();
+        let link = Link { socket, pid, pidfd, picture, expected, has_arena, retired, lane, pool };
         link.greeting().map_err(|reason| {
             let _ = rustix::process::pidfd_send_signal(&link.pidfd, rustix::process::Signal::KILL);
             StartError::Handshake { seconds: PATIENCE.as_secs(), reason }
@@ -300,6 +327,7 @@ impl Link {
         &self,
         slots: &Slots,
         slot: u32,
+        spare: Option<Spare>,
         request: &Request,
         known: Option<Box<State>>,
     ) -> Result<(u32, OwnedFd), Failure> {
@@ -307,6 +335,9 @@ impl Link {
         let Some(place) = slots.records.slot(slot) else {
             return Err(Failure::Error(StartError::TooMany { limit: slots.records.count() }));
         };
+        if request.names.birth.daemon {
+            place.make_daemon();
+        }
         if let Some(now) = &known {
             *expected = self.picture.changes_to(now);
             place.confirm();
@@ -350,7 +381,7 @@ impl Link {
             })?;
         body.extend_from_slice(request.args);
         let mut failure = None;
-        let answered = self.exchange_start(slot, request, &body, || {
+        let answered = self.exchange_start(slot, spare, request, &body, || {
             failure = look();
             if failure.is_some() {
                 place.withdraw();
@@ -372,7 +403,7 @@ impl Link {
                     Answer::Unreadable => {
                         Failure::Error(StartError::Resource { what: "ask the zygote", source })
                     }
-                    Answer::Done | Answer::NoPidfd => {
+                    Answer::Done | Answer::NoPidfd | Answer::Spare => {
                         self.give_up(slots, slot);
                         let source = io::Error::from_raw_os_error(libc::EMFILE);
                         let what = "get a pidfd for the new process";
@@ -385,6 +416,7 @@ impl Link {
                 None => Err(Failure::Gone),
                 Some(running) => Ok(running),
             },
+            Err(Broken::Cold) => Err(Failure::Cold),
             Err(Broken::Silent) => {
                 self.give_up(slots, slot);
                 let seconds = PATIENCE.as_secs();
@@ -409,9 +441,11 @@ impl Link {
         }
     }
 
+    /// Sends the letter to the spare, or to the zygote, which then answers.
     fn exchange_start(
         &self,
         slot: u32,
+        spare: Option<Spare>,
         request: &Request,
         body: &[u8],
         meanwhile: impl FnOnce(),
@@ -429,9 +463,6 @@ impl Link {
         if request.execute {
             flags |= EXECUTE;
         }
-        if request.names.birth.daemon {
-            flags |= DAEMON;
-        }
         let null;
         let mut fds = Vec::with_capacity(wire::MAX_FDS);
         for (chosen, own) in standard.iter().zip(stdio::own()) {
@@ -446,8 +477,9 @@ impl Link {
             flags |= LETTER_ENCLOSED;
             inline = &[];
         }
-        let _lane = self.lane.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut sent = self.ask(Kind::Start, slot, flags, inline, &fds);
+        let socket = spare.as_ref().map_or(&self.socket, |spare| &spare.socket);
+        let _lane = spare.is_none().then(|| self.lane());
+        let mut sent = ask(socket, Kind::Start, slot, flags, inline, &fds);
         if matches!(sent, Err(Errno::BADF)) {
             // A process without standard streams: its children have /dev/null there.
             null = stdio::null().map_err(Broken::Error)?;
@@ -456,62 +488,117 @@ impl Link {
                     *fd = null.as_fd();
                 }
             }
-            sent = self.ask(Kind::Start, slot, flags, inline, &fds);
+            sent = ask(socket, Kind::Start, slot, flags, inline, &fds);
         }
         if matches!(sent, Err(Errno::MSGSIZE)) && flags & LETTER_ENCLOSED == 0 {
             // Somebody made socket buffers small on this machine.
             let enclosed = enclose(body)?;
             fds.insert(4, enclosed.as_fd());
             let flags = flags | LETTER_ENCLOSED;
-            sent = self.ask(Kind::Start, slot, flags, &[], &fds);
+            sent = ask(socket, Kind::Start, slot, flags, &[], &fds);
         }
         match sent {
             Ok(()) => {}
-            Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => return Err(Broken::Gone),
+            Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => {
+                return Err(if spare.is_some() { Broken::Cold } else { Broken::Gone });
+            }
             Err(error) => {
                 let (what, source) = ("ask the zygote", error.into());
                 return Err(Broken::Error(StartError::Resource { what, source }));
             }
         }
         meanwhile();
-        self.answer()
-    }
-
-    fn ask(
-        &self,
-        kind: Kind,
-        slot: u32,
-        flags: u32,
-        body: &[u8],
-        fds: &[BorrowedFd],
-    ) -> Result<(), Errno> {
-        let words = [kind as u32, slot, flags, 0].map(u32::to_ne_bytes).concat();
-        debug_assert_eq!(words.len(), HEADER);
-        wire::send(&self.socket, &[IoSlice::new(&words), IoSlice::new(body)], fds)
-    }
-
-    fn answer(&self) -> Result<(Answer, u32, Option<OwnedFd>), Broken> {
-        let mut words = [0; 8];
-        match wire::receive(&self.socket, &mut words, RecvFlags::empty()) {
-            Ok(record) if record.len == 8 => {
-                let [a, b, c, d, rest @ ..] = words;
-                let answer = Answer::decode(u32::from_ne_bytes([a, b, c, d]));
-                let answer = answer.unwrap_or(Answer::Unreadable);
-                Ok((answer, u32::from_ne_bytes(rest), record.fds.into_iter().next()))
-            }
-            Ok(_) | Err(Errno::CONNRESET) => Err(Broken::Gone),
-            Err(Errno::AGAIN) => Err(Broken::Silent),
-            Err(error) => Err(Broken::Error(StartError::Resource {
-                what: "hear from the zygote",
-                source: error.into(),
-            })),
+        match spare {
+            Some(spare) => Ok((Answer::Done, spare.pid, Some(spare.pidfd))),
+            None => self.answer(),
         }
+    }
+
+    fn lane(&self) -> MutexGuard<'_, ()> {
+        self.lane.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the answer to the question that this thread has asked.
+    fn answer(&self) -> Result<(Answer, u32, Option<OwnedFd>), Broken> {
+        loop {
+            return match self.hear(RecvFlags::empty()) {
+                Ok(Some(answer)) => Ok(answer),
+                Ok(None) => continue,
+                Err(Errno::CONNRESET) => Err(Broken::Gone),
+                Err(Errno::AGAIN) => Err(Broken::Silent),
+                Err(error) => Err(Broken::Error(StartError::Resource {
+                    what: "hear from the zygote",
+                    source: error.into(),
+                })),
+            };
+        }
+    }
+
+    /// Hears an answer, or the announcement of a spare: `None`. The caller holds the lane.
+    fn hear(&self, flags: RecvFlags) -> Result<Option<(Answer, u32, Option<OwnedFd>)>, Errno> {
+        let mut words = [0; 12];
+        let record = wire::receive(&self.socket, &mut words, flags)?;
+        let [answer, value, slot] = [0, 4, 8]
+            .map(|at| u32::from_ne_bytes(words[at..at + 4].try_into().unwrap_or_default()));
+        match record.len {
+            8 => {
+                let answer = Answer::decode(answer).unwrap_or(Answer::Unreadable);
+                Ok(Some((answer, value, record.fds.into_iter().next())))
+            }
+            12 => {
+                self.pool().announced(slot, value, record.fds);
+                Ok(None)
+            }
+            _ => Err(Errno::CONNRESET),
+        }
+    }
+
+    pub(super) fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_spare(&self, slots: &Slots) -> Option<Spare> {
+        // Another thread that has the lane hears the announcements too.
+        if self.pool().expects()
+            && let Ok(_lane) = self.lane.try_lock()
+        {
+            while let Ok(None) = self.hear(RecvFlags::DONTWAIT) {}
+        }
+        self.pool().take(slots)
+    }
+
+    /// Asks for the spares that are missing. Whatever fails leaves it at fewer.
+    fn ask_for_spares(&self, slots: &Slots) {
+        let failed = self.pool().failed(slots);
+        if !failed.is_empty() {
+            // What was announced before it ended has to be heard first.
+            let _lane = self.lane();
+            while let Ok(None) = self.hear(RecvFlags::DONTWAIT) {}
+            self.pool().forget(&failed, slots);
+        }
+        let missing = self.pool().missing();
+        let filled: Vec<u32> = (0..missing).map_while(|_| slots.take().ok()).collect();
+        if filled.is_empty() {
+            return;
+        }
+        self.pool().expect(&filled);
+        let words = [Kind::Warm as u32, 0, 0, 0].into_iter().chain(filled.iter().copied());
+        let words: Vec<u8> = words.flat_map(u32::to_ne_bytes).collect();
+        if wire::try_send(&self.socket, &[IoSlice::new(&words)], &[]).is_err() {
+            self.pool().forget(&filled, slots);
+        }
+    }
+
+    /// Ends the spares, and gives the zygote no more requests.
+    fn dismiss(&self, slots: &Slots) {
+        self.pool().dismiss(slots, !self.is_gone());
+        self.retire();
     }
 
     /// Fetches the large result of the process that had this slot.
     pub(super) fn take_result(&self, slot: u32) -> io::Result<Vec<u8>> {
-        let _lane = self.lane.lock().unwrap_or_else(PoisonError::into_inner);
-        self.ask(Kind::Take, slot, 0, &[], &[])?;
+        let _lane = self.lane();
+        ask(&self.socket, Kind::Take, slot, 0, &[], &[])?;
         match self.answer() {
             Ok((Answer::Done, _, Some(file))) => wire::read_letter(file),
             Ok(_) => Err(io::Error::other("the zygote had no free descriptor to keep it")),
@@ -534,8 +621,22 @@ impl Link {
 
 enum Broken {
     Gone,
+    Cold,
     Silent,
     Error(StartError),
+}
+
+fn ask(
+    socket: &OwnedFd,
+    kind: Kind,
+    slot: u32,
+    flags: u32,
+    body: &[u8],
+    fds: &[BorrowedFd],
+) -> Result<(), Errno> {
+    let words = [kind as u32, slot, flags, 0].map(u32::to_ne_bytes).concat();
+    debug_assert_eq!(words.len(), HEADER);
+    wire::send(socket, &[IoSlice::new(&words), IoSlice::new(body)], fds)
 }
 
 fn enclose(body: &[u8]) -> Result<OwnedFd, Broken> {

@@ -70,6 +70,7 @@ mod state;
 mod status;
 mod stdio;
 mod target;
+mod warm;
 pub(crate) mod wire;
 mod zygote;
 
@@ -84,6 +85,7 @@ pub(crate) use state::{become_a_servant, environment};
 pub use stdio::Stdio;
 pub use target::Target;
 pub(crate) use target::{CallError, Entry};
+pub use warm::keep_warm;
 pub(crate) use zygote::{close_all_but, silence};
 
 use link::Starter;

@@ -130,6 +130,7 @@ pub(super) struct Slot {
     pid: AtomicU32,
     outcome: AtomicU32,
     len: AtomicU32,
+    daemon: AtomicU32,
     bytes: UnsafeCell<[u8; SLOT_BYTES]>,
 }
 
@@ -143,9 +144,21 @@ const _: () = assert!(size_of::<Slot>() == SLOT);
 impl Slot {
     /// Makes the slot ready for a new process. Nobody else knows the slot now.
     fn clear(&self) {
-        for word in [&self.status, &self.claim, &self.pid, &self.outcome, &self.len] {
+        let Slot { status, claim, pid, outcome, len, daemon, bytes: _ } = self;
+        for word in [status, claim, pid, outcome, len, daemon] {
             word.store(0, Ordering::Relaxed);
         }
+    }
+
+    /// The starter says that its own death is to end the process, before it asks for it.
+    pub(super) fn make_daemon(&self) {
+        // Met by the zygote's load, after the starter's death.
+        self.daemon.store(1, Ordering::Release);
+    }
+
+    /// Whether the starter's death is to end the process.
+    pub(super) fn is_daemon(&self) -> bool {
+        self.daemon.load(Ordering::Acquire) != 0
     }
 
     /// The process waits until it may begin. `false`: its starter gave up on it, and it must leave.
@@ -178,14 +191,15 @@ impl Slot {
         }
     }
 
-    /// The zygote says that the starter will not confirm any more.
-    pub(super) fn abandon(&self) {
+    /// The zygote says that the starter will not confirm any more. `true`: the process never begins.
+    pub(super) fn abandon(&self) -> bool {
         let abandoned = self.claim.fetch_update(Ordering::AcqRel, Ordering::Acquire, |claim| {
             matches!(claim, OPEN | AWAITED).then_some(WITHDRAWN)
         });
         if abandoned == Ok(AWAITED) {
             rouse(&self.claim);
         }
+        abandoned.is_ok()
     }
 
     /// The starter gives up. `Some(pid)`: too late, the process runs.
