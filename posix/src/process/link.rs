@@ -83,20 +83,20 @@ impl Starter {
                 Some(link) if link.has_arena || crate::memory::arena().is_err() => link.clone(),
                 Some(link) => {
                     // The arena could not be made before, and exists now.
-                    link.dismiss(&self.slots);
+                    link.dismiss();
                     *held = None;
                     continue;
                 }
                 None => held.insert(Arc::new(Link::execute(&self.slots)?)).clone(),
             };
-            let spare = if request.execute { None } else { link.take_spare(&self.slots) };
+            let spare = if request.execute { None } else { link.take_spare() };
             let slot = spare.as_ref().map_or_else(|| self.slots.take(), |spare| Ok(spare.slot))?;
             // A slot stays taken where a process may still look into it.
             let mut unused = spare.is_none();
             let error = match link.start(&self.slots, slot, spare, &request, known.take()) {
                 Ok((pid, pidfd)) => {
                     link.pool().started();
-                    link.ask_for_spares(&self.slots);
+                    link.ask_for_spares();
                     return Ok(Started { pid, pidfd, slot, link });
                 }
                 Err(Failure::Error(error)) => error,
@@ -104,7 +104,8 @@ impl Starter {
                     unused = false;
                     if matches!(error, StartError::NoAnswer { .. }) {
                         *held = None;
-                        link.dismiss(&self.slots);
+                        link.pool().dismiss(&self.slots, true);
+                        link.retire();
                     }
                     error
                 }
@@ -120,7 +121,7 @@ impl Starter {
                 Err(Failure::Outdated | Failure::Gone) => {
                     self.slots.give_back(slot, false);
                     *held = None;
-                    link.dismiss(&self.slots);
+                    link.dismiss();
                     continue;
                 }
             };
@@ -139,17 +140,15 @@ impl Starter {
         }
     }
 
-    /// Makes a zygote where there is none, and has it keep as many spares as are wanted.
+    /// Has the zygote keep as many spares as are wanted, and makes one for that.
     pub(super) fn warm_up(&self) -> Result<(), StartError> {
         let mut held = self.lock();
-        let link = match &*held {
-            Some(link) => link,
-            None => held.insert(Arc::new(Link::execute(&self.slots)?)),
-        };
-        if warm::is_unwanted() {
-            link.pool().dismiss(&self.slots, !link.is_gone());
+        match &*held {
+            Some(link) if warm::is_unwanted() => link.end_spares(),
+            Some(link) => link.ask_for_spares(),
+            None if warm::is_unwanted() => {}
+            None => held.insert(Arc::new(Link::execute(&self.slots)?)).ask_for_spares(),
         }
-        link.ask_for_spares(&self.slots);
         Ok(())
     }
 
@@ -195,6 +194,7 @@ enum Failure {
 
 /// A living zygote, as its starter sees it.
 pub(super) struct Link {
+    slots: Arc<Slots>,
     socket: OwnedFd,
     pid: u32,
     pidfd: OwnedFd,
@@ -213,7 +213,7 @@ pub(super) struct Link {
 
 impl Link {
     /// Executes a zygote, and waits until it reports for duty.
-    fn execute(slots: &Slots) -> Result<Link, StartError> {
+    fn execute(slots: &Arc<Slots>) -> Result<Link, StartError> {
         if spawn::is_privileged() {
             return Err(StartError::Privileged);
         }
@@ -225,7 +225,7 @@ impl Link {
     }
 
     /// Forks a zygote, if this process has one thread.
-    fn fork(slots: &Slots) -> Result<Link, StartError> {
+    fn fork(slots: &Arc<Slots>) -> Result<Link, StartError> {
         if !super::fork::is_single_threaded() {
             return Err(StartError::Threads);
         }
@@ -244,7 +244,7 @@ impl Link {
     }
 
     fn make(
-        slots: &Slots,
+        slots: &Arc<Slots>,
         bear: impl FnOnce(&OwnedFd, OwnedFd) -> io::Result<u32>,
     ) -> Result<Link, StartError> {
         fn resource<E: Into<io::Error>>(what: &'static str) -> impl Fn(E) -> StartError {
@@ -289,7 +289,9 @@ impl Link {
         let lane = Mutex::new(());
         let retired = AtomicBool::new(false);
         let pool = Mutex::default();
-        let link = Link { socket, pid, pidfd, picture, expected, has_arena, retired, lane, pool };
+        let slots = slots.clone();
+        let link =
+            Link { slots, socket, pid, pidfd, picture, expected, has_arena, retired, lane, pool };
         link.greeting().map_err(|reason| {
             let _ = rustix::process::pidfd_send_signal(&link.pidfd, rustix::process::Signal::KILL);
             StartError::Handshake { seconds: PATIENCE.as_secs(), reason }
@@ -546,7 +548,7 @@ impl Link {
                 Ok(Some((answer, value, record.fds.into_iter().next())))
             }
             12 => {
-                self.pool().announced(slot, value, record.fds);
+                self.pool().announced(slot, value, record.fds, &self.slots);
                 Ok(None)
             }
             _ => Err(Errno::CONNRESET),
@@ -557,27 +559,20 @@ impl Link {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_spare(&self, slots: &Slots) -> Option<Spare> {
+    fn take_spare(&self) -> Option<Spare> {
         // Another thread that has the lane hears the announcements too.
         if self.pool().expects()
             && let Ok(_lane) = self.lane.try_lock()
         {
             while let Ok(None) = self.hear(RecvFlags::DONTWAIT) {}
         }
-        self.pool().take(slots)
+        self.pool().take(&self.slots)
     }
 
     /// Asks for the spares that are missing. Whatever fails leaves it at fewer.
-    fn ask_for_spares(&self, slots: &Slots) {
-        let failed = self.pool().failed(slots);
-        if !failed.is_empty() {
-            // What was announced before it ended has to be heard first.
-            let _lane = self.lane();
-            while let Ok(None) = self.hear(RecvFlags::DONTWAIT) {}
-            self.pool().forget(&failed, slots);
-        }
+    fn ask_for_spares(&self) {
         let missing = self.pool().missing();
-        let filled: Vec<u32> = (0..missing).map_while(|_| slots.take().ok()).collect();
+        let filled: Vec<u32> = (0..missing).map_while(|_| self.slots.take().ok()).collect();
         if filled.is_empty() {
             return;
         }
@@ -585,13 +580,20 @@ impl Link {
         let words = [Kind::Warm as u32, 0, 0, 0].into_iter().chain(filled.iter().copied());
         let words: Vec<u8> = words.flat_map(u32::to_ne_bytes).collect();
         if wire::try_send(&self.socket, &[IoSlice::new(&words)], &[]).is_err() {
-            self.pool().forget(&filled, slots);
+            self.pool().forget(&filled, &self.slots);
         }
     }
 
+    /// Ends the spares, those too that the zygote is about to announce.
+    fn end_spares(&self) {
+        let _lane = self.lane();
+        while self.pool().is_pending() && matches!(self.hear(RecvFlags::empty()), Ok(None)) {}
+        self.pool().dismiss(&self.slots, !self.is_gone());
+    }
+
     /// Ends the spares, and gives the zygote no more requests.
-    fn dismiss(&self, slots: &Slots) {
-        self.pool().dismiss(slots, !self.is_gone());
+    fn dismiss(&self) {
+        self.end_spares();
         self.retire();
     }
 

@@ -7,8 +7,8 @@
 //!
 //! ```text
 //! the starter    takes a slot of the records, asks the zygote for a spare, does not wait  PENDING
-//! the zygote     forks the spare; writes down that this process has that slot; sends its
-//!                pidfd and the other end of its socket                                    READY
+//! the zygote     forks the spare; writes down that this process has that slot; announces it with
+//!                its pidfd and the other end of its socket                                READY
 //! the starter    looks whether the spare lives, sends the letter                          GIVEN
 //! the spare      lives the life of any started process, from its letter on
 //! ```
@@ -36,7 +36,7 @@
 //!   the starter hold them too, the zygote, which watches the starter, ends whatever has not begun.
 //!
 //! Nobody waits for a spare: it is ready, or the start goes the other way. A spare that cannot be made
-//! (no memory, too many processes) is marked as ended in its slot, without a word to anybody.
+//! (no memory, too many processes) is announced as none, and nobody is told.
 //!
 //! Signals: a spare is ended by whatever would end or stop a process that handles nothing, so it cannot
 //! be born with a signal that was sent before it had a life. From the moment when the letter
@@ -53,12 +53,12 @@ use super::status::Slots;
 
 /// Nobody has chosen how many.
 const BY_USE: usize = usize::MAX;
-/// More would cost the starter more descriptors than many have.
-const MOST: usize = 256;
+/// More would cost more descriptors than many have, and their announcements more room than a socket has.
+const MOST: usize = 128;
 
 static WANTED: AtomicUsize = AtomicUsize::new(BY_USE);
 
-/// Keeps `count` processes ready in the background, at most 256: a start that finds one need not wait for
+/// Keeps `count` processes ready in the background, at most 128: a start that finds one need not wait for
 /// a fork.
 ///
 /// Without this call one is kept ready from the second start on. More are useful where several are
@@ -134,13 +134,19 @@ impl Pool {
         self.ready.is_empty() && !self.pending.is_empty()
     }
 
-    /// The zygote has announced a spare; without its two descriptors, for which there was no room, it
-    /// leaves by itself.
-    pub(super) fn announced(&mut self, slot: u32, pid: u32, fds: Vec<OwnedFd>) {
+    /// Whether the zygote has yet to announce some.
+    pub(super) fn is_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// The zygote has announced a spare; pid 0: that there is none.
+    pub(super) fn announced(&mut self, slot: u32, pid: u32, fds: Vec<OwnedFd>, slots: &Slots) {
         let Some(at) = self.pending.iter().position(|pending| *pending == slot) else { return };
-        if let Ok([pidfd, socket]) = <[OwnedFd; 2]>::try_from(fds) {
-            self.pending.swap_remove(at);
-            self.ready.push_back(Spare { slot, pid, pidfd, socket });
+        self.pending.swap_remove(at);
+        match <[OwnedFd; 2]>::try_from(fds) {
+            Ok([pidfd, socket]) => self.ready.push_back(Spare { slot, pid, pidfd, socket }),
+            // This process has no room for its descriptors. It sees its socket close, and leaves.
+            Err(_) => slots.give_back(slot, pid == 0),
         }
     }
 
@@ -165,24 +171,15 @@ impl Pool {
         self.pending.extend(slots);
     }
 
-    /// The slots that will not be filled: the zygote says so, in the slot.
-    pub(super) fn failed(&self, slots: &Slots) -> Vec<u32> {
-        let ended = |slot: &u32| slots.records.slot(*slot).is_some_and(|s| s.status().is_some());
-        self.pending.iter().copied().filter(ended).collect()
+    /// The zygote was not asked after all.
+    pub(super) fn forget(&mut self, unasked: &[u32], slots: &Slots) {
+        self.pending.retain(|slot| !unasked.contains(slot));
+        for slot in unasked {
+            slots.give_back(*slot, true);
+        }
     }
 
-    /// Gives back those of these slots that were not filled until now, and never will be.
-    pub(super) fn forget(&mut self, failed: &[u32], slots: &Slots) {
-        self.pending.retain(|slot| {
-            let failed = failed.contains(slot);
-            if failed {
-                slots.give_back(*slot, true);
-            }
-            !failed
-        });
-    }
-
-    /// Ends all spares. `zygote_lives`: it will bury them, and what it was asked for may still come.
+    /// Ends all spares. `zygote_lives`: it will bury them.
     pub(super) fn dismiss(&mut self, slots: &Slots, zygote_lives: bool) {
         for spare in self.ready.drain(..) {
             // Where this is refused, since they have rights that we gave up, they see their socket close.

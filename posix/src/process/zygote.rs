@@ -263,7 +263,7 @@ impl Zygote {
                 && let Some(slot) = self.owed.pop_front()
                 && self.make_spare(slot).is_none()
             {
-                self.has_no_spare(slot);
+                let _ = self.announce(slot, 0, &[]);
             }
         }
         Some(())
@@ -340,26 +340,24 @@ impl Zygote {
             pid => Pid::from_raw(pid).filter(|_| pid > 0)?,
         };
         drop(theirs);
-        self.jobs.insert(pid.as_raw_nonzero().get(), slot);
-        let announced = rustix::process::pidfd_open(pid, PidfdFlags::empty()).and_then(|pidfd| {
-            let pid = pid.as_raw_nonzero().get() as u32;
-            let words = [Answer::Spare as u32, pid, slot].map(u32::to_ne_bytes).concat();
-            let socket = self.socket.as_ref().ok_or(Errno::PIPE)?;
-            wire::try_send(socket, &[IoSlice::new(&words)], &[pidfd.as_fd(), ours.as_fd()])
-        });
+        let number = pid.as_raw_nonzero().get();
+        self.jobs.insert(number, slot);
+        let announced = rustix::process::pidfd_open(pid, PidfdFlags::empty())
+            .and_then(|pidfd| self.announce(slot, number as u32, &[pidfd.as_fd(), ours.as_fd()]));
         if announced.is_err() {
-            // Nobody will know of it. It is our child and not reaped, so the number is its own.
+            // It is our child and not reaped, so the number is its own.
             let _ = rustix::process::kill_process(pid, Signal::KILL);
+            let _ = self.announce(slot, number as u32, &[]);
         }
         Some(())
     }
 
-    /// Says in its slot that there will be no process.
-    fn has_no_spare(&self, slot: u32) {
-        if let Some(slot) = self.records.slot(slot) {
-            slot.record(ExitStatus::Lost);
-            slot.wake();
-        }
+    /// Tells the starter of a spare; pid 0: that there is none.
+    fn announce(&self, slot: u32, pid: u32, fds: &[BorrowedFd]) -> Result<(), Errno> {
+        let words = [Answer::Spare as u32, pid, slot].map(u32::to_ne_bytes).concat();
+        let socket = self.socket.as_ref().ok_or(Errno::PIPE)?;
+        // A starter that does not listen must not stop us.
+        wire::try_send(socket, &[IoSlice::new(&words)], fds)
     }
 
     /// A spare's way from fork to its letter, and from there on as any child.
