@@ -152,7 +152,7 @@ impl Child {
 }
 
 /// Has the kernel kill this process when its parent process dies.
-pub(super) fn die_with(guardian: u32) -> Result<(), String> {
+fn die_with(guardian: u32) -> Result<(), String> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .map_err(|error| format!("cannot become a daemon: {error}"))?;
     // It may have died before the kernel knew that we care.

@@ -337,6 +337,9 @@ impl Link {
         let Some(place) = slots.records.slot(slot) else {
             return Err(Failure::Error(StartError::TooMany { limit: slots.records.count() }));
         };
+        if spare.is_some() && !place.offer() {
+            return Err(Failure::Cold);
+        }
         if request.names.birth.daemon {
             place.make_daemon();
         }

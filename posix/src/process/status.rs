@@ -5,7 +5,9 @@
 //!
 //! ```text
 //! claim:   OPEN → CONFIRMED (the starter) → RUNNING (the process, before it calls its target)
-//!          OPEN → AWAITED (the process, before it sleeps) → CONFIRMED
+//!          OPEN → OFFERED (the starter, before it sends a letter to a spare) → CONFIRMED
+//!          OPEN, OFFERED → AWAITED (the process, before it sleeps) → CONFIRMED
+//!          OPEN → WITHDRAWN (a spare that leaves)
 //!          all but RUNNING → WITHDRAWN (the starter; the zygote, when the starter died)
 //! outcome: NONE → WORDS (the panic hook) → VALUE | FILE | PANICKED | .. (the process, at its end)
 //! status:  0 → KNOWN | code (the zygote, before it reaps) → KNOWN | GONE | code (after it)
@@ -86,6 +88,7 @@ const AWAITED: u32 = 1;
 const CONFIRMED: u32 = 2;
 const RUNNING: u32 = 3;
 const WITHDRAWN: u32 = 4;
+const OFFERED: u32 = 5;
 /// Nobody sleeps longer than this without looking whether who should wake it still lives.
 const SLICE: Duration = Duration::from_millis(100);
 
@@ -170,8 +173,8 @@ impl Slot {
         loop {
             match self.claim.load(Ordering::Acquire) {
                 CONFIRMED if step(CONFIRMED, RUNNING) => return true,
-                OPEN => {
-                    step(OPEN, AWAITED);
+                claim @ (OPEN | OFFERED) => {
+                    step(claim, AWAITED);
                 }
                 // Whoever would withdraw may be gone, and the zygote, which would notice, too.
                 AWAITED if !guardian_lives() => {
@@ -184,6 +187,16 @@ impl Slot {
         }
     }
 
+    /// The starter is about to send the spare its letter. `false`: the spare has left.
+    pub(super) fn offer(&self) -> bool {
+        self.claim.compare_exchange(OPEN, OFFERED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// The spare wants to leave. `false`: a letter is on its way.
+    pub(super) fn decline(&self) -> bool {
+        self.claim.compare_exchange(OPEN, WITHDRAWN, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
     /// The starter says that the process may begin.
     pub(super) fn confirm(&self) {
         if self.claim.swap(CONFIRMED, Ordering::AcqRel) == AWAITED {
@@ -194,7 +207,7 @@ impl Slot {
     /// The zygote says that the starter will not confirm any more. `true`: the process never begins.
     pub(super) fn abandon(&self) -> bool {
         let abandoned = self.claim.fetch_update(Ordering::AcqRel, Ordering::Acquire, |claim| {
-            matches!(claim, OPEN | AWAITED).then_some(WITHDRAWN)
+            matches!(claim, OPEN | OFFERED | AWAITED).then_some(WITHDRAWN)
         });
         if abandoned == Ok(AWAITED) {
             rouse(&self.claim);

@@ -9,14 +9,17 @@
 //! the starter    takes a slot of the records, asks the zygote for a spare, does not wait  PENDING
 //! the zygote     forks the spare; writes down that this process has that slot; announces it with
 //!                its pidfd and the other end of its socket                                READY
-//! the starter    looks whether the spare lives, sends the letter                          GIVEN
+//! the starter    looks whether the spare lives; moves the slot's claim from OPEN to OFFERED;
+//!                sends the letter                                                         GIVEN
 //! the spare      lives the life of any started process, from its letter on
 //! ```
 //!
-//! The slot's claim stays OPEN until the letter is there, and moves as that of every process
-//! (see the records): the starter confirms it, the process makes it RUNNING by one compare-and-swap,
-//! whoever gives up makes it WITHDRAWN. So a spare that got its letter while the state of its
-//! starter changed never begins.
+//! One word decides whether the spare gets work. The starter moves the claim from OPEN to OFFERED before it
+//! sends the letter; a spare that wants to leave moves it from OPEN to WITHDRAWN. So no letter
+//! goes to one that has left, and none leaves to which a letter is on its way. From OFFERED on the claim moves as
+//! that of every process (see the records): the starter confirms it, the process makes it RUNNING
+//! by one compare-and-swap, whoever gives up makes it WITHDRAWN. A spare that got its letter while the
+//! state of its starter changed never begins.
 //!
 //! Only one thread at a time takes a spare, under the lock of all starts, and what it has taken is given
 //! to nobody else. Everything that a process is told comes with the letter: streams, working
@@ -25,13 +28,13 @@
 //!
 //! What each death does, at whatever instruction:
 //!
-//! - *The spare, before its letter*: the starter sees that by its pidfd, or that its socket has no other end, and
-//!   takes the next one, or asks the zygote for a process as if there were no spares.
+//! - *The spare, before its letter*: the starter sees that by its pidfd, its claim, or its socket without another
+//!   end, and takes the next one, or asks the zygote for a process as if there were no spares.
 //!   The zygote buries it into its slot, which is then free again.
 //! - *The spare, after its letter*: it was started and was killed, like any other process.
-//! - *The zygote*: the kernel kills its spares (they asked for that), except those that have read
-//!   their letter and are no daemons. A slot that it was asked to fill is taken back when a
-//!   new zygote is made.
+//! - *The zygote*: its spares see that by the socket for large results, which ends in it, and leave. Those that
+//!   were offered a letter go on without it, as all that it started. A slot that it was asked to fill is
+//!   taken back when a new zygote is made.
 //! - *The starter*: its ends of the sockets close, and a spare that hears of that leaves. Should a fork of
 //!   the starter hold them too, the zygote, which watches the starter, ends whatever has not begun.
 //!
@@ -49,7 +52,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::error::StartError;
 use super::link::{Starter, is_gone};
-use super::status::Slots;
+use super::status::{Slot, Slots};
 
 /// Nobody has chosen how many.
 const BY_USE: usize = usize::MAX;
@@ -192,8 +195,8 @@ impl Pool {
     }
 }
 
-/// Sleeps in a spare until its letter is there. `false`: none will come.
-pub(super) fn await_letter(socket: &OwnedFd) -> bool {
+/// Sleeps in a spare until its letter is there. `false`: none will come. `zygote`: a socket that ends there.
+pub(super) fn await_letter(slot: &Slot, socket: &OwnedFd, zygote: &OwnedFd) -> bool {
     /// What would stop the spare, or dump its memory, in place of ending it.
     const ENDS_TOO: [libc::c_int; 4] = [libc::SIGQUIT, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
     extern "C" fn end(_: libc::c_int) {
@@ -201,7 +204,7 @@ pub(super) fn await_letter(socket: &OwnedFd) -> bool {
         unsafe { libc::_exit(0) }
     }
     // SAFETY: all that the calls read is initialised before and outlives them; the handler makes only a
-    // call that is allowed there; the kernel writes whole actions.
+    // call that is allowed there; the kernel writes whole actions and the two descriptors' events.
     unsafe {
         let mut blocked = std::mem::zeroed::<libc::sigset_t>();
         libc::sigemptyset(&mut blocked);
@@ -226,16 +229,21 @@ pub(super) fn await_letter(socket: &OwnedFd) -> bool {
                 }
             }
         }
-        let mut fd = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let watch = |fd: &OwnedFd, events| libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
+        let mut fds = [watch(socket, libc::POLLIN), watch(zygote, 0)];
         let ready = loop {
-            let ready = libc::ppoll(&mut fd, 1, std::ptr::null(), &blocked);
-            if ready >= 0 || *libc::__errno_location() != libc::EINTR {
-                break ready;
+            match libc::ppoll(fds.as_mut_ptr(), 2, std::ptr::null(), &blocked) {
+                -1 if *libc::__errno_location() == libc::EINTR => {}
+                -1 => break false,
+                _ if fds[0].revents != 0 => break true,
+                _ if slot.decline() => break false,
+                // A letter is on its way; the descriptor is left out from now on.
+                _ => fds[1].fd = -1,
             }
         };
         for (signal, action) in &changed {
             libc::sigaction(*signal, action, std::ptr::null_mut());
         }
-        ready == 1
+        ready
     }
 }

@@ -364,14 +364,13 @@ impl Zygote {
     fn become_spare(&mut self, slot: u32, socket: OwnedFd) -> ! {
         self.leave_supervision();
         let _ = rustix::thread::set_name(c"spare");
-        if super::child::die_with(self.pid).is_err() || !warm::await_letter(&socket) {
+        let place = self.records.slot(slot);
+        if !place.is_some_and(|place| warm::await_letter(place, &socket, &self.report_to)) {
             leave(0);
         }
         let record = wire::receive(&socket, &mut self.buffer, RecvFlags::empty());
         drop(socket);
         let Ok(record) = record else { leave(0) };
-        // From here on it is a daemon only if the letter says so.
-        let _ = rustix::process::set_parent_process_death_signal(None);
         let [kind, meant, flags] = self.header();
         // Without a letter nobody is there any more who would have one.
         if record.len < HEADER || kind != Kind::Start as u32 || meant != slot {
