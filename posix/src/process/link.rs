@@ -20,9 +20,8 @@ use super::state::{Changes, Overrides, State};
 use super::status::Slots;
 use super::stdio::{self, Places};
 use super::target::Wanted;
-use super::zygote::{
-    Answer, DAEMON, EXECUTE, HEADER, HELLO, Kind, LETTER_ENCLOSED, LONGEST_RECORD,
-};
+use super::warm::{self, Pool, Spare};
+use super::zygote::{Answer, EXECUTE, HEADER, HELLO, Kind, LETTER_ENCLOSED, LONGEST_RECORD};
 use super::{Names, wire};
 use crate::memory::Arena;
 
@@ -89,14 +88,14 @@ impl Starter {
         for _ in 0..4 {
             let link = match &*held {
                 Some(link) if link.executable != executable => {
-                    link.retire();
+                    link.dismiss();
                     *held = None;
                     continue;
                 }
                 Some(link) if link.has_arena || crate::memory::arena().is_err() => link.clone(),
                 Some(link) => {
                     // The arena could not be made before, and exists now.
-                    link.retire();
+                    link.dismiss();
                     *held = None;
                     continue;
                 }
@@ -104,16 +103,22 @@ impl Starter {
                     held.insert(Arc::new(Link::execute(&self.slots, executable.clone())?)).clone()
                 }
             };
-            let slot = self.slots.take()?;
+            let spare = if request.execute { None } else { link.take_spare() };
+            let slot = spare.as_ref().map_or_else(|| self.slots.take(), |spare| Ok(spare.slot))?;
             // A slot stays taken where a process may still look into it.
-            let mut unused = true;
-            let error = match link.start(&self.slots, slot, &request, known.take()) {
-                Ok((pid, pidfd)) => return Ok(Started { pid, pidfd, slot, link }),
+            let mut unused = spare.is_none();
+            let error = match link.start(&self.slots, slot, spare, &request, known.take()) {
+                Ok((pid, pidfd)) => {
+                    link.pool().started();
+                    link.ask_for_spares();
+                    return Ok(Started { pid, pidfd, slot, link });
+                }
                 Err(Failure::Error(error)) => error,
                 Err(Failure::Unclear(error)) => {
                     unused = false;
                     if matches!(error, StartError::NoAnswer { .. }) {
                         *held = None;
+                        link.pool().dismiss(&self.slots, true);
                         link.retire();
                     }
                     error
@@ -123,10 +128,14 @@ impl Starter {
                     known = Some(now);
                     continue;
                 }
+                Err(Failure::Cold) => {
+                    self.slots.give_back(slot, false);
+                    continue;
+                }
                 Err(Failure::Outdated | Failure::Gone) => {
                     self.slots.give_back(slot, false);
                     *held = None;
-                    link.retire();
+                    link.dismiss();
                     continue;
                 }
             };
@@ -143,6 +152,21 @@ impl Starter {
         if held.is_none() && executable::chosen().is_none() {
             *held = Link::fork(&self.slots).ok().map(Arc::new);
         }
+    }
+
+    /// Has the zygote keep as many spares as are wanted, and makes one for that.
+    pub(super) fn warm_up(&self) -> Result<(), StartError> {
+        let mut held = self.lock();
+        match &*held {
+            Some(link) if warm::is_unwanted() => link.end_spares(),
+            Some(link) => link.ask_for_spares(),
+            None if warm::is_unwanted() => {}
+            None => {
+                let link = Link::execute(&self.slots, executable::chosen())?;
+                held.insert(Arc::new(link)).ask_for_spares();
+            }
+        }
+        Ok(())
     }
 
     /// Lets go of the zygote, in a fork of the process that it serves.
@@ -172,6 +196,8 @@ pub(super) struct Started {
 enum Failure {
     /// The zygote is gone, and the process was not started.
     Gone,
+    /// The spare is gone, and the process was not started.
+    Cold,
     /// The process was withdrawn: this process has another state than expected.
     Changed(Box<State>),
     /// The process was withdrawn: this process is confined in another way than the zygote.
@@ -184,6 +210,7 @@ enum Failure {
 
 /// A living zygote, as its starter sees it.
 pub(super) struct Link {
+    slots: Arc<Slots>,
     socket: OwnedFd,
     pid: u32,
     pidfd: OwnedFd,
@@ -200,11 +227,13 @@ pub(super) struct Link {
     retired: AtomicBool,
     /// One question at a time.
     lane: Mutex<()>,
+    /// Its spares.
+    pool: Mutex<Pool>,
 }
 
 impl Link {
     /// Executes a zygote, and waits until it reports for duty.
-    fn execute(slots: &Slots, executable: Option<Arc<Path>>) -> Result<Link, StartError> {
+    fn execute(slots: &Arc<Slots>, executable: Option<Arc<Path>>) -> Result<Link, StartError> {
         if spawn::is_privileged() {
             return Err(StartError::Privileged);
         }
@@ -222,7 +251,7 @@ impl Link {
     }
 
     /// Forks a zygote, if this process has one thread.
-    fn fork(slots: &Slots) -> Result<Link, StartError> {
+    fn fork(slots: &Arc<Slots>) -> Result<Link, StartError> {
         if !super::fork::is_single_threaded() {
             return Err(StartError::Threads);
         }
@@ -241,7 +270,7 @@ impl Link {
     }
 
     fn make(
-        slots: &Slots,
+        slots: &Arc<Slots>,
         executable: Option<Arc<Path>>,
         bear: impl FnOnce(&OwnedFd, OwnedFd) -> io::Result<u32>,
     ) -> Result<Link, StartError> {
@@ -289,7 +318,9 @@ impl Link {
         let expected = Mutex::new(picture.changes_to(&picture));
         let lane = Mutex::new(());
         let retired = AtomicBool::new(false);
+        let pool = Mutex::default();
         let mut link = Link {
+            slots: slots.clone(),
             socket,
             pid,
             pidfd,
@@ -300,6 +331,7 @@ impl Link {
             has_arena,
             retired,
             lane,
+            pool,
         };
         match link.greeting() {
             Ok(same_build) => {
@@ -366,6 +398,7 @@ impl Link {
         &self,
         slots: &Slots,
         slot: u32,
+        spare: Option<Spare>,
         request: &Request,
         known: Option<Box<State>>,
     ) -> Result<(u32, OwnedFd), Failure> {
@@ -373,6 +406,12 @@ impl Link {
         let Some(place) = slots.records.slot(slot) else {
             return Err(Failure::Error(StartError::TooMany { limit: slots.records.count() }));
         };
+        if spare.is_some() && !place.offer() {
+            return Err(Failure::Cold);
+        }
+        if request.names.birth.daemon {
+            place.make_daemon();
+        }
         if let Some(now) = &known {
             *expected = self.picture.changes_to(now);
             place.confirm();
@@ -414,7 +453,7 @@ impl Link {
             })?;
         body.extend_from_slice(request.args);
         let mut failure = None;
-        let answered = self.exchange_start(slot, request, &body, || {
+        let answered = self.exchange_start(slot, spare, request, &body, || {
             failure = look();
             if failure.is_some() {
                 place.withdraw();
@@ -436,7 +475,7 @@ impl Link {
                     Answer::Unreadable => {
                         Failure::Error(StartError::Resource { what: "ask the zygote", source })
                     }
-                    Answer::Done | Answer::NoPidfd => {
+                    Answer::Done | Answer::NoPidfd | Answer::Spare => {
                         self.give_up(slots, slot);
                         let source = io::Error::from_raw_os_error(libc::EMFILE);
                         let what = "get a pidfd for the new process";
@@ -449,6 +488,7 @@ impl Link {
                 None => Err(Failure::Gone),
                 Some(running) => Ok(running),
             },
+            Err(Broken::Cold) => Err(Failure::Cold),
             Err(Broken::Silent) => {
                 self.give_up(slots, slot);
                 let seconds = PATIENCE.as_secs();
@@ -473,9 +513,11 @@ impl Link {
         }
     }
 
+    /// Sends the letter to the spare, or to the zygote, which then answers.
     fn exchange_start(
         &self,
         slot: u32,
+        spare: Option<Spare>,
         request: &Request,
         body: &[u8],
         meanwhile: impl FnOnce(),
@@ -493,9 +535,6 @@ impl Link {
         if request.execute {
             flags |= EXECUTE;
         }
-        if request.names.birth.daemon {
-            flags |= DAEMON;
-        }
         let null;
         let mut fds = Vec::with_capacity(wire::MAX_FDS);
         for (chosen, own) in standard.iter().zip(stdio::own()) {
@@ -510,8 +549,9 @@ impl Link {
             flags |= LETTER_ENCLOSED;
             inline = &[];
         }
-        let _lane = self.lane.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut sent = self.ask(Kind::Start, slot, flags, inline, &fds);
+        let socket = spare.as_ref().map_or(&self.socket, |spare| &spare.socket);
+        let _lane = spare.is_none().then(|| self.lane());
+        let mut sent = ask(socket, Kind::Start, slot, flags, inline, &fds);
         if matches!(sent, Err(Errno::BADF)) {
             // A process without standard streams: its children have /dev/null there.
             null = stdio::null().map_err(Broken::Error)?;
@@ -520,62 +560,117 @@ impl Link {
                     *fd = null.as_fd();
                 }
             }
-            sent = self.ask(Kind::Start, slot, flags, inline, &fds);
+            sent = ask(socket, Kind::Start, slot, flags, inline, &fds);
         }
         if matches!(sent, Err(Errno::MSGSIZE)) && flags & LETTER_ENCLOSED == 0 {
             // Somebody made socket buffers small on this machine.
             let enclosed = enclose(body)?;
             fds.insert(4, enclosed.as_fd());
             let flags = flags | LETTER_ENCLOSED;
-            sent = self.ask(Kind::Start, slot, flags, &[], &fds);
+            sent = ask(socket, Kind::Start, slot, flags, &[], &fds);
         }
         match sent {
             Ok(()) => {}
-            Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => return Err(Broken::Gone),
+            Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => {
+                return Err(if spare.is_some() { Broken::Cold } else { Broken::Gone });
+            }
             Err(error) => {
                 let (what, source) = ("ask the zygote", error.into());
                 return Err(Broken::Error(StartError::Resource { what, source }));
             }
         }
         meanwhile();
-        self.answer()
-    }
-
-    fn ask(
-        &self,
-        kind: Kind,
-        slot: u32,
-        flags: u32,
-        body: &[u8],
-        fds: &[BorrowedFd],
-    ) -> Result<(), Errno> {
-        let words = [kind as u32, slot, flags, 0].map(u32::to_ne_bytes).concat();
-        debug_assert_eq!(words.len(), HEADER);
-        wire::send(&self.socket, &[IoSlice::new(&words), IoSlice::new(body)], fds)
-    }
-
-    fn answer(&self) -> Result<(Answer, u32, Option<OwnedFd>), Broken> {
-        let mut words = [0; 8];
-        match wire::receive(&self.socket, &mut words, RecvFlags::empty()) {
-            Ok(record) if record.len == 8 => {
-                let [a, b, c, d, rest @ ..] = words;
-                let answer = Answer::decode(u32::from_ne_bytes([a, b, c, d]));
-                let answer = answer.unwrap_or(Answer::Unreadable);
-                Ok((answer, u32::from_ne_bytes(rest), record.fds.into_iter().next()))
-            }
-            Ok(_) | Err(Errno::CONNRESET) => Err(Broken::Gone),
-            Err(Errno::AGAIN) => Err(Broken::Silent),
-            Err(error) => Err(Broken::Error(StartError::Resource {
-                what: "hear from the zygote",
-                source: error.into(),
-            })),
+        match spare {
+            Some(spare) => Ok((Answer::Done, spare.pid, Some(spare.pidfd))),
+            None => self.answer(),
         }
+    }
+
+    fn lane(&self) -> MutexGuard<'_, ()> {
+        self.lane.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the answer to the question that this thread has asked.
+    fn answer(&self) -> Result<(Answer, u32, Option<OwnedFd>), Broken> {
+        loop {
+            return match self.hear(RecvFlags::empty()) {
+                Ok(Some(answer)) => Ok(answer),
+                Ok(None) => continue,
+                Err(Errno::CONNRESET) => Err(Broken::Gone),
+                Err(Errno::AGAIN) => Err(Broken::Silent),
+                Err(error) => Err(Broken::Error(StartError::Resource {
+                    what: "hear from the zygote",
+                    source: error.into(),
+                })),
+            };
+        }
+    }
+
+    /// Hears an answer, or the announcement of a spare: `None`. The caller holds the lane.
+    fn hear(&self, flags: RecvFlags) -> Result<Option<(Answer, u32, Option<OwnedFd>)>, Errno> {
+        let mut words = [0; 12];
+        let record = wire::receive(&self.socket, &mut words, flags)?;
+        let [answer, value, slot] = [0, 4, 8]
+            .map(|at| u32::from_ne_bytes(words[at..at + 4].try_into().unwrap_or_default()));
+        match record.len {
+            8 => {
+                let answer = Answer::decode(answer).unwrap_or(Answer::Unreadable);
+                Ok(Some((answer, value, record.fds.into_iter().next())))
+            }
+            12 => {
+                self.pool().announced(slot, value, record.fds, &self.slots);
+                Ok(None)
+            }
+            _ => Err(Errno::CONNRESET),
+        }
+    }
+
+    pub(super) fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_spare(&self) -> Option<Spare> {
+        // Another thread that has the lane hears the announcements too.
+        if self.pool().expects()
+            && let Ok(_lane) = self.lane.try_lock()
+        {
+            while let Ok(None) = self.hear(RecvFlags::DONTWAIT) {}
+        }
+        self.pool().take(&self.slots)
+    }
+
+    /// Asks for the spares that are missing. Whatever fails leaves it at fewer.
+    fn ask_for_spares(&self) {
+        let missing = self.pool().missing();
+        let filled: Vec<u32> = (0..missing).map_while(|_| self.slots.take().ok()).collect();
+        if filled.is_empty() {
+            return;
+        }
+        self.pool().expect(&filled);
+        let words = [Kind::Warm as u32, 0, 0, 0].into_iter().chain(filled.iter().copied());
+        let words: Vec<u8> = words.flat_map(u32::to_ne_bytes).collect();
+        if wire::try_send(&self.socket, &[IoSlice::new(&words)], &[]).is_err() {
+            self.pool().forget(&filled, &self.slots);
+        }
+    }
+
+    /// Ends the spares, those too that the zygote is about to announce.
+    fn end_spares(&self) {
+        let _lane = self.lane();
+        while self.pool().is_pending() && matches!(self.hear(RecvFlags::empty()), Ok(None)) {}
+        self.pool().dismiss(&self.slots, !self.is_gone());
+    }
+
+    /// Ends the spares, and gives the zygote no more requests.
+    fn dismiss(&self) {
+        self.end_spares();
+        self.retire();
     }
 
     /// Fetches the large result of the process that had this slot.
     pub(super) fn take_result(&self, slot: u32) -> io::Result<Vec<u8>> {
-        let _lane = self.lane.lock().unwrap_or_else(PoisonError::into_inner);
-        self.ask(Kind::Take, slot, 0, &[], &[])?;
+        let _lane = self.lane();
+        ask(&self.socket, Kind::Take, slot, 0, &[], &[])?;
         match self.answer() {
             Ok((Answer::Done, _, Some(file))) => wire::read_letter(file),
             Ok(_) => Err(io::Error::other("the zygote had no free descriptor to keep it")),
@@ -598,8 +693,22 @@ impl Link {
 
 enum Broken {
     Gone,
+    Cold,
     Silent,
     Error(StartError),
+}
+
+fn ask(
+    socket: &OwnedFd,
+    kind: Kind,
+    slot: u32,
+    flags: u32,
+    body: &[u8],
+    fds: &[BorrowedFd],
+) -> Result<(), Errno> {
+    let words = [kind as u32, slot, flags, 0].map(u32::to_ne_bytes).concat();
+    debug_assert_eq!(words.len(), HEADER);
+    wire::send(socket, &[IoSlice::new(&words), IoSlice::new(body)], fds)
 }
 
 fn enclose(body: &[u8]) -> Result<OwnedFd, Broken> {
