@@ -18,6 +18,7 @@ const TESTS: &[Test] = &[
     ("the_starter_is_killed_at_each_call", kill::starters),
     ("the_zygote_is_killed_at_each_call", kill::zygotes),
     ("the_child_is_killed_at_each_call", kill::children),
+    ("one_is_killed_after_the_others_went_on", kill::lates),
     ("daemons_while_one_is_killed_at_each_call", kill::daemons),
     ("twenty_siblings_while_one_is_killed_at_each_call", kill::crowds),
     ("four_threads_start_while_one_is_killed_at_each_call", kill::threads),

@@ -15,7 +15,7 @@ use super::error::StartError;
 use super::image::image;
 use super::spawn::{self, Execution, Role};
 use super::state::{Changes, Overrides, State};
-use super::status::Slots;
+use super::status::{Slot, Slots};
 use super::stdio::{self, Places};
 use super::zygote::{
     Answer, DAEMON, EXECUTE, HEADER, HELLO, Kind, LETTER_ENCLOSED, LONGEST_RECORD,
@@ -88,7 +88,10 @@ impl Starter {
                     *held = None;
                     continue;
                 }
-                None => held.insert(Arc::new(Link::execute(&self.slots)?)).clone(),
+                None => match Link::execute(&self.slots)? {
+                    Some(link) => held.insert(Arc::new(link)).clone(),
+                    None => continue,
+                },
             };
             let slot = self.slots.take()?;
             // A slot stays taken where a process may still look into it.
@@ -127,7 +130,7 @@ impl Starter {
     pub(super) fn begin(&self) {
         let mut held = self.lock();
         if held.is_none() {
-            *held = Link::fork(&self.slots).ok().map(Arc::new);
+            *held = Link::fork(&self.slots).ok().flatten().map(Arc::new);
         }
     }
 
@@ -186,8 +189,8 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Executes a zygote, and waits until it reports for duty.
-    fn execute(slots: &Slots) -> Result<Link, StartError> {
+    /// Executes a zygote, and waits until it reports for duty. `None`: somebody killed it.
+    fn execute(slots: &Slots) -> Result<Option<Link>, StartError> {
         if spawn::is_privileged() {
             return Err(StartError::Privileged);
         }
@@ -199,7 +202,7 @@ impl Link {
     }
 
     /// Forks a zygote, if this process has one thread.
-    fn fork(slots: &Slots) -> Result<Link, StartError> {
+    fn fork(slots: &Slots) -> Result<Option<Link>, StartError> {
         if !super::fork::is_single_threaded() {
             return Err(StartError::Threads);
         }
@@ -220,7 +223,7 @@ impl Link {
     fn make(
         slots: &Slots,
         bear: impl FnOnce(&OwnedFd, OwnedFd) -> io::Result<u32>,
-    ) -> Result<Link, StartError> {
+    ) -> Result<Option<Link>, StartError> {
         fn resource<E: Into<io::Error>>(what: &'static str) -> impl Fn(E) -> StartError {
             move |source| StartError::Resource { what, source: source.into() }
         }
@@ -257,35 +260,67 @@ impl Link {
             .ok_or(Errno::SRCH)
             .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()))
             .map(wire::above_standard)
-            .map_err(|error| StartError::NoPidfd(error.into()))?;
+            .map_err(|error| {
+                // SAFETY: `pid` is our child and not yet reaped, so the number is its own.
+                unsafe {
+                    libc::kill(pid as i32, libc::SIGKILL);
+                    libc::waitpid(pid as i32, std::ptr::null_mut(), 0);
+                }
+                StartError::NoPidfd(error.into())
+            })?;
         let has_arena = arena.is_some();
         let expected = Mutex::new(picture.changes_to(&picture));
         let lane = Mutex::new(());
         let retired = AtomicBool::new(false);
         let link = Link { socket, pid, pidfd, picture, expected, has_arena, retired, lane };
-        link.greeting().map_err(|reason| {
-            let _ = rustix::process::pidfd_send_signal(&link.pidfd, rustix::process::Signal::KILL);
-            StartError::Handshake { seconds: PATIENCE.as_secs(), reason }
-        })?;
-        Ok(link)
+        let reason = match link.greeting() {
+            Ok(()) => return Ok(Some(link)),
+            Err(Greeting::Ended) => match link.end_of_a_newborn() {
+                Some(status) if status.exit_status().is_none() => return Ok(None),
+                status => {
+                    let code = status.and_then(|status| status.exit_status());
+                    let code = code.map_or("unknown".into(), |code| code.to_string());
+                    format!(
+                        "it ended with status {code}; is /proc/self/exe this program, or an \
+                         interpreter of it?"
+                    )
+                }
+            },
+            Err(Greeting::Wrong(reason)) => reason,
+        };
+        let _ = rustix::process::pidfd_send_signal(&link.pidfd, rustix::process::Signal::KILL);
+        Err(StartError::Handshake { seconds: PATIENCE.as_secs(), reason })
     }
 
-    fn greeting(&self) -> Result<(), String> {
+    /// How the zygote ended that has let go of its socket. `None`: it has not, or somebody else has reaped it.
+    fn end_of_a_newborn(&self) -> Option<rustix::process::WaitIdStatus> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        use rustix::process::{WaitId, WaitIdOptions, waitid};
+        // The kernel closes the socket a moment before that.
+        let moment = Timespec { tv_sec: 1, tv_nsec: 0 };
+        let _ = poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&moment));
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        waitid(WaitId::PidFd(self.pidfd.as_fd()), options).ok().flatten()
+    }
+
+    fn greeting(&self) -> Result<(), Greeting> {
         let mut answer = [0; 256];
         match wire::receive(&self.socket, &mut answer, RecvFlags::empty()) {
             Ok(record) if record.len == 16 && answer[..8] == HELLO.to_ne_bytes() => {
                 if answer[8..16] == image().build().to_ne_bytes() {
                     Ok(())
                 } else {
-                    Err("/proc/self/exe is another build than this program".into())
+                    let reason = "/proc/self/exe is another build than this program";
+                    Err(Greeting::Wrong(reason.into()))
                 }
             }
-            Ok(record) if record.len == 0 => {
-                Err("it ended; is /proc/self/exe this program, or an interpreter of it?".into())
+            Ok(record) if record.len == 0 => Err(Greeting::Ended),
+            Err(Errno::CONNRESET) => Err(Greeting::Ended),
+            Ok(record) => {
+                Err(Greeting::Wrong(String::from_utf8_lossy(&answer[..record.len]).into()))
             }
-            Ok(record) => Err(String::from_utf8_lossy(&answer[..record.len]).into()),
-            Err(Errno::AGAIN) => Err("it was silent".into()),
-            Err(error) => Err(error.to_string()),
+            Err(Errno::AGAIN) => Err(Greeting::Wrong("it was silent".into())),
+            Err(error) => Err(Greeting::Wrong(error.to_string())),
         }
     }
 
@@ -381,10 +416,7 @@ impl Link {
                 })
             }
             // The socket has no other end: the zygote is gone, but perhaps it had forked by then.
-            Err(Broken::Gone) => match self.withdraw(slots, slot) {
-                None => Err(Failure::Gone),
-                Some(running) => Ok(running),
-            },
+            Err(Broken::Gone) => self.withdraw(slots, slot),
             Err(Broken::Silent) => {
                 self.give_up(slots, slot);
                 let seconds = PATIENCE.as_secs();
@@ -394,18 +426,31 @@ impl Link {
         }
     }
 
-    /// Makes sure that the process of this request never begins. Otherwise: it runs, here it is.
-    fn withdraw(&self, slots: &Slots, slot: u32) -> Option<(u32, OwnedFd)> {
-        let pid = slots.records.slot(slot)?.withdraw()?;
-        let process = Pid::from_raw(pid as i32)?;
-        let pidfd = rustix::process::pidfd_open(process, PidfdFlags::empty()).ok()?;
-        Some((pid, pidfd))
+    /// Makes sure that the process of this request never begins. Otherwise: it runs, or has run already; here it is.
+    /// To be called when the zygote is gone.
+    fn withdraw(&self, slots: &Slots, slot: u32) -> Result<(u32, OwnedFd), Failure> {
+        let Some(pid) = slots.records.slot(slot).and_then(Slot::withdraw) else {
+            return Err(Failure::Gone);
+        };
+        let pidfd = Pid::from_raw(pid as i32)
+            .ok_or(Errno::SRCH)
+            .and_then(|process| rustix::process::pidfd_open(process, PidfdFlags::empty()));
+        match pidfd {
+            Ok(pidfd) => Ok((pid, wire::above_standard(pidfd))),
+            // It is gone too: what says so of the one says so of the other.
+            Err(Errno::SRCH) => match self.pidfd.try_clone() {
+                Ok(pidfd) => Ok((pid, pidfd)),
+                Err(error) => Err(Failure::Unclear(StartError::NoPidfd(error))),
+            },
+            Err(error) => Err(Failure::Unclear(StartError::NoPidfd(error.into()))),
+        }
     }
 
-    /// Ends the process of this request, whether or not it has begun.
+    /// Ends the process of this request, whether or not it has begun: the zygote knows it, we may not.
     fn give_up(&self, slots: &Slots, slot: u32) {
-        if let Some((_, pidfd)) = self.withdraw(slots, slot) {
-            let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+        if slots.records.slot(slot).and_then(Slot::withdraw).is_some() {
+            // A zygote that is gone cannot: its answer would have said so.
+            let _ = self.ask(Kind::Kill, slot, 0, &[], &[]);
         }
     }
 
@@ -530,6 +575,14 @@ impl Link {
             RETIRED.lock().unwrap_or_else(PoisonError::into_inner).push(pidfd);
         }
     }
+}
+
+/// What a zygote said instead of its greeting.
+enum Greeting {
+    /// Nothing: it is gone.
+    Ended,
+    /// Something else.
+    Wrong(String),
 }
 
 enum Broken {

@@ -47,6 +47,8 @@ pub(super) enum Kind {
     Start = 1,
     /// Hand out the large result of the process that had this slot.
     Take = 2,
+    /// Kill the process that has this slot: its starter cannot. No answer.
+    Kill = 3,
 }
 
 /// The letter is not in the record, but in a memory file.
@@ -269,7 +271,7 @@ impl Zygote {
             Ok(record) if record.len > 0 => record,
             Err(Errno::AGAIN) => return,
             // No starter has the other end any more.
-            _ => return self.socket = None,
+            _ => return self.take_no_more(),
         };
         let word = |at: usize| {
             let bytes = self.buffer[at..at + 4].try_into().unwrap_or_default();
@@ -281,6 +283,8 @@ impl Zygote {
             // What is cut has lost descriptors, for which there was no room.
             let error = if record.cut { Errno::MFILE } else { Errno::INVAL };
             self.answer(Answer::Unreadable, error.raw_os_error() as u32, None);
+        } else if kind == Kind::Kill as u32 {
+            self.jobs.iter().filter(|(_, job)| job.slot == slot).for_each(|(pid, _)| kill(*pid));
         } else if kind == Kind::Take as u32 {
             let file = self.results.remove(&slot);
             let code = if file.is_some() { Answer::Done } else { Answer::Unreadable };
@@ -455,19 +459,23 @@ impl Zygote {
 
     fn starter_died(&mut self) {
         self.starter = None;
+        self.take_no_more();
+        self.jobs.iter().filter(|(_, job)| job.daemon).for_each(|(pid, _)| kill(*pid));
+    }
+
+    /// Nobody asks any more, or says that a process may begin.
+    fn take_no_more(&mut self) {
         self.socket = None;
-        for (pid, job) in &self.jobs {
-            if let Some(slot) = self.records.slot(job.slot) {
-                slot.abandon();
-            }
-            if !job.daemon {
-                continue;
-            }
-            if let Some(pid) = rustix::process::Pid::from_raw(*pid) {
-                // It is our child and not reaped, so the number is still its own.
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            }
+        for slot in self.jobs.values().filter_map(|job| self.records.slot(job.slot)) {
+            slot.abandon();
         }
+    }
+}
+
+/// Kills a child that is not reaped, so that the number is still its own.
+fn kill(pid: i32) {
+    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
     }
 }
 
