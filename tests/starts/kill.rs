@@ -9,7 +9,7 @@ use procession::process::StartMethod;
 
 use crate::support::{Child, LONG, Word, on_alarm, sleep_forever};
 use crate::trace::{Hunt, Role, hunt};
-use crate::{add, alone, full, nothing_left};
+use crate::{EXECUTING, METHODS, add, alone, full, nothing_left};
 
 /// Nobody who survives waits longer than this, traced or not.
 const PROMPT: Duration = Duration::from_secs(8);
@@ -214,9 +214,6 @@ fn siege(scene: Scene, stride: u32) {
         println!("    {scene:?}: {kills} kills");
     }
 }
-
-const EXECUTING: [StartMethod; 2] = [StartMethod::Zygote, StartMethod::Spawn];
-const METHODS: [StartMethod; 3] = [StartMethod::Zygote, StartMethod::Spawn, StartMethod::Fork];
 
 fn prepare() {
     alone();

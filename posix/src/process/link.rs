@@ -275,16 +275,12 @@ impl Link {
         let link = Link { socket, pid, pidfd, picture, expected, has_arena, retired, lane };
         let reason = match link.greeting() {
             Ok(()) => return Ok(Some(link)),
-            Err(Greeting::Ended) => match link.end_of_a_newborn() {
-                Some(status) if status.exit_status().is_none() => return Ok(None),
-                status => {
-                    let code = status.and_then(|status| status.exit_status());
-                    let code = code.map_or("unknown".into(), |code| code.to_string());
-                    format!(
-                        "it ended with status {code}; is /proc/self/exe this program, or an \
-                         interpreter of it?"
-                    )
-                }
+            Err(Greeting::Ended) => match link.exit_of_a_newborn() {
+                None => return Ok(None),
+                Some(code) => format!(
+                    "it ended with status {code}; is /proc/self/exe this program, or an \
+                     interpreter of it?"
+                ),
             },
             Err(Greeting::Wrong(reason)) => reason,
         };
@@ -292,15 +288,19 @@ impl Link {
         Err(StartError::Handshake { seconds: PATIENCE.as_secs(), reason })
     }
 
-    /// How the zygote ended that has let go of its socket. `None`: it has not, or somebody else has reaped it.
-    fn end_of_a_newborn(&self) -> Option<rustix::process::WaitIdStatus> {
+    /// With which status the zygote left that has let go of its socket. `None`: it did not leave, it was killed.
+    fn exit_of_a_newborn(&self) -> Option<String> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         use rustix::process::{WaitId, WaitIdOptions, waitid};
         // The kernel closes the socket a moment before that.
         let moment = Timespec { tv_sec: 1, tv_nsec: 0 };
         let _ = poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&moment));
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        waitid(WaitId::PidFd(self.pidfd.as_fd()), options).ok().flatten()
+        match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
+            Ok(status) => Some(status?.exit_status()?.to_string()),
+            // This program has others that reap.
+            Err(_) => Some("unknown".into()),
+        }
     }
 
     fn greeting(&self) -> Result<(), Greeting> {
