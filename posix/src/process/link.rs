@@ -17,7 +17,7 @@ use super::executable;
 use super::image::image;
 use super::spawn::{self, Execution, Role};
 use super::state::{Changes, Overrides, State};
-use super::status::Slots;
+use super::status::{Slot, Slots};
 use super::stdio::{self, Places};
 use super::target::Wanted;
 use super::warm::{self, Pool, Spare};
@@ -99,9 +99,10 @@ impl Starter {
                     *held = None;
                     continue;
                 }
-                None => {
-                    held.insert(Arc::new(Link::execute(&self.slots, executable.clone())?)).clone()
-                }
+                None => match Link::execute(&self.slots, executable.clone())? {
+                    Some(link) => held.insert(Arc::new(link)).clone(),
+                    None => continue,
+                },
             };
             let spare = if request.execute { None } else { link.take_spare() };
             let slot = spare.as_ref().map_or_else(|| self.slots.take(), |spare| Ok(spare.slot))?;
@@ -150,7 +151,7 @@ impl Starter {
     pub(super) fn begin(&self) {
         let mut held = self.lock();
         if held.is_none() && executable::chosen().is_none() {
-            *held = Link::fork(&self.slots).ok().map(Arc::new);
+            *held = Link::fork(&self.slots).ok().flatten().map(Arc::new);
         }
     }
 
@@ -162,8 +163,10 @@ impl Starter {
             Some(link) => link.ask_for_spares(),
             None if warm::is_unwanted() => {}
             None => {
-                let link = Link::execute(&self.slots, executable::chosen())?;
-                held.insert(Arc::new(link)).ask_for_spares();
+                // Whoever killed it did not want it to be kept warm.
+                if let Some(link) = Link::execute(&self.slots, executable::chosen())? {
+                    held.insert(Arc::new(link)).ask_for_spares();
+                }
             }
         }
         Ok(())
@@ -232,8 +235,11 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Executes a zygote, and waits until it reports for duty.
-    fn execute(slots: &Arc<Slots>, executable: Option<Arc<Path>>) -> Result<Link, StartError> {
+    /// Executes a zygote, and waits until it reports for duty. `None`: somebody killed it.
+    fn execute(
+        slots: &Arc<Slots>,
+        executable: Option<Arc<Path>>,
+    ) -> Result<Option<Link>, StartError> {
         if spawn::is_privileged() {
             return Err(StartError::Privileged);
         }
@@ -251,7 +257,7 @@ impl Link {
     }
 
     /// Forks a zygote, if this process has one thread.
-    fn fork(slots: &Arc<Slots>) -> Result<Link, StartError> {
+    fn fork(slots: &Arc<Slots>) -> Result<Option<Link>, StartError> {
         if !super::fork::is_single_threaded() {
             return Err(StartError::Threads);
         }
@@ -273,7 +279,7 @@ impl Link {
         slots: &Arc<Slots>,
         executable: Option<Arc<Path>>,
         bear: impl FnOnce(&OwnedFd, OwnedFd) -> io::Result<u32>,
-    ) -> Result<Link, StartError> {
+    ) -> Result<Option<Link>, StartError> {
         fn resource<E: Into<io::Error>>(what: &'static str) -> impl Fn(E) -> StartError {
             move |source| StartError::Resource { what, source: source.into() }
         }
@@ -313,7 +319,14 @@ impl Link {
             .ok_or(Errno::SRCH)
             .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()))
             .map(wire::above_standard)
-            .map_err(|error| StartError::NoPidfd(error.into()))?;
+            .map_err(|error| {
+                // SAFETY: `pid` is our child and not yet reaped, so the number is its own.
+                unsafe {
+                    libc::kill(pid as i32, libc::SIGKILL);
+                    libc::waitpid(pid as i32, std::ptr::null_mut(), 0);
+                }
+                StartError::NoPidfd(error.into())
+            })?;
         let has_arena = arena.is_some();
         let expected = Mutex::new(picture.changes_to(&picture));
         let lane = Mutex::new(());
@@ -333,7 +346,7 @@ impl Link {
             lane,
             pool,
         };
-        match link.greeting() {
+        let reason = match link.greeting() {
             Ok(same_build) => {
                 link.same_build = same_build;
                 let patience = Some(PATIENCE);
@@ -343,10 +356,19 @@ impl Link {
                     patience,
                 )
                 .map_err(resource("set a socket's patience"))?;
-                Ok(link)
+                return Ok(Some(link));
             }
-            Err(reason) => Err(link.turn_out(reason)),
-        }
+            Err(Greeting::Ended) => match link.exit_of_a_newborn() {
+                None => return Ok(None),
+                Some(code) if link.executable.is_some() => format!("it ended with status {code}"),
+                Some(code) => format!(
+                    "it ended with status {code}; is /proc/self/exe this program, or an \
+                     interpreter of it?"
+                ),
+            },
+            Err(Greeting::Wrong(reason)) => reason,
+        };
+        Err(link.turn_out(reason))
     }
 
     /// Ends what does not behave as a zygote, and sees it gone.
@@ -366,8 +388,21 @@ impl Link {
         }
     }
 
+    /// With which status the zygote left that has let go of its socket. `None`: it did not leave, it was killed.
+    fn exit_of_a_newborn(&self) -> Option<String> {
+        use rustix::process::{WaitId, WaitIdOptions, waitid};
+        // The kernel closes the socket a moment before that.
+        sleep_on(&self.pidfd, Instant::now().checked_add(Duration::from_secs(1)));
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
+            Ok(status) => Some(status?.exit_status()?.to_string()),
+            // This program has others that reap.
+            Err(_) => Some("unknown".into()),
+        }
+    }
+
     /// Whether it is of this build; the error is why it is no zygote.
-    fn greeting(&self) -> Result<bool, String> {
+    fn greeting(&self) -> Result<bool, Greeting> {
         let mut answer = [0; 256];
         match wire::receive(&self.socket, &mut answer, RecvFlags::empty()) {
             Ok(record) if record.len == 16 && answer[..8] == HELLO.to_ne_bytes() => {
@@ -375,15 +410,17 @@ impl Link {
                 if same_build || self.executable.is_some() {
                     Ok(same_build)
                 } else {
-                    Err("/proc/self/exe is another build than this program".into())
+                    let reason = "/proc/self/exe is another build than this program";
+                    Err(Greeting::Wrong(reason.into()))
                 }
             }
-            Ok(record) if record.len == 0 => {
-                Err("it ended; is /proc/self/exe this program, or an interpreter of it?".into())
+            Ok(record) if record.len == 0 => Err(Greeting::Ended),
+            Err(Errno::CONNRESET) => Err(Greeting::Ended),
+            Ok(record) => {
+                Err(Greeting::Wrong(String::from_utf8_lossy(&answer[..record.len]).into()))
             }
-            Ok(record) => Err(String::from_utf8_lossy(&answer[..record.len]).into()),
-            Err(Errno::AGAIN) => Err("it was silent".into()),
-            Err(error) => Err(error.to_string()),
+            Err(Errno::AGAIN) => Err(Greeting::Wrong("it was silent".into())),
+            Err(error) => Err(Greeting::Wrong(error.to_string())),
         }
     }
 
@@ -484,10 +521,7 @@ impl Link {
                 })
             }
             // The socket has no other end: the zygote is gone, but perhaps it had forked by then.
-            Err(Broken::Gone) => match self.withdraw(slots, slot) {
-                None => Err(Failure::Gone),
-                Some(running) => Ok(running),
-            },
+            Err(Broken::Gone) => self.withdraw(slots, slot),
             Err(Broken::Cold) => Err(Failure::Cold),
             Err(Broken::Silent) => {
                 self.give_up(slots, slot);
@@ -498,18 +532,31 @@ impl Link {
         }
     }
 
-    /// Makes sure that the process of this request never begins. Otherwise: it runs, here it is.
-    fn withdraw(&self, slots: &Slots, slot: u32) -> Option<(u32, OwnedFd)> {
-        let pid = slots.records.slot(slot)?.withdraw()?;
-        let process = Pid::from_raw(pid as i32)?;
-        let pidfd = rustix::process::pidfd_open(process, PidfdFlags::empty()).ok()?;
-        Some((pid, pidfd))
+    /// Makes sure that the process of this request never begins. Otherwise: it runs, or has run already; here it is.
+    /// To be called when the zygote is gone.
+    fn withdraw(&self, slots: &Slots, slot: u32) -> Result<(u32, OwnedFd), Failure> {
+        let Some(pid) = slots.records.slot(slot).and_then(Slot::withdraw) else {
+            return Err(Failure::Gone);
+        };
+        let pidfd = Pid::from_raw(pid as i32)
+            .ok_or(Errno::SRCH)
+            .and_then(|process| rustix::process::pidfd_open(process, PidfdFlags::empty()));
+        match pidfd {
+            Ok(pidfd) => Ok((pid, wire::above_standard(pidfd))),
+            // It is gone too: what says so of the one says so of the other.
+            Err(Errno::SRCH) => match self.pidfd.try_clone() {
+                Ok(pidfd) => Ok((pid, pidfd)),
+                Err(error) => Err(Failure::Unclear(StartError::NoPidfd(error))),
+            },
+            Err(error) => Err(Failure::Unclear(StartError::NoPidfd(error.into()))),
+        }
     }
 
-    /// Ends the process of this request, whether or not it has begun.
+    /// Ends the process of this request, whether or not it has begun: the zygote knows it, we may not.
     fn give_up(&self, slots: &Slots, slot: u32) {
-        if let Some((_, pidfd)) = self.withdraw(slots, slot) {
-            let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+        if slots.records.slot(slot).and_then(Slot::withdraw).is_some() {
+            // A zygote that is gone cannot: its answer would have said so.
+            let _ = ask(&self.socket, Kind::Kill, slot, 0, &[], &[]);
         }
     }
 
@@ -689,6 +736,14 @@ impl Link {
             RETIRED.lock().unwrap_or_else(PoisonError::into_inner).push(pidfd);
         }
     }
+}
+
+/// What a zygote said instead of its greeting.
+enum Greeting {
+    /// Nothing: it is gone.
+    Ended,
+    /// Something else.
+    Wrong(String),
 }
 
 enum Broken {

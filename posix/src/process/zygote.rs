@@ -34,7 +34,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use super::child::{Child, Delivery, Letter};
 use super::image::image;
 use super::spawn::{Execution, Inherited, Role};
-use super::status::{ExitStatus, Outcome, Records};
+use super::status::{ExitStatus, Outcome, Records, Slot};
 use super::{state, warm, wire};
 use crate::memory::{Arena, MemoryError};
 
@@ -53,6 +53,8 @@ pub(super) enum Kind {
     /// Make spares for the slots whose numbers follow, when there is time. Each is announced by three words:
     /// `Answer::Spare`, its pid, its slot. Descriptors: its pidfd, its socket.
     Warm = 3,
+    /// Kill the process that has this slot: its starter cannot. No answer.
+    Kill = 4,
 }
 
 /// The letter is not in the record, but in a memory file.
@@ -300,7 +302,7 @@ impl Zygote {
             Ok(record) if record.len > 0 => record,
             Err(Errno::AGAIN) => return,
             // No starter has the other end any more.
-            _ => return self.socket = None,
+            _ => return self.take_no_more(),
         };
         let [kind, slot, flags] = self.header();
         let readable = record.len >= HEADER && !record.cut && self.records.slot(slot).is_some();
@@ -308,6 +310,8 @@ impl Zygote {
             // What is cut has lost descriptors, for which there was no room.
             let error = if record.cut { Errno::MFILE } else { Errno::INVAL };
             self.answer(Answer::Unreadable, error.raw_os_error() as u32, None);
+        } else if kind == Kind::Kill as u32 {
+            self.jobs.iter().filter(|(_, its)| **its == slot).for_each(|(pid, _)| kill(*pid));
         } else if kind == Kind::Take as u32 {
             let file = self.results.remove(&slot);
             let code = if file.is_some() { Answer::Done } else { Answer::Unreadable };
@@ -550,18 +554,30 @@ impl Zygote {
 
     fn starter_died(&mut self) {
         self.starter = None;
-        self.socket = None;
+        self.take_no_more();
         for (pid, slot) in &self.jobs {
-            let Some(slot) = self.records.slot(*slot) else { continue };
-            // What has not begun never will.
-            if !slot.abandon() && !slot.is_daemon() {
-                continue;
-            }
-            if let Some(pid) = Pid::from_raw(*pid) {
-                // It is our child and not reaped, so the number is still its own.
-                let _ = rustix::process::kill_process(pid, Signal::KILL);
+            if self.records.slot(*slot).is_some_and(Slot::is_daemon) {
+                kill(*pid);
             }
         }
+    }
+
+    /// Nobody asks any more, or says that a process may begin.
+    fn take_no_more(&mut self) {
+        self.socket = None;
+        for (pid, slot) in &self.jobs {
+            // What has not begun never will.
+            if self.records.slot(*slot).is_some_and(Slot::abandon) {
+                kill(*pid);
+            }
+        }
+    }
+}
+
+/// Kills a child that is not reaped, so that the number is still its own.
+fn kill(pid: i32) {
+    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
     }
 }
 
