@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use procession_posix::channel::Queue;
 use procession_posix::process::{
     Child, CurrentProcess, JoinError, ParentProcess, Process, StartError, StartMethod,
-    active_children, current_process, parent_process,
+    active_children, current_process, keep_warm, parent_process,
 };
 use procession_posix::sync::{AcquireError, Lock};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -341,6 +341,7 @@ fn nothing_leaks(method: StartMethod) {
             assert_eq!(handle.join_timeout(LONG), Ok(3));
         }
         drop(handles);
+        keep_warm(0).unwrap();
         // The zygote, if there is one, and nobody else; the last detached ones may still run.
         let zygotes = usize::from(method != StartMethod::Fork);
         eventually("the end of all children", || {

@@ -9,7 +9,7 @@ use procession::process::StartMethod;
 
 use crate::support::{Child, LONG, Word, on_alarm, sleep_forever};
 use crate::trace::{Hunt, Role, hunt};
-use crate::{add, alone, full, nothing_left};
+use crate::{EXECUTING, METHODS, add, alone, full, nothing_left};
 
 /// Nobody who survives waits longer than this, traced or not.
 const PROMPT: Duration = Duration::from_secs(8);
@@ -22,6 +22,8 @@ struct Scene {
     /// Whether something was started before.
     warm: bool,
     daemon: bool,
+    /// Whether the others get as far as they can before the kill.
+    late: bool,
     /// So many others run.
     siblings: u64,
     /// So many threads start at once.
@@ -30,7 +32,7 @@ struct Scene {
 
 impl Scene {
     fn new(method: StartMethod, role: Role) -> Scene {
-        Scene { method, role, warm: false, daemon: false, siblings: 0, threads: 1 }
+        Scene { method, role, warm: false, daemon: false, late: false, siblings: 0, threads: 1 }
     }
 }
 
@@ -163,8 +165,8 @@ fn play(scene: Scene, call: u32) -> Result<bool, String> {
         life.live();
     });
     let forks = scene.method == StartMethod::Fork;
-    let Scene { role, daemon, .. } = scene;
-    let chase = Hunt { role, call, forks, phase, end: daemon };
+    let Scene { role, daemon, late, .. } = scene;
+    let chase = Hunt { role, call, late, forks, phase, end: daemon };
     let killed = hunt(chase, starter.pid(), go)?;
     std::mem::forget(starter);
     // All have ended. What did the target do, and what was said of it?
@@ -213,9 +215,6 @@ fn siege(scene: Scene, stride: u32) {
     }
 }
 
-const EXECUTING: [StartMethod; 2] = [StartMethod::Zygote, StartMethod::Spawn];
-const METHODS: [StartMethod; 3] = [StartMethod::Zygote, StartMethod::Spawn, StartMethod::Fork];
-
 fn prepare() {
     alone();
     on_alarm(nothing);
@@ -244,6 +243,15 @@ pub fn children() {
     for method in METHODS {
         for number in [1, 2] {
             siege(Scene { warm: true, ..Scene::new(method, Role::Child(number)) }, 12);
+        }
+    }
+}
+
+pub fn lates() {
+    prepare();
+    for method in METHODS {
+        for role in [Role::Starter, Role::Zygote, Role::Child(1)] {
+            siege(Scene { warm: true, late: true, ..Scene::new(method, role) }, 8);
         }
     }
 }

@@ -7,10 +7,14 @@
 #[allow(dead_code, reason = "no test uses all of it")]
 mod support;
 
+mod hazards;
 mod kill;
+mod many;
 mod trace;
 
 use std::process::ExitCode;
+
+use procession::process::StartMethod;
 
 use support::Test;
 
@@ -18,9 +22,15 @@ const TESTS: &[Test] = &[
     ("the_starter_is_killed_at_each_call", kill::starters),
     ("the_zygote_is_killed_at_each_call", kill::zygotes),
     ("the_child_is_killed_at_each_call", kill::children),
+    ("one_is_killed_after_the_others_went_on", kill::lates),
     ("daemons_while_one_is_killed_at_each_call", kill::daemons),
     ("twenty_siblings_while_one_is_killed_at_each_call", kill::crowds),
     ("four_threads_start_while_one_is_killed_at_each_call", kill::threads),
+    ("a_start_that_fails_leaves_nothing", hazards::descriptors),
+    ("a_starter_that_calls_exec_leaves_nothing", hazards::exec),
+    ("random_kills_of_all_while_many_start", hazards::storm),
+    ("thousands_of_starts_leave_nothing", many::thousands),
+    ("two_hundred_at_once", many::hundreds),
 ];
 
 fn main() -> ExitCode {
@@ -30,6 +40,23 @@ fn main() -> ExitCode {
 /// Whether all is asked for, however long it takes.
 fn full() -> bool {
     std::env::var("STARTS").is_ok_and(|words| words == "full")
+}
+
+/// All ways to start a process.
+const METHODS: [StartMethod; 3] = [StartMethod::Zygote, StartMethod::Spawn, StartMethod::Fork];
+/// Those that need a zygote.
+const EXECUTING: [StartMethod; 2] = [StartMethod::Zygote, StartMethod::Spawn];
+
+/// The children of all threads of a process.
+fn children_of(pid: u32) -> Vec<u32> {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let lists = threads
+        .filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("children")).ok());
+    lists
+        .flat_map(|list| {
+            list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 /// What many children do.

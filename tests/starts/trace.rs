@@ -34,6 +34,8 @@ pub struct Hunt {
     pub role: Role,
     /// At the how many-th system call, from 1.
     pub call: u32,
+    /// Whether the victim stays where it is for a while before it is killed, so that the others get as far as they can.
+    pub late: bool,
     /// Whether children of the starter are started processes, not zygotes.
     pub forks: bool,
     /// 1 while the hunt is on, more when it is over.
@@ -55,6 +57,8 @@ struct Tree {
     children: u32,
     calls: u32,
     killed: Option<i32>,
+    /// Who is to be killed, and when.
+    doomed: Option<(i32, Instant)>,
     ended: bool,
 }
 
@@ -78,6 +82,7 @@ pub fn hunt(hunt: Hunt, starter: Pid, go: Word) -> Result<bool, String> {
         children: 0,
         calls: 0,
         killed: None,
+        doomed: None,
         ended: false,
     };
     if hunt.role == Role::Starter {
@@ -109,6 +114,9 @@ impl Tree {
             } else {
                 self.threads.remove(&thread);
             }
+            if let Some((process, _)) = self.doomed.take_if(|(_, at)| *at <= Instant::now()) {
+                kill(process);
+            }
             if self.hunt.end && !self.ended && self.hunt.phase.get() > 1 {
                 self.ended = true;
                 kill(self.starter);
@@ -134,7 +142,8 @@ impl Tree {
                 self.calls += 1;
                 if self.calls == self.hunt.call {
                     let process = self.threads[&thread].process;
-                    kill(process);
+                    let wait = if self.hunt.late { 2 * LOOK } else { Duration::ZERO };
+                    self.doomed = Some((process, Instant::now() + wait));
                     self.killed = Some(process);
                     return Ok(());
                 }

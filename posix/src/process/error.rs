@@ -56,7 +56,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// The zygote was executed, but did not report for duty.
-    #[error("the zygote did not report within {seconds} s: {reason}")]
+    #[error("the zygote did not report for duty, for which it has {seconds} s: {reason}")]
     Handshake {
         /// How long was waited, in seconds.
         seconds: u64,

@@ -16,7 +16,7 @@ use rustix::process::Signal;
 
 use super::error::JoinError;
 use super::fork::{Forked, try_reap};
-use super::link::{Link, Started, is_gone};
+use super::link::{Link, Started, is_gone, sleep_on};
 use super::status::{ExitStatus, Outcome, Slot, Slots};
 use super::words::Words;
 use super::{children, oom, wire};
@@ -302,14 +302,6 @@ impl Drop for Life {
     fn drop(&mut self) {
         self.slots.give_back(self.slot, self.is_over());
     }
-}
-
-/// Sleeps until the process is gone, the deadline has passed, or for no reason.
-pub(super) fn sleep_on(pidfd: &OwnedFd, deadline: Option<Instant>) {
-    let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-    let left = left.and_then(|left| Timespec::try_from(left).ok());
-    // Interrupted or not: the caller looks again.
-    let _ = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], left.as_ref());
 }
 
 /// Asks the kernel how a process ended that was not our child. It knows since Linux 6.15, once somebody

@@ -17,12 +17,11 @@ use super::executable;
 use super::image::image;
 use super::spawn::{self, Execution, Role};
 use super::state::{Changes, Overrides, State};
-use super::status::Slots;
+use super::status::{Slot, Slots};
 use super::stdio::{self, Places};
 use super::target::Wanted;
-use super::zygote::{
-    Answer, DAEMON, EXECUTE, HEADER, HELLO, Kind, LETTER_ENCLOSED, LONGEST_RECORD,
-};
+use super::warm::{self, Pool, Spare};
+use super::zygote::{Answer, EXECUTE, HEADER, HELLO, Kind, LETTER_ENCLOSED, LONGEST_RECORD};
 use super::{Names, wire};
 use crate::memory::Arena;
 
@@ -90,31 +89,38 @@ impl Starter {
         for _ in 0..4 {
             let link = match &*held {
                 Some(link) if link.executable != executable => {
-                    link.retire();
+                    link.dismiss();
                     *held = None;
                     continue;
                 }
                 Some(link) if link.has_arena || crate::memory::arena().is_err() => link.clone(),
                 Some(link) => {
                     // The arena could not be made before, and exists now.
-                    link.retire();
+                    link.dismiss();
                     *held = None;
                     continue;
                 }
-                None => {
-                    held.insert(Arc::new(Link::execute(&self.slots, executable.clone())?)).clone()
-                }
+                None => match Link::execute(&self.slots, executable.clone())? {
+                    Some(link) => held.insert(Arc::new(link)).clone(),
+                    None => continue,
+                },
             };
-            let slot = self.slots.take()?;
+            let spare = if request.execute { None } else { link.take_spare() };
+            let slot = spare.as_ref().map_or_else(|| self.slots.take(), |spare| Ok(spare.slot))?;
             // A slot stays taken where a process may still look into it.
-            let mut unused = true;
-            let error = match link.start(&self.slots, slot, &request, known.take()) {
-                Ok((pid, pidfd)) => return Ok(Started { pid, pidfd, slot, link }),
+            let mut unused = spare.is_none();
+            let error = match link.start(&self.slots, slot, spare, &request, known.take()) {
+                Ok((pid, pidfd)) => {
+                    link.pool().started();
+                    link.ask_for_spares();
+                    return Ok(Started { pid, pidfd, slot, link });
+                }
                 Err(Failure::Error(error)) => error,
                 Err(Failure::Unclear(error)) => {
                     unused = false;
                     if matches!(error, StartError::NoAnswer { .. }) {
                         *held = None;
+                        link.pool().dismiss(&self.slots, true);
                         link.retire();
                     }
                     error
@@ -124,10 +130,14 @@ impl Starter {
                     known = Some(now);
                     continue;
                 }
+                Err(Failure::Cold) => {
+                    self.slots.give_back(slot, false);
+                    continue;
+                }
                 Err(Failure::Outdated | Failure::Gone) => {
                     self.slots.give_back(slot, false);
                     *held = None;
-                    link.retire();
+                    link.dismiss();
                     continue;
                 }
             };
@@ -142,8 +152,25 @@ impl Starter {
     pub(super) fn begin(&self) {
         let mut held = self.lock();
         if held.is_none() && executable::chosen().is_none() {
-            *held = Link::fork(&self.slots).ok().map(Arc::new);
+            *held = Link::fork(&self.slots).ok().flatten().map(Arc::new);
         }
+    }
+
+    /// Has the zygote keep as many spares as are wanted, and makes one for that.
+    pub(super) fn warm_up(&self) -> Result<(), StartError> {
+        let mut held = self.lock();
+        match &*held {
+            Some(link) if warm::is_unwanted() => link.end_spares(),
+            Some(link) => link.ask_for_spares(),
+            None if warm::is_unwanted() => {}
+            None => {
+                // Whoever killed it did not want it to be kept warm.
+                if let Some(link) = Link::execute(&self.slots, executable::chosen())? {
+                    held.insert(Arc::new(link)).ask_for_spares();
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Lets go of the zygote, in a fork of the process that it serves.
@@ -173,6 +200,8 @@ pub(super) struct Started {
 enum Failure {
     /// The zygote is gone, and the process was not started.
     Gone,
+    /// The spare is gone, and the process was not started.
+    Cold,
     /// The process was withdrawn: this process has another state than expected.
     Changed(Box<State>),
     /// The process was withdrawn: this process is confined in another way than the zygote.
@@ -185,6 +214,7 @@ enum Failure {
 
 /// A living zygote, as its starter sees it.
 pub(super) struct Link {
+    slots: Arc<Slots>,
     socket: OwnedFd,
     pid: u32,
     pidfd: OwnedFd,
@@ -201,11 +231,16 @@ pub(super) struct Link {
     retired: AtomicBool,
     /// One question at a time.
     lane: Mutex<()>,
+    /// Its spares.
+    pool: Mutex<Pool>,
 }
 
 impl Link {
-    /// Executes a zygote, and waits until it reports for duty.
-    fn execute(slots: &Slots, executable: Option<Arc<Path>>) -> Result<Link, StartError> {
+    /// Executes a zygote, and waits until it reports for duty. `None`: somebody killed it.
+    fn execute(
+        slots: &Arc<Slots>,
+        executable: Option<Arc<Path>>,
+    ) -> Result<Option<Link>, StartError> {
         if spawn::is_privileged() {
             return Err(StartError::Privileged);
         }
@@ -223,7 +258,7 @@ impl Link {
     }
 
     /// Forks a zygote, if this process has one thread.
-    fn fork(slots: &Slots) -> Result<Link, StartError> {
+    fn fork(slots: &Arc<Slots>) -> Result<Option<Link>, StartError> {
         if !super::fork::is_single_threaded() {
             return Err(StartError::Threads);
         }
@@ -242,10 +277,10 @@ impl Link {
     }
 
     fn make(
-        slots: &Slots,
+        slots: &Arc<Slots>,
         executable: Option<Arc<Path>>,
         bear: impl FnOnce(&OwnedFd, OwnedFd) -> io::Result<u32>,
-    ) -> Result<Link, StartError> {
+    ) -> Result<Option<Link>, StartError> {
         fn resource<E: Into<io::Error>>(what: &'static str) -> impl Fn(E) -> StartError {
             move |source| StartError::Resource { what, source: source.into() }
         }
@@ -285,12 +320,21 @@ impl Link {
             .ok_or(Errno::SRCH)
             .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()))
             .map(wire::above_standard)
-            .map_err(|error| StartError::NoPidfd(error.into()))?;
+            .map_err(|error| {
+                // SAFETY: `pid` is our child and not yet reaped, so the number is its own.
+                unsafe {
+                    libc::kill(pid as i32, libc::SIGKILL);
+                    libc::waitpid(pid as i32, std::ptr::null_mut(), 0);
+                }
+                StartError::NoPidfd(error.into())
+            })?;
         let has_arena = arena.is_some();
         let expected = Mutex::new(picture.changes_to(&picture));
         let lane = Mutex::new(());
         let retired = AtomicBool::new(false);
+        let pool = Mutex::default();
         let mut link = Link {
+            slots: slots.clone(),
             socket,
             pid,
             pidfd,
@@ -301,8 +345,9 @@ impl Link {
             has_arena,
             retired,
             lane,
+            pool,
         };
-        match link.greeting() {
+        let reason = match link.greeting() {
             Ok(same_build) => {
                 link.same_build = same_build;
                 let patience = Some(PATIENCE);
@@ -312,16 +357,25 @@ impl Link {
                     patience,
                 )
                 .map_err(resource("set a socket's patience"))?;
-                Ok(link)
+                return Ok(Some(link));
             }
-            Err(reason) => Err(link.turn_out(reason)),
-        }
+            Err(Greeting::Ended) => match link.exit_of_a_newborn() {
+                None => return Ok(None),
+                Some(code) if link.executable.is_some() => format!("it ended with status {code}"),
+                Some(code) => format!(
+                    "it ended with status {code}; is /proc/self/exe this program, or an \
+                     interpreter of it?"
+                ),
+            },
+            Err(Greeting::Wrong(reason)) => reason,
+        };
+        Err(link.turn_out(reason))
     }
 
     /// Ends what does not behave as a zygote, and sees it gone.
     fn turn_out(&self, reason: String) -> StartError {
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
-        super::life::sleep_on(&self.pidfd, Instant::now().checked_add(PATIENCE_WITH_OTHERS));
+        sleep_on(&self.pidfd, Instant::now().checked_add(PATIENCE_WITH_OTHERS));
         match &self.executable {
             None => StartError::Handshake { seconds: PATIENCE.as_secs(), reason },
             Some(path) => {
@@ -335,8 +389,21 @@ impl Link {
         }
     }
 
+    /// With which status the zygote left that has let go of its socket. `None`: it did not leave, it was killed.
+    fn exit_of_a_newborn(&self) -> Option<String> {
+        use rustix::process::{WaitId, WaitIdOptions, waitid};
+        // The kernel closes the socket a moment before that.
+        sleep_on(&self.pidfd, Instant::now().checked_add(Duration::from_secs(1)));
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
+            Ok(status) => Some(status?.exit_status()?.to_string()),
+            // This program has others that reap.
+            Err(_) => Some("unknown".into()),
+        }
+    }
+
     /// Whether it is of this build; the error is why it is no zygote.
-    fn greeting(&self) -> Result<bool, String> {
+    fn greeting(&self) -> Result<bool, Greeting> {
         let mut answer = [0; 256];
         match wire::receive(&self.socket, &mut answer, RecvFlags::empty()) {
             Ok(record) if record.len == 16 && answer[..8] == HELLO.to_ne_bytes() => {
@@ -344,15 +411,17 @@ impl Link {
                 if same_build || self.executable.is_some() {
                     Ok(same_build)
                 } else {
-                    Err("/proc/self/exe is another build than this program".into())
+                    let reason = "/proc/self/exe is another build than this program";
+                    Err(Greeting::Wrong(reason.into()))
                 }
             }
-            Ok(record) if record.len == 0 => {
-                Err("it ended; is /proc/self/exe this program, or an interpreter of it?".into())
+            Ok(record) if record.len == 0 => Err(Greeting::Ended),
+            Err(Errno::CONNRESET) => Err(Greeting::Ended),
+            Ok(record) => {
+                Err(Greeting::Wrong(String::from_utf8_lossy(&answer[..record.len]).into()))
             }
-            Ok(record) => Err(String::from_utf8_lossy(&answer[..record.len]).into()),
-            Err(Errno::AGAIN) => Err("it was silent".into()),
-            Err(error) => Err(error.to_string()),
+            Err(Errno::AGAIN) => Err(Greeting::Wrong("it was silent".into())),
+            Err(error) => Err(Greeting::Wrong(error.to_string())),
         }
     }
 
@@ -367,6 +436,7 @@ impl Link {
         &self,
         slots: &Slots,
         slot: u32,
+        spare: Option<Spare>,
         request: &Request,
         known: Option<Box<State>>,
     ) -> Result<(u32, OwnedFd), Failure> {
@@ -374,6 +444,12 @@ impl Link {
         let Some(place) = slots.records.slot(slot) else {
             return Err(Failure::Error(StartError::TooMany { limit: slots.records.count() }));
         };
+        if spare.is_some() && !place.offer() {
+            return Err(Failure::Cold);
+        }
+        if request.names.birth.daemon {
+            place.make_daemon();
+        }
         if let Some(now) = &known {
             *expected = self.picture.changes_to(now);
             place.confirm();
@@ -415,7 +491,7 @@ impl Link {
             })?;
         body.extend_from_slice(request.args);
         let mut failure = None;
-        let answered = self.exchange_start(slot, request, &body, || {
+        let answered = self.exchange_start(slot, spare, request, &body, || {
             failure = look();
             if failure.is_some() {
                 place.withdraw();
@@ -437,7 +513,7 @@ impl Link {
                     Answer::Unreadable => {
                         Failure::Error(StartError::Resource { what: "ask the zygote", source })
                     }
-                    Answer::Done | Answer::NoPidfd => {
+                    Answer::Done | Answer::NoPidfd | Answer::Spare => {
                         self.give_up(slots, slot);
                         let source = io::Error::from_raw_os_error(libc::EMFILE);
                         let what = "get a pidfd for the new process";
@@ -446,10 +522,8 @@ impl Link {
                 })
             }
             // The socket has no other end: the zygote is gone, but perhaps it had forked by then.
-            Err(Broken::Gone) => match self.withdraw(slots, slot) {
-                None => Err(Failure::Gone),
-                Some(running) => Ok(running),
-            },
+            Err(Broken::Gone) => self.withdraw(slots, slot),
+            Err(Broken::Cold) => Err(Failure::Cold),
             Err(Broken::Silent) => {
                 self.give_up(slots, slot);
                 let seconds = PATIENCE.as_secs();
@@ -459,24 +533,39 @@ impl Link {
         }
     }
 
-    /// Makes sure that the process of this request never begins. Otherwise: it runs, here it is.
-    fn withdraw(&self, slots: &Slots, slot: u32) -> Option<(u32, OwnedFd)> {
-        let pid = slots.records.slot(slot)?.withdraw()?;
-        let process = Pid::from_raw(pid as i32)?;
-        let pidfd = rustix::process::pidfd_open(process, PidfdFlags::empty()).ok()?;
-        Some((pid, pidfd))
-    }
-
-    /// Ends the process of this request, whether or not it has begun.
-    fn give_up(&self, slots: &Slots, slot: u32) {
-        if let Some((_, pidfd)) = self.withdraw(slots, slot) {
-            let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+    /// Makes sure that the process of this request never begins. Otherwise: it runs, or has run already; here it is.
+    /// To be called when the zygote is gone.
+    fn withdraw(&self, slots: &Slots, slot: u32) -> Result<(u32, OwnedFd), Failure> {
+        let Some(pid) = slots.records.slot(slot).and_then(Slot::withdraw) else {
+            return Err(Failure::Gone);
+        };
+        let pidfd = Pid::from_raw(pid as i32)
+            .ok_or(Errno::SRCH)
+            .and_then(|process| rustix::process::pidfd_open(process, PidfdFlags::empty()));
+        match pidfd {
+            Ok(pidfd) => Ok((pid, wire::above_standard(pidfd))),
+            // It is gone too: what says so of the one says so of the other.
+            Err(Errno::SRCH) => match self.pidfd.try_clone() {
+                Ok(pidfd) => Ok((pid, pidfd)),
+                Err(error) => Err(Failure::Unclear(StartError::NoPidfd(error))),
+            },
+            Err(error) => Err(Failure::Unclear(StartError::NoPidfd(error.into()))),
         }
     }
 
+    /// Ends the process of this request, whether or not it has begun: the zygote knows it, we may not.
+    fn give_up(&self, slots: &Slots, slot: u32) {
+        if slots.records.slot(slot).and_then(Slot::withdraw).is_some() {
+            // A zygote that is gone cannot: its answer would have said so.
+            let _ = ask(&self.socket, Kind::Kill, slot, 0, &[], &[]);
+        }
+    }
+
+    /// Sends the letter to the spare, or to the zygote, which then answers.
     fn exchange_start(
         &self,
         slot: u32,
+        spare: Option<Spare>,
         request: &Request,
         body: &[u8],
         meanwhile: impl FnOnce(),
@@ -494,9 +583,6 @@ impl Link {
         if request.execute {
             flags |= EXECUTE;
         }
-        if request.names.birth.daemon {
-            flags |= DAEMON;
-        }
         let null;
         let mut fds = Vec::with_capacity(wire::MAX_FDS);
         for (chosen, own) in standard.iter().zip(stdio::own()) {
@@ -511,8 +597,9 @@ impl Link {
             flags |= LETTER_ENCLOSED;
             inline = &[];
         }
-        let _lane = self.lane.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut sent = self.ask(Kind::Start, slot, flags, inline, &fds);
+        let socket = spare.as_ref().map_or(&self.socket, |spare| &spare.socket);
+        let _lane = spare.is_none().then(|| self.lane());
+        let mut sent = ask(socket, Kind::Start, slot, flags, inline, &fds);
         if matches!(sent, Err(Errno::BADF)) {
             // A process without standard streams: its children have /dev/null there.
             null = stdio::null().map_err(Broken::Error)?;
@@ -521,62 +608,117 @@ impl Link {
                     *fd = null.as_fd();
                 }
             }
-            sent = self.ask(Kind::Start, slot, flags, inline, &fds);
+            sent = ask(socket, Kind::Start, slot, flags, inline, &fds);
         }
         if matches!(sent, Err(Errno::MSGSIZE)) && flags & LETTER_ENCLOSED == 0 {
             // Somebody made socket buffers small on this machine.
             let enclosed = enclose(body)?;
             fds.insert(4, enclosed.as_fd());
             let flags = flags | LETTER_ENCLOSED;
-            sent = self.ask(Kind::Start, slot, flags, &[], &fds);
+            sent = ask(socket, Kind::Start, slot, flags, &[], &fds);
         }
         match sent {
             Ok(()) => {}
-            Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => return Err(Broken::Gone),
+            Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => {
+                return Err(if spare.is_some() { Broken::Cold } else { Broken::Gone });
+            }
             Err(error) => {
                 let (what, source) = ("ask the zygote", error.into());
                 return Err(Broken::Error(StartError::Resource { what, source }));
             }
         }
         meanwhile();
-        self.answer()
-    }
-
-    fn ask(
-        &self,
-        kind: Kind,
-        slot: u32,
-        flags: u32,
-        body: &[u8],
-        fds: &[BorrowedFd],
-    ) -> Result<(), Errno> {
-        let words = [kind as u32, slot, flags, 0].map(u32::to_ne_bytes).concat();
-        debug_assert_eq!(words.len(), HEADER);
-        wire::send(&self.socket, &[IoSlice::new(&words), IoSlice::new(body)], fds)
-    }
-
-    fn answer(&self) -> Result<(Answer, u32, Option<OwnedFd>), Broken> {
-        let mut words = [0; 8];
-        match wire::receive(&self.socket, &mut words, RecvFlags::empty()) {
-            Ok(record) if record.len == 8 => {
-                let [a, b, c, d, rest @ ..] = words;
-                let answer = Answer::decode(u32::from_ne_bytes([a, b, c, d]));
-                let answer = answer.unwrap_or(Answer::Unreadable);
-                Ok((answer, u32::from_ne_bytes(rest), record.fds.into_iter().next()))
-            }
-            Ok(_) | Err(Errno::CONNRESET) => Err(Broken::Gone),
-            Err(Errno::AGAIN) => Err(Broken::Silent),
-            Err(error) => Err(Broken::Error(StartError::Resource {
-                what: "hear from the zygote",
-                source: error.into(),
-            })),
+        match spare {
+            Some(spare) => Ok((Answer::Done, spare.pid, Some(spare.pidfd))),
+            None => self.answer(),
         }
+    }
+
+    fn lane(&self) -> MutexGuard<'_, ()> {
+        self.lane.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the answer to the question that this thread has asked.
+    fn answer(&self) -> Result<(Answer, u32, Option<OwnedFd>), Broken> {
+        loop {
+            return match self.hear(RecvFlags::empty()) {
+                Ok(Some(answer)) => Ok(answer),
+                Ok(None) => continue,
+                Err(Errno::CONNRESET) => Err(Broken::Gone),
+                Err(Errno::AGAIN) => Err(Broken::Silent),
+                Err(error) => Err(Broken::Error(StartError::Resource {
+                    what: "hear from the zygote",
+                    source: error.into(),
+                })),
+            };
+        }
+    }
+
+    /// Hears an answer, or the announcement of a spare: `None`. The caller holds the lane.
+    fn hear(&self, flags: RecvFlags) -> Result<Option<(Answer, u32, Option<OwnedFd>)>, Errno> {
+        let mut words = [0; 12];
+        let record = wire::receive(&self.socket, &mut words, flags)?;
+        let [answer, value, slot] = [0, 4, 8]
+            .map(|at| u32::from_ne_bytes(words[at..at + 4].try_into().unwrap_or_default()));
+        match record.len {
+            8 => {
+                let answer = Answer::decode(answer).unwrap_or(Answer::Unreadable);
+                Ok(Some((answer, value, record.fds.into_iter().next())))
+            }
+            12 => {
+                self.pool().announced(slot, value, record.fds, &self.slots);
+                Ok(None)
+            }
+            _ => Err(Errno::CONNRESET),
+        }
+    }
+
+    pub(super) fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_spare(&self) -> Option<Spare> {
+        // Another thread that has the lane hears the announcements too.
+        if self.pool().expects()
+            && let Ok(_lane) = self.lane.try_lock()
+        {
+            while let Ok(None) = self.hear(RecvFlags::DONTWAIT) {}
+        }
+        self.pool().take(&self.slots)
+    }
+
+    /// Asks for the spares that are missing. Whatever fails leaves it at fewer.
+    fn ask_for_spares(&self) {
+        let missing = self.pool().missing();
+        let filled: Vec<u32> = (0..missing).map_while(|_| self.slots.take().ok()).collect();
+        if filled.is_empty() {
+            return;
+        }
+        self.pool().expect(&filled);
+        let words = [Kind::Warm as u32, 0, 0, 0].into_iter().chain(filled.iter().copied());
+        let words: Vec<u8> = words.flat_map(u32::to_ne_bytes).collect();
+        if wire::try_send(&self.socket, &[IoSlice::new(&words)], &[]).is_err() {
+            self.pool().forget(&filled, &self.slots);
+        }
+    }
+
+    /// Ends the spares, those too that the zygote is about to announce.
+    fn end_spares(&self) {
+        let _lane = self.lane();
+        while self.pool().is_pending() && matches!(self.hear(RecvFlags::empty()), Ok(None)) {}
+        self.pool().dismiss(&self.slots, !self.is_gone());
+    }
+
+    /// Ends the spares, and gives the zygote no more requests.
+    fn dismiss(&self) {
+        self.end_spares();
+        self.retire();
     }
 
     /// Fetches the large result of the process that had this slot.
     pub(super) fn take_result(&self, slot: u32) -> io::Result<Vec<u8>> {
-        let _lane = self.lane.lock().unwrap_or_else(PoisonError::into_inner);
-        self.ask(Kind::Take, slot, 0, &[], &[])?;
+        let _lane = self.lane();
+        ask(&self.socket, Kind::Take, slot, 0, &[], &[])?;
         match self.answer() {
             Ok((Answer::Done, _, Some(file))) => wire::read_letter(file),
             Ok(_) => Err(io::Error::other("the zygote had no free descriptor to keep it")),
@@ -597,10 +739,32 @@ impl Link {
     }
 }
 
+/// What a zygote said instead of its greeting.
+enum Greeting {
+    /// Nothing: it is gone.
+    Ended,
+    /// Something else.
+    Wrong(String),
+}
+
 enum Broken {
     Gone,
+    Cold,
     Silent,
     Error(StartError),
+}
+
+fn ask(
+    socket: &OwnedFd,
+    kind: Kind,
+    slot: u32,
+    flags: u32,
+    body: &[u8],
+    fds: &[BorrowedFd],
+) -> Result<(), Errno> {
+    let words = [kind as u32, slot, flags, 0].map(u32::to_ne_bytes).concat();
+    debug_assert_eq!(words.len(), HEADER);
+    wire::send(socket, &[IoSlice::new(&words), IoSlice::new(body)], fds)
 }
 
 fn enclose(body: &[u8]) -> Result<OwnedFd, Broken> {
@@ -621,6 +785,15 @@ pub(super) fn is_gone(pidfd: impl AsFd) -> bool {
             Ok(ready) => return ready > 0,
         }
     }
+}
+
+/// Sleeps until the process behind a pidfd has ended, at most until the deadline. May return early.
+pub(super) fn sleep_on(pidfd: &OwnedFd, deadline: Option<Instant>) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+    let left = left.and_then(|left| Timespec::try_from(left).ok());
+    // Interrupted or not: the caller looks again.
+    let _ = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], left.as_ref());
 }
 
 /// Zygotes that nobody talks to any more. They end by themselves, and are our children.

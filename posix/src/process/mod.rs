@@ -100,6 +100,7 @@ mod state;
 mod status;
 mod stdio;
 mod target;
+mod warm;
 pub(crate) mod wire;
 mod words;
 mod zygote;
@@ -122,6 +123,7 @@ pub use stdio::Stdio;
 pub use target::Export;
 pub use target::Target;
 pub(crate) use target::{CallError, Entry};
+pub use warm::keep_warm;
 pub(crate) use zygote::{close_all_but, silence};
 
 use link::Starter;

@@ -8,8 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::error::StartError;
-use super::life::sleep_on;
-use super::link::is_gone;
+use super::link::{is_gone, sleep_on};
 
 struct Identity {
     name: String,
