@@ -27,8 +27,8 @@ use crate::value::{self, Array, CType, Value};
 /// let context = get_context(StartMethod::Spawn);
 /// let total = context.value(0i64)?;
 /// let child = context.process(|total: procession_posix::value::Value<i64>| total.set(5), (total.clone(),));
-/// child.start()?.join()??;
-/// assert_eq!(total.get()?, 5);
+/// child.start()?.join()?;
+/// assert_eq!(total.get(), 5);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub const fn get_context(method: StartMethod) -> Context {
@@ -53,7 +53,7 @@ pub const fn get_context(method: StartMethod) -> Context {
 ///     for child in children? {
 ///         assert!(child.join()?);
 ///     }
-///     let mut squares: Vec<u32> = (0..up_to).map_while(|_| results.try_get().ok()).collect();
+///     let mut squares: Vec<u32> = (0..up_to).map_while(|_| results.get_nowait().ok()).collect();
 ///     squares.sort();
 ///     Ok(squares)
 /// }
