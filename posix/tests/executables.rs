@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use procession_posix::channel::Queue;
 use procession_posix::process::{
-    JoinError, Process, StartError, StartMethod, executable, set_executable,
+    JoinError, Process, StartError, StartMethod, executable, keep_warm, set_executable,
 };
 use support::{Bound, LONG};
 
@@ -138,6 +138,8 @@ fn a_copy_runs_everything() {
 fn from_a_copy() {
     let before = Bound(Process::new(where_am_i, ()).start().unwrap());
     assert_eq!(before.join_timeout(LONG).unwrap(), here());
+    // Processes that are kept ready are of the program that was chosen when they were made: they go.
+    keep_warm(2).unwrap();
     set_executable(chosen());
     assert_eq!(executable(), Some(chosen()));
     for method in EXECUTING {

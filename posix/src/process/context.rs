@@ -3,6 +3,7 @@
 use bytemuck::{AnyBitPattern, Pod};
 
 use super::builder::{Named, Process};
+use super::handle::ActiveChild;
 use super::method::StartMethod;
 use super::names::{self, CurrentProcess, ParentProcess};
 use super::run::Run;
@@ -11,7 +12,7 @@ use crate::channel::{
     self, Broadcast, BufferQueue, Connection, JoinableQueue, LifoQueue, Pipe, PodQueue,
     PriorityQueue, Queue, Receiver, Sender, SimpleQueue,
 };
-use crate::memory::MemoryError;
+use crate::memory::{MemoryError, SharedMemory, SharedMemoryError};
 use crate::sync::{
     Atomic, AtomicType, Barrier, BarrierCreateError, BoundedSemaphore, Condition, Event, Latch,
     LatchCreateError, Lock, Mutex, Once, OnceCell, RLock, RwData, RwLock, Semaphore,
@@ -95,6 +96,12 @@ impl Context {
     /// Who started me? See [`parent_process`](super::parent_process).
     pub fn parent_process(self) -> Option<ParentProcess> {
         names::parent_process()
+    }
+
+    /// The processes that were started from here and have not ended, see
+    /// [`active_children`](super::active_children).
+    pub fn active_children(self) -> Vec<ActiveChild> {
+        super::children::active_children()
     }
 
     /// How many CPUs may be used, see [`cpu_count`](super::cpu_count).
@@ -187,6 +194,9 @@ makers! {
         = Broadcast::blocking(capacity);
     /// [`channel::pipe`].
     fn pipe<T>() -> Result<(Sender<T>, Receiver<T>), channel::CreateError> = channel::pipe();
+    /// [`SharedMemory::create`].
+    fn shared_memory(name: &str, size: u64) -> Result<SharedMemory, SharedMemoryError>
+        = SharedMemory::create(name, size);
     /// [`Pipe::duplex`].
     fn duplex_pipe() -> Result<(Connection, Connection), channel::CreateError> = Pipe::duplex();
 }
