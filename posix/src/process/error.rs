@@ -1,9 +1,12 @@
 //! What can go wrong when a process is started, and how a process can end.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
 use super::method::UnknownMethod;
+
+use super::handle::Child;
 
 /// Why a process was not started. Nothing of it runs after this error.
 #[derive(Debug, thiserror::Error)]
@@ -13,7 +16,7 @@ pub enum StartError {
     #[error("the arguments of {target} cannot be encoded: {message}; nothing was started")]
     Arguments {
         /// The type name of the target.
-        target: &'static str,
+        target: String,
         /// What the encoder said.
         message: String,
     },
@@ -24,7 +27,7 @@ pub enum StartError {
     )]
     ForeignTarget {
         /// The type name of the target.
-        target: &'static str,
+        target: String,
     },
     /// The kernel, or a filter, does not offer pidfds.
     #[error(
@@ -43,8 +46,17 @@ pub enum StartError {
         "cannot execute /proc/self/exe: {0}; is /proc mounted, and was the program's file system lost?"
     )]
     Execute(#[source] io::Error),
+    /// The program that was named by [`set_executable`](super::set_executable) could not be executed.
+    #[error("cannot execute {path:?}, which set_executable named: {source}")]
+    Executable {
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// The zygote was executed, but did not report for duty.
-    #[error("the zygote did not report within {seconds} s: {reason}")]
+    #[error("the zygote did not report for duty, for which it has {seconds} s: {reason}")]
     Handshake {
         /// How long was waited, in seconds.
         seconds: u64,
@@ -68,6 +80,15 @@ pub enum StartError {
          use StartMethod::Zygote or StartMethod::Spawn"
     )]
     Threads,
+    /// The starting process is a daemon.
+    #[error(
+        "{name} is a daemon, and daemons may not have children, which would be left alone when it is \
+         killed; start it with allow_children(true)"
+    )]
+    Daemon {
+        /// The name of the starting process.
+        name: String,
+    },
     /// Memory, descriptors or another resource ran out.
     #[error("cannot {what}: {source}")]
     Resource {
@@ -118,14 +139,22 @@ pub enum JoinError {
         pid: u32,
     },
     /// The target panicked.
-    #[error("{name} (pid {pid}) panicked: {message}")]
+    #[error(
+        "{name} (pid {pid}) panicked{}: {message}",
+        location.as_ref().map(|at| format!(" at {at}")).unwrap_or_default()
+    )]
     Panicked {
         /// The name of the process.
         name: String,
         /// Its process id.
         pid: u32,
-        /// The panic's message and place.
+        /// The panic's message.
         message: String,
+        /// Where in the source it happened: file, line and column. None if nobody noted it, as when the target
+        /// resumed a panic of another thread.
+        location: Option<String>,
+        /// How it came there, if the environment variable `RUST_BACKTRACE` asked for that.
+        backtrace: Option<String>,
     },
     /// The process left by itself, without a result: somebody called `exit`.
     #[error("{name} (pid {pid}) exited with status {code} before its target returned")]
@@ -175,4 +204,25 @@ pub enum JoinError {
         /// Its process id.
         pid: u32,
     },
+}
+
+/// A handle was to be closed, but its process still runs. It has the handle.
+#[derive(thiserror::Error)]
+#[error("{} (pid {}) still runs; join or kill it first, or drop the handle", child.name(), child.pid())]
+pub struct StillRunning<R> {
+    /// The handle.
+    pub child: Child<R>,
+}
+
+impl<R> fmt::Debug for StillRunning<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StillRunning").field("child", &self.child).finish()
+    }
+}
+
+impl<R> From<StillRunning<R>> for JoinError {
+    fn from(error: StillRunning<R>) -> Self {
+        let StillRunning { child } = error;
+        JoinError::TimedOut { name: child.name().into(), pid: child.pid() }
+    }
 }

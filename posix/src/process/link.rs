@@ -2,9 +2,10 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
@@ -12,11 +13,13 @@ use rustix::process::{Pid, PidfdFlags};
 
 use super::child::Letter;
 use super::error::StartError;
+use super::executable;
 use super::image::image;
 use super::spawn::{self, Execution, Role};
 use super::state::{Changes, Overrides, State};
-use super::status::Slots;
+use super::status::{Slot, Slots};
 use super::stdio::{self, Places};
+use super::target::Wanted;
 use super::warm::{self, Pool, Spare};
 use super::zygote::{Answer, EXECUTE, HEADER, HELLO, Kind, LETTER_ENCLOSED, LONGEST_RECORD};
 use super::{Names, wire};
@@ -24,6 +27,9 @@ use crate::memory::Arena;
 
 /// How long a zygote may take to report, and to answer. Both take a millisecond when all is well.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a program that may be none of ours has to report. One that knows nothing of us might run for ever.
+const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(10);
 
 /// What a process needs to start others.
 pub(super) struct Starter {
@@ -76,10 +82,16 @@ impl Starter {
         sweep_zygotes();
         let mut held = self.lock();
         let mut known = None;
+        let executable = executable::chosen();
         // A zygote that dies right now or does not fit any more costs another attempt, and so does a state
         // that has changed; more in a row have a reason.
         for _ in 0..4 {
             let link = match &*held {
+                Some(link) if link.executable != executable => {
+                    link.dismiss();
+                    *held = None;
+                    continue;
+                }
                 Some(link) if link.has_arena || crate::memory::arena().is_err() => link.clone(),
                 Some(link) => {
                     // The arena could not be made before, and exists now.
@@ -87,7 +99,10 @@ impl Starter {
                     *held = None;
                     continue;
                 }
-                None => held.insert(Arc::new(Link::execute(&self.slots)?)).clone(),
+                None => match Link::execute(&self.slots, executable.clone())? {
+                    Some(link) => held.insert(Arc::new(link)).clone(),
+                    None => continue,
+                },
             };
             let spare = if request.execute { None } else { link.take_spare() };
             let slot = spare.as_ref().map_or_else(|| self.slots.take(), |spare| Ok(spare.slot))?;
@@ -135,8 +150,8 @@ impl Starter {
     /// Makes the zygote by forking, if that is sound, at the beginning of the program.
     pub(super) fn begin(&self) {
         let mut held = self.lock();
-        if held.is_none() {
-            *held = Link::fork(&self.slots).ok().map(Arc::new);
+        if held.is_none() && executable::chosen().is_none() {
+            *held = Link::fork(&self.slots).ok().flatten().map(Arc::new);
         }
     }
 
@@ -147,7 +162,12 @@ impl Starter {
             Some(link) if warm::is_unwanted() => link.end_spares(),
             Some(link) => link.ask_for_spares(),
             None if warm::is_unwanted() => {}
-            None => held.insert(Arc::new(Link::execute(&self.slots)?)).ask_for_spares(),
+            None => {
+                // Whoever killed it did not want it to be kept warm.
+                if let Some(link) = Link::execute(&self.slots, executable::chosen())? {
+                    held.insert(Arc::new(link)).ask_for_spares();
+                }
+            }
         }
         Ok(())
     }
@@ -160,8 +180,7 @@ impl Starter {
 
 /// What is to be started.
 pub(super) struct Request<'a> {
-    pub(super) entry: u64,
-    pub(super) type_name: &'static str,
+    pub(super) target: Wanted<'a>,
     pub(super) args: &'a [u8],
     pub(super) names: &'a Names,
     pub(super) places: &'a Places,
@@ -198,6 +217,10 @@ pub(super) struct Link {
     socket: OwnedFd,
     pid: u32,
     pidfd: OwnedFd,
+    /// The program that it was executed from; None: this one.
+    executable: Option<Arc<Path>>,
+    /// Whether entries lie in it where they lie here.
+    same_build: bool,
     /// What its children get unless told otherwise.
     picture: State,
     /// How this process differed from the picture when it was last looked at.
@@ -212,24 +235,33 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Executes a zygote, and waits until it reports for duty.
-    fn execute(slots: &Arc<Slots>) -> Result<Link, StartError> {
+    /// Executes a zygote, and waits until it reports for duty. `None`: somebody killed it.
+    fn execute(
+        slots: &Arc<Slots>,
+        executable: Option<Arc<Path>>,
+    ) -> Result<Option<Link>, StartError> {
         if spawn::is_privileged() {
             return Err(StartError::Privileged);
         }
-        Link::make(slots, |_, theirs| {
+        let null = stdio::null()?;
+        Link::make(slots, executable.clone(), |_, theirs| {
             let mut execution = Execution::new()?;
             execution.pass(theirs.as_fd(), 0)?;
+            if let Some(path) = &executable {
+                execution.program(path)?;
+                // Should it not be one of ours, what it says is nothing that this program says.
+                execution.pass(null.as_fd(), 1)?;
+            }
             execution.run(&super::state::environment(), &Role::Zygote)
         })
     }
 
     /// Forks a zygote, if this process has one thread.
-    fn fork(slots: &Arc<Slots>) -> Result<Link, StartError> {
+    fn fork(slots: &Arc<Slots>) -> Result<Option<Link>, StartError> {
         if !super::fork::is_single_threaded() {
             return Err(StartError::Threads);
         }
-        Link::make(slots, |ours, theirs| {
+        Link::make(slots, None, |ours, theirs| {
             // SAFETY: this process has one thread, so no lock is held by a thread that the child lacks.
             match unsafe { libc::fork() } {
                 -1 => Err(io::Error::last_os_error()),
@@ -245,8 +277,9 @@ impl Link {
 
     fn make(
         slots: &Arc<Slots>,
+        executable: Option<Arc<Path>>,
         bear: impl FnOnce(&OwnedFd, OwnedFd) -> io::Result<u32>,
-    ) -> Result<Link, StartError> {
+    ) -> Result<Option<Link>, StartError> {
         fn resource<E: Into<io::Error>>(what: &'static str) -> impl Fn(E) -> StartError {
             move |source| StartError::Resource { what, source: source.into() }
         }
@@ -262,7 +295,7 @@ impl Link {
         rustix::net::sockopt::set_socket_timeout(
             &socket,
             rustix::net::sockopt::Timeout::Recv,
-            Some(PATIENCE),
+            Some(if executable.is_some() { PATIENCE_WITH_OTHERS } else { PATIENCE }),
         )
         .map_err(resource("set a socket's patience"))?;
         let me = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
@@ -278,43 +311,116 @@ impl Link {
         // Taken right before the zygote inherits it.
         let picture =
             State::capture().map_err(resource("read /proc/thread-self"))?.into_a_zygotes();
-        let pid = bear(&socket, theirs).map_err(StartError::Execute)?;
+        let pid = bear(&socket, theirs).map_err(|source| match &executable {
+            Some(path) => StartError::Executable { path: path.to_path_buf(), source },
+            None => StartError::Execute(source),
+        })?;
         let pidfd = Pid::from_raw(pid as i32)
             .ok_or(Errno::SRCH)
             .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()))
             .map(wire::above_standard)
-            .map_err(|error| StartError::NoPidfd(error.into()))?;
+            .map_err(|error| {
+                // SAFETY: `pid` is our child and not yet reaped, so the number is its own.
+                unsafe {
+                    libc::kill(pid as i32, libc::SIGKILL);
+                    libc::waitpid(pid as i32, std::ptr::null_mut(), 0);
+                }
+                StartError::NoPidfd(error.into())
+            })?;
         let has_arena = arena.is_some();
         let expected = Mutex::new(picture.changes_to(&picture));
         let lane = Mutex::new(());
         let retired = AtomicBool::new(false);
         let pool = Mutex::default();
-        let slots = slots.clone();
-        let link =
-            Link { slots, socket, pid, pidfd, picture, expected, has_arena, retired, lane, pool };
-        link.greeting().map_err(|reason| {
-            let _ = rustix::process::pidfd_send_signal(&link.pidfd, rustix::process::Signal::KILL);
-            StartError::Handshake { seconds: PATIENCE.as_secs(), reason }
-        })?;
-        Ok(link)
+        let mut link = Link {
+            slots: slots.clone(),
+            socket,
+            pid,
+            pidfd,
+            executable,
+            same_build: true,
+            picture,
+            expected,
+            has_arena,
+            retired,
+            lane,
+            pool,
+        };
+        let reason = match link.greeting() {
+            Ok(same_build) => {
+                link.same_build = same_build;
+                let patience = Some(PATIENCE);
+                rustix::net::sockopt::set_socket_timeout(
+                    &link.socket,
+                    rustix::net::sockopt::Timeout::Recv,
+                    patience,
+                )
+                .map_err(resource("set a socket's patience"))?;
+                return Ok(Some(link));
+            }
+            Err(Greeting::Ended) => match link.exit_of_a_newborn() {
+                None => return Ok(None),
+                Some(code) if link.executable.is_some() => format!("it ended with status {code}"),
+                Some(code) => format!(
+                    "it ended with status {code}; is /proc/self/exe this program, or an \
+                     interpreter of it?"
+                ),
+            },
+            Err(Greeting::Wrong(reason)) => reason,
+        };
+        Err(link.turn_out(reason))
     }
 
-    fn greeting(&self) -> Result<(), String> {
+    /// Ends what does not behave as a zygote, and sees it gone.
+    fn turn_out(&self, reason: String) -> StartError {
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
+        sleep_on(&self.pidfd, Instant::now().checked_add(PATIENCE_WITH_OTHERS));
+        match &self.executable {
+            None => StartError::Handshake { seconds: PATIENCE.as_secs(), reason },
+            Some(path) => {
+                let release = env!("CARGO_PKG_VERSION");
+                let seconds = PATIENCE_WITH_OTHERS.as_secs();
+                let reason = format!(
+                    "{path:?}, which set_executable named, is no program with procession {release}: {reason}"
+                );
+                StartError::Handshake { seconds, reason }
+            }
+        }
+    }
+
+    /// With which status the zygote left that has let go of its socket. `None`: it did not leave, it was killed.
+    fn exit_of_a_newborn(&self) -> Option<String> {
+        use rustix::process::{WaitId, WaitIdOptions, waitid};
+        // The kernel closes the socket a moment before that.
+        sleep_on(&self.pidfd, Instant::now().checked_add(Duration::from_secs(1)));
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
+            Ok(status) => Some(status?.exit_status()?.to_string()),
+            // This program has others that reap.
+            Err(_) => Some("unknown".into()),
+        }
+    }
+
+    /// Whether it is of this build; the error is why it is no zygote.
+    fn greeting(&self) -> Result<bool, Greeting> {
         let mut answer = [0; 256];
         match wire::receive(&self.socket, &mut answer, RecvFlags::empty()) {
             Ok(record) if record.len == 16 && answer[..8] == HELLO.to_ne_bytes() => {
-                if answer[8..16] == image().build().to_ne_bytes() {
-                    Ok(())
+                let same_build = answer[8..16] == image().build().to_ne_bytes();
+                if same_build || self.executable.is_some() {
+                    Ok(same_build)
                 } else {
-                    Err("/proc/self/exe is another build than this program".into())
+                    let reason = "/proc/self/exe is another build than this program";
+                    Err(Greeting::Wrong(reason.into()))
                 }
             }
-            Ok(record) if record.len == 0 => {
-                Err("it ended; is /proc/self/exe this program, or an interpreter of it?".into())
+            Ok(record) if record.len == 0 => Err(Greeting::Ended),
+            Err(Errno::CONNRESET) => Err(Greeting::Ended),
+            Ok(record) => {
+                Err(Greeting::Wrong(String::from_utf8_lossy(&answer[..record.len]).into()))
             }
-            Ok(record) => Err(String::from_utf8_lossy(&answer[..record.len]).into()),
-            Err(Errno::AGAIN) => Err("it was silent".into()),
-            Err(error) => Err(error.to_string()),
+            Err(Errno::AGAIN) => Err(Greeting::Wrong("it was silent".into())),
+            Err(error) => Err(Greeting::Wrong(error.to_string())),
         }
     }
 
@@ -370,9 +476,7 @@ impl Link {
         let mut changes = expected.clone();
         changes.override_by(request.overrides, || self.picture.environment());
         let letter = Letter {
-            build: image().build(),
-            entry: request.entry,
-            type_name: request.type_name.into(),
+            aim: request.target.aim(self.same_build).map_err(Failure::Error)?,
             birth: request.names.birth.clone(),
             method: request.names.method,
             changes,
@@ -380,7 +484,7 @@ impl Link {
         let mut body = postcard::to_extend(&letter, Vec::with_capacity(1024 + request.args.len()))
             .map_err(|error| {
                 Failure::Error(StartError::Arguments {
-                    target: request.type_name,
+                    target: request.target.name.into(),
                     message: error.to_string(),
                 })
             })?;
@@ -417,10 +521,7 @@ impl Link {
                 })
             }
             // The socket has no other end: the zygote is gone, but perhaps it had forked by then.
-            Err(Broken::Gone) => match self.withdraw(slots, slot) {
-                None => Err(Failure::Gone),
-                Some(running) => Ok(running),
-            },
+            Err(Broken::Gone) => self.withdraw(slots, slot),
             Err(Broken::Cold) => Err(Failure::Cold),
             Err(Broken::Silent) => {
                 self.give_up(slots, slot);
@@ -431,18 +532,31 @@ impl Link {
         }
     }
 
-    /// Makes sure that the process of this request never begins. Otherwise: it runs, here it is.
-    fn withdraw(&self, slots: &Slots, slot: u32) -> Option<(u32, OwnedFd)> {
-        let pid = slots.records.slot(slot)?.withdraw()?;
-        let process = Pid::from_raw(pid as i32)?;
-        let pidfd = rustix::process::pidfd_open(process, PidfdFlags::empty()).ok()?;
-        Some((pid, pidfd))
+    /// Makes sure that the process of this request never begins. Otherwise: it runs, or has run already; here it is.
+    /// To be called when the zygote is gone.
+    fn withdraw(&self, slots: &Slots, slot: u32) -> Result<(u32, OwnedFd), Failure> {
+        let Some(pid) = slots.records.slot(slot).and_then(Slot::withdraw) else {
+            return Err(Failure::Gone);
+        };
+        let pidfd = Pid::from_raw(pid as i32)
+            .ok_or(Errno::SRCH)
+            .and_then(|process| rustix::process::pidfd_open(process, PidfdFlags::empty()));
+        match pidfd {
+            Ok(pidfd) => Ok((pid, wire::above_standard(pidfd))),
+            // It is gone too: what says so of the one says so of the other.
+            Err(Errno::SRCH) => match self.pidfd.try_clone() {
+                Ok(pidfd) => Ok((pid, pidfd)),
+                Err(error) => Err(Failure::Unclear(StartError::NoPidfd(error))),
+            },
+            Err(error) => Err(Failure::Unclear(StartError::NoPidfd(error.into()))),
+        }
     }
 
-    /// Ends the process of this request, whether or not it has begun.
+    /// Ends the process of this request, whether or not it has begun: the zygote knows it, we may not.
     fn give_up(&self, slots: &Slots, slot: u32) {
-        if let Some((_, pidfd)) = self.withdraw(slots, slot) {
-            let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+        if slots.records.slot(slot).and_then(Slot::withdraw).is_some() {
+            // A zygote that is gone cannot: its answer would have said so.
+            let _ = ask(&self.socket, Kind::Kill, slot, 0, &[], &[]);
         }
     }
 
@@ -624,6 +738,14 @@ impl Link {
     }
 }
 
+/// What a zygote said instead of its greeting.
+enum Greeting {
+    /// Nothing: it is gone.
+    Ended,
+    /// Something else.
+    Wrong(String),
+}
+
 enum Broken {
     Gone,
     Cold,
@@ -662,6 +784,15 @@ pub(super) fn is_gone(pidfd: impl AsFd) -> bool {
             Ok(ready) => return ready > 0,
         }
     }
+}
+
+/// Sleeps until the process behind a pidfd has ended, at most until the deadline. May return early.
+pub(super) fn sleep_on(pidfd: &OwnedFd, deadline: Option<Instant>) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+    let left = left.and_then(|left| Timespec::try_from(left).ok());
+    // Interrupted or not: the caller looks again.
+    let _ = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], left.as_ref());
 }
 
 /// Zygotes that nobody talks to any more. They end by themselves, and are our children.

@@ -43,13 +43,25 @@
 //! | end of the target | [`exitcode`](Child::exitcode) | [`join`](Child::join) |
 //! |---|---|---|
 //! | returns | 0 | `Ok`, its result |
-//! | panics | 101 (or -6 with `panic = "abort"`) | [`JoinError::Panicked`] with the message |
+//! | returns an `Err` | 1 | `Ok`, its result, which is that error |
+//! | panics | 101 (or -6 with `panic = "abort"`) | [`JoinError::Panicked`] with message, place, and the backtrace if `RUST_BACKTRACE` asks for one |
 //! | calls `exit(n)` | n | [`JoinError::Exited`] |
 //! | is ended by signal n | -n | [`JoinError::Killed`] |
 //!
-//! A process runs on when the one that started it ends, however that ended: it is a process like any other.
-//! One that was started with [`daemon(true)`](Process::daemon) is killed then, within milliseconds. Nobody has
-//! to join: no zombie stays, since the zygote reaps.
+//! Nobody has to join: no zombie stays, since the zygote reaps.
+//!
+//! # The end of the starter
+//!
+//! A process ends in order when its target returns or panics, in the first process when `main` returns or panics, and
+//! in each when anybody calls `exit`. Then, before it is gone:
+//!
+//! 1. [finalizers](finalizer) with a priority of 0 or more are called;
+//! 2. its daemons get SIGTERM, and SIGKILL if they are still there after 2 s;
+//! 3. its other children are waited for, without a limit, unless they were [detached](Child::detach);
+//! 4. the remaining finalizers are called, and standard output is flushed.
+//!
+//! When a process is ended in another way, by a signal, `abort` or `_exit`, nothing of that happens: its daemons are
+//! killed within milliseconds, and its other children run on.
 //!
 //! The helper process is a child of the starter: `wait` for *any* child sees it. It ends when its
 //! starter has ended and its processes have. If it is killed, daemons of it are killed too, the others run on,
@@ -57,14 +69,22 @@
 
 mod builder;
 mod child;
+mod children;
+mod context;
 mod error;
+mod executable;
+pub(crate) mod exit;
+mod finalize;
 mod fork;
 mod handle;
 mod image;
+mod life;
 mod limits;
 mod link;
 mod method;
 mod names;
+mod returned;
+mod run;
 mod spawn;
 mod state;
 mod status;
@@ -72,17 +92,25 @@ mod stdio;
 mod target;
 mod warm;
 pub(crate) mod wire;
+mod words;
 mod zygote;
 
-pub use builder::Process;
-pub use error::{JoinError, StartError};
-pub use handle::Child;
+pub use builder::{Named, Process};
+pub use children::active_children;
+pub use context::{Context, get_context};
+pub use error::{JoinError, StartError, StillRunning};
+pub use executable::{executable, set_executable};
+pub use finalize::{Finalizer, finalizer};
+pub use handle::{ActiveChild, Child};
 pub use limits::{Resource, cpu_count};
 pub use method::{StartMethod, UnknownMethod, set_start_method, start_method};
 pub use names::{CurrentProcess, ParentProcess, current_process, parent_process};
+pub use run::Run;
 pub(crate) use spawn::{Execution, Role};
 pub(crate) use state::{become_a_servant, environment};
 pub use stdio::Stdio;
+#[doc(hidden)]
+pub use target::Export;
 pub use target::Target;
 pub(crate) use target::{CallError, Entry};
 pub use warm::keep_warm;

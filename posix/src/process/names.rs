@@ -3,13 +3,19 @@
 //! Without a name of its own a process is called by its way from the first one: `Process-2` is the
 //! second child of the main process, `Process-2:1` the first child of that.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::error::StartError;
+use super::link::{is_gone, sleep_on};
 
 struct Identity {
     name: String,
     path: Vec<u32>,
-    parent: Option<(u32, String)>,
+    parent: Option<ParentProcess>,
     daemon: bool,
+    childless: bool,
     children: u32,
 }
 
@@ -23,6 +29,8 @@ pub(super) struct Birth {
     pub(super) parent_pid: u32,
     pub(super) parent_name: String,
     pub(super) daemon: bool,
+    /// It may not start processes.
+    pub(super) childless: bool,
 }
 
 /// The running process, see [`current_process`].
@@ -37,12 +45,62 @@ pub struct CurrentProcess {
 }
 
 /// The process that started this one, see [`parent_process`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// It is known by a pidfd that came with the start, so whatever is asked here is about that very process, even if its
+/// id has long been given to another one.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ParentProcess {
     /// Its name.
     pub name: String,
     /// Its process id. It may be gone by now, and the id taken by another.
     pub pid: u32,
+    pidfd: Arc<OwnedFd>,
+}
+
+impl ParentProcess {
+    /// Whether it has not ended. One system call.
+    ///
+    /// ```
+    /// use procession_posix::process::{Process, parent_process};
+    ///
+    /// let child = Process::new(|| parent_process().is_some_and(|parent| parent.is_alive()), ());
+    /// assert!(child.start()?.join()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn is_alive(&self) -> bool {
+        !is_gone(&self.pidfd)
+    }
+
+    /// Waits until it has ended, however it does.
+    pub fn join(&self) {
+        self.wait(None);
+    }
+
+    /// Waits until it has ended, no longer than `timeout`, and says whether it has; zero only looks.
+    pub fn join_timeout(&self, timeout: Duration) -> bool {
+        // A time that the clock cannot express never comes.
+        self.wait(Instant::now().checked_add(timeout));
+        !self.is_alive()
+    }
+
+    fn wait(&self, deadline: Option<Instant>) {
+        while self.is_alive() && deadline.is_none_or(|at| Instant::now() < at) {
+            sleep_on(&self.pidfd, deadline);
+        }
+    }
+
+    /// A descriptor that is readable exactly when it is gone, for `poll`, `epoll` and
+    /// [`wait`](crate::wait::wait()).
+    pub fn sentinel(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+impl AsFd for ParentProcess {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.sentinel()
+    }
 }
 
 /// Who am I? In a process that was not started by this library: `MainProcess`.
@@ -69,33 +127,45 @@ pub fn current_process() -> CurrentProcess {
 /// ```
 pub fn parent_process() -> Option<ParentProcess> {
     let mut guard = identity();
-    me(&mut guard).parent.clone().map(|(pid, name)| ParentProcess { name, pid })
+    me(&mut guard).parent.clone()
 }
 
-/// Draws the next identity for a child.
-pub(super) fn next_birth(name: Option<String>, daemon: Option<bool>) -> Birth {
+/// Draws the next identity for a child; a daemon may have children only if it was `allowed`.
+pub(super) fn next_birth(
+    name: Option<String>,
+    kind: &str,
+    daemon: Option<bool>,
+    allowed: bool,
+) -> Result<Birth, StartError> {
     let mut guard = identity();
     let me = me(&mut guard);
+    if me.childless {
+        return Err(StartError::Daemon { name: me.name.clone() });
+    }
     me.children += 1;
     let mut path = me.path.clone();
     path.push(me.children);
-    Birth {
-        name: name.unwrap_or_else(|| default_name(&path)),
+    let daemon = daemon.unwrap_or(me.daemon);
+    Ok(Birth {
+        name: name.unwrap_or_else(|| default_name(kind, &path)),
         path,
         parent_pid: std::process::id(),
         parent_name: me.name.clone(),
-        daemon: daemon.unwrap_or(me.daemon),
-    }
+        daemon,
+        childless: daemon && !allowed,
+    })
 }
 
 /// Takes on the identity that the parent drew.
-pub(super) fn take_on(birth: Birth) {
+pub(super) fn take_on(birth: Birth, pidfd: Arc<OwnedFd>) {
     crate::memory::name_process(&birth.name);
+    let parent = ParentProcess { name: birth.parent_name, pid: birth.parent_pid, pidfd };
     *identity() = Some(Identity {
         name: birth.name,
         path: birth.path,
-        parent: Some((birth.parent_pid, birth.parent_name)),
+        parent: Some(parent),
         daemon: birth.daemon,
+        childless: birth.childless,
         children: 0,
     });
 }
@@ -110,13 +180,14 @@ fn me<'a>(guard: &'a mut MutexGuard<'static, Option<Identity>>) -> &'a mut Ident
         path: Vec::new(),
         parent: None,
         daemon: false,
+        childless: false,
         children: 0,
     })
 }
 
-fn default_name(path: &[u32]) -> String {
+fn default_name(kind: &str, path: &[u32]) -> String {
     let path: Vec<String> = path.iter().map(u32::to_string).collect();
-    format!("Process-{}", path.join(":"))
+    format!("{kind}-{}", path.join(":"))
 }
 
 #[cfg(test)]
@@ -125,7 +196,7 @@ mod tests {
 
     #[test]
     fn default_names_are_paths() {
-        assert_eq!(default_name(&[3]), "Process-3");
-        assert_eq!(default_name(&[3, 1, 12]), "Process-3:1:12");
+        assert_eq!(default_name("Process", &[3]), "Process-3");
+        assert_eq!(default_name("Worker", &[3, 1, 12]), "Worker-3:1:12");
     }
 }

@@ -24,6 +24,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -33,7 +34,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use super::child::{Child, Delivery, Letter};
 use super::image::image;
 use super::spawn::{Execution, Inherited, Role};
-use super::status::{ExitStatus, Outcome, Records};
+use super::status::{ExitStatus, Outcome, Records, Slot};
 use super::{state, warm, wire};
 use crate::memory::{Arena, MemoryError};
 
@@ -52,6 +53,8 @@ pub(super) enum Kind {
     /// Make spares for the slots whose numbers follow, when there is time. Each is announced by three words:
     /// `Answer::Spare`, its pid, its slot. Descriptors: its pidfd, its socket.
     Warm = 3,
+    /// Kill the process that has this slot: its starter cannot. No answer.
+    Kill = 4,
 }
 
 /// The letter is not in the record, but in a memory file.
@@ -243,7 +246,7 @@ impl Zygote {
     }
 
     fn run(mut self) -> Option<()> {
-        super::child::listen_for_last_words();
+        super::words::listen();
         let _ = share_page_tables();
         while self.socket.is_some() || !self.jobs.is_empty() {
             let [request, report, end, starter] = self.wait()?;
@@ -301,7 +304,7 @@ impl Zygote {
             Ok(record) if record.len > 0 => record,
             Err(Errno::AGAIN) => return,
             // No starter has the other end any more.
-            _ => return self.socket = None,
+            _ => return self.take_no_more(),
         };
         let [kind, slot, flags] = self.header();
         let readable = record.len >= HEADER && !record.cut && self.records.slot(slot).is_some();
@@ -309,6 +312,8 @@ impl Zygote {
             // What is cut has lost descriptors, for which there was no room.
             let error = if record.cut { Errno::MFILE } else { Errno::INVAL };
             self.answer(Answer::Unreadable, error.raw_os_error() as u32, None);
+        } else if kind == Kind::Kill as u32 {
+            self.jobs.iter().filter(|(_, its)| **its == slot).for_each(|(pid, _)| kill(*pid));
         } else if kind == Kind::Take as u32 {
             let file = self.results.remove(&slot);
             let code = if file.is_some() { Answer::Done } else { Answer::Unreadable };
@@ -442,7 +447,7 @@ impl Zygote {
     /// Closes in a child what is not its own.
     fn leave_supervision(&mut self) {
         let supervision = [&self.ends, &self.reports].into_iter().chain(&self.socket);
-        for fd in supervision.chain(&self.starter).chain(self.results.values()) {
+        for fd in supervision.chain(self.results.values()) {
             // SAFETY: a child never returns to the loop, so nobody uses or drops these again.
             unsafe { rustix::io::close(fd.as_raw_fd()) };
         }
@@ -454,11 +459,14 @@ impl Zygote {
         let Belongings { streams, cwd, letter } = belongings;
         // SAFETY: a child never returns to the loop, so nobody uses or drops this again; the number is owned by the delivery from here on.
         let socket = unsafe { OwnedFd::from_raw_fd(self.report_to.as_raw_fd()) };
-        let Some(place) = self.records.slot(slot) else { leave(super::child::NOT_BEGUN) };
+        let (Some(place), Some(parent)) = (self.records.slot(slot), self.starter.take()) else {
+            leave(super::child::NOT_BEGUN)
+        };
         let child = Child {
             slot: place,
             delivery: Delivery::Report { socket, slot },
             guardian,
+            parent: Arc::new(parent),
             known: None,
             leave: |code| std::process::exit(code),
         };
@@ -497,7 +505,8 @@ impl Zygote {
         let records = self.records.as_fd();
         let kept = [letter.as_fd(), records, self.report_to.as_fd(), cwd.as_fd()];
         let arena = self.arena.map(Arena::fd);
-        for fd in kept.into_iter().chain(arena) {
+        let starter = self.starter.as_ref().ok_or(std::io::ErrorKind::BrokenPipe)?;
+        for fd in kept.into_iter().chain([starter.as_fd()]).chain(arena) {
             execution.pass(fd, fd.as_raw_fd())?;
         }
         let role = Role::Child(Inherited {
@@ -505,6 +514,7 @@ impl Zygote {
             records: records.as_raw_fd(),
             reports: self.report_to.as_raw_fd(),
             cwd: cwd.as_raw_fd(),
+            parent: starter.as_raw_fd(),
             arena: arena.map_or(-1, |fd| fd.as_raw_fd()),
             slot,
             guardian: self.pid,
@@ -534,7 +544,8 @@ impl Zygote {
             let Some((pid, status)) = next_dead() else { break };
             let slot = self.jobs.remove(&pid).and_then(|slot| self.records.slot(slot));
             if let Some(slot) = slot {
-                if slot.outcome() == Outcome::File {
+                // Long words go that way too.
+                if matches!(slot.outcome(), Outcome::File | Outcome::Words | Outcome::Panicked) {
                     self.take_reports();
                 }
                 slot.record(status);
@@ -548,18 +559,30 @@ impl Zygote {
 
     fn starter_died(&mut self) {
         self.starter = None;
-        self.socket = None;
+        self.take_no_more();
         for (pid, slot) in &self.jobs {
-            let Some(slot) = self.records.slot(*slot) else { continue };
-            // What has not begun never will.
-            if !slot.abandon() && !slot.is_daemon() {
-                continue;
-            }
-            if let Some(pid) = Pid::from_raw(*pid) {
-                // It is our child and not reaped, so the number is still its own.
-                let _ = rustix::process::kill_process(pid, Signal::KILL);
+            if self.records.slot(*slot).is_some_and(Slot::is_daemon) {
+                kill(*pid);
             }
         }
+    }
+
+    /// Nobody asks any more, or says that a process may begin.
+    fn take_no_more(&mut self) {
+        self.socket = None;
+        for (pid, slot) in &self.jobs {
+            // What has not begun never will.
+            if self.records.slot(*slot).is_some_and(Slot::abandon) {
+                kill(*pid);
+            }
+        }
+    }
+}
+
+/// Kills a child that is not reaped, so that the number is still its own.
+fn kill(pid: i32) {
+    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
     }
 }
 
