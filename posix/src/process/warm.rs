@@ -64,7 +64,7 @@ static WANTED: AtomicUsize = AtomicUsize::new(BY_USE);
 /// Keeps `count` processes ready in the background, at most 128: a start that finds one need not wait for
 /// a fork.
 ///
-/// Without this call one is kept ready from the second start on. More are useful where several are
+/// Without this call two are kept ready from the second start on. More are useful where several are
 /// started in quick succession. `keep_warm(0)` ends those that are there. The choice holds for the
 /// calling process, not for those that it starts, and for [`StartMethod::Zygote`] only.
 ///
@@ -158,15 +158,14 @@ impl Pool {
         self.starts = self.starts.saturating_add(1);
     }
 
-    /// How many spares should be asked for: as many as are missing, once half of them are.
+    /// How many spares should be asked for.
     pub(super) fn missing(&self) -> usize {
         let wanted = match WANTED.load(Ordering::Relaxed) {
             BY_USE if self.starts < 2 => 0,
-            BY_USE => 1,
+            BY_USE => 2,
             chosen => chosen,
         };
-        let missing = wanted.saturating_sub(self.ready.len() + self.pending.len());
-        if 2 * missing >= wanted { missing } else { 0 }
+        wanted.saturating_sub(self.ready.len() + self.pending.len())
     }
 
     /// The zygote will be asked to fill these slots.
