@@ -5,6 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -53,6 +54,7 @@ struct Options {
     name: Option<String>,
     daemon: Option<bool>,
     allow_children: bool,
+    deadline: Option<Duration>,
     method: Option<StartMethod>,
     environment: Option<Environment>,
     directory: Option<PathBuf>,
@@ -166,6 +168,25 @@ impl<F, Args> Process<F, Args> {
     /// at any moment, and its children would be left to themselves. Other processes always may.
     pub fn allow_children(mut self, allowed: bool) -> Self {
         self.options.allow_children = allowed;
+        self
+    }
+
+    /// Has the kernel kill the process if it is still there after this time, counted from when its target begins:
+    /// [`JoinError::DeadlinePassed`](super::JoinError::DeadlinePassed). That holds whatever happens to the starter,
+    /// and whatever the process does, but for one thing: a program that it executes in its own place (`exec`) has no
+    /// deadline. Processes that it has started itself have none either; its daemons end with it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use procession_posix::process::{JoinError, Process};
+    ///
+    /// let child = Process::new(std::thread::park, ()).deadline(Duration::from_millis(20)).start()?;
+    /// assert!(matches!(child.join(), Err(JoinError::DeadlinePassed { .. })));
+    /// assert_eq!(child.exitcode(), Some(-9));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.options.deadline = Some(deadline);
         self
     }
 
@@ -299,7 +320,8 @@ fn start<R>(
     children::sweep();
     let kind = options.kind.unwrap_or("Process");
     let allowed = options.allow_children;
-    let birth = names::next_birth(options.name, kind, options.daemon, allowed)?;
+    let mut birth = names::next_birth(options.name, kind, options.daemon, allowed)?;
+    birth.deadline = options.deadline;
     let names = Names { birth, method: handed_on };
     let (name, daemon) = (names.birth.name.clone(), names.birth.daemon);
     if method == StartMethod::Fork {

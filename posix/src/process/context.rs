@@ -88,6 +88,12 @@ impl Context {
         value.process().method(self.method)
     }
 
+    /// The living children of this process, by whatever method they were started. See
+    /// [`active_children`](super::active_children).
+    pub fn active_children(self) -> Vec<ActiveChild> {
+        super::active_children()
+    }
+
     /// Who am I? See [`current_process`](super::current_process).
     pub fn current_process(self) -> CurrentProcess {
         names::current_process()
@@ -96,12 +102,6 @@ impl Context {
     /// Who started me? See [`parent_process`](super::parent_process).
     pub fn parent_process(self) -> Option<ParentProcess> {
         names::parent_process()
-    }
-
-    /// The processes that were started from here and have not ended, see
-    /// [`active_children`](super::active_children).
-    pub fn active_children(self) -> Vec<ActiveChild> {
-        super::children::active_children()
     }
 
     /// How many CPUs may be used, see [`cpu_count`](super::cpu_count).

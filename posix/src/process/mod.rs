@@ -54,6 +54,7 @@
 //! | panics | 101 (or -6 with `panic = "abort"`) | [`JoinError::Panicked`] with message, place, and the backtrace if `RUST_BACKTRACE` asks for one |
 //! | calls `exit(n)` | n | [`JoinError::Exited`] |
 //! | is ended by signal n | -n | [`JoinError::Killed`] |
+//! | takes longer than its [deadline](Process::deadline) | -9 | [`JoinError::DeadlinePassed`] |
 //!
 //! Nobody has to join: no zombie stays, since the zygote reaps.
 //!
@@ -78,6 +79,7 @@ mod builder;
 mod child;
 mod children;
 mod context;
+mod deadline;
 mod error;
 mod executable;
 pub(crate) mod exit;
@@ -90,6 +92,7 @@ mod limits;
 mod link;
 mod method;
 mod names;
+mod oom;
 mod returned;
 mod run;
 mod spawn;
