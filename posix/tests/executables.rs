@@ -195,6 +195,15 @@ fn from_another_build() {
 
 #[test]
 fn names_are_found_in_this_program_too() {
+    // And for `Fork`, which a test with its threads cannot do by itself.
+    let forking = |name: String| {
+        let process = Process::named::<u32, _>(name, (4u32, 5u32)).method(StartMethod::Fork);
+        Bound(process.start().unwrap()).join_timeout(LONG).unwrap()
+    };
+    let locked = writing();
+    let child = Bound(Process::new(forking, (name_of(add).into(),)).start().unwrap());
+    drop(locked);
+    assert_eq!(child.join_timeout(LONG).unwrap(), 9);
     for method in EXECUTING {
         let process = Process::named::<u32, _>(name_of(add), (4u32, 5u32)).method(method);
         let locked = writing();

@@ -245,7 +245,8 @@ impl<F, Args> Process<F, Args> {
         self
     }
 
-    /// What the process reads as its standard input.
+    /// What the process reads as its standard input. If it is forked from the starter, it reads first what the
+    /// starter's `std::io::stdin` had read ahead, as it has all of the starter's memory.
     ///
     /// ```
     /// use std::io::Write;
