@@ -12,7 +12,7 @@ use crate::channel::{
     self, Broadcast, BufferQueue, Connection, JoinableQueue, LifoQueue, Pipe, PodQueue,
     PriorityQueue, Queue, Receiver, Sender, SimpleQueue,
 };
-use crate::memory::MemoryError;
+use crate::memory::{MemoryError, SharedMemory, SharedMemoryError};
 use crate::sync::{
     Atomic, AtomicType, Barrier, BarrierCreateError, BoundedSemaphore, Condition, Event, Latch,
     LatchCreateError, Lock, Mutex, Once, OnceCell, RLock, RwData, RwLock, Semaphore,
@@ -194,6 +194,9 @@ makers! {
         = Broadcast::blocking(capacity);
     /// [`channel::pipe`].
     fn pipe<T>() -> Result<(Sender<T>, Receiver<T>), channel::CreateError> = channel::pipe();
+    /// [`SharedMemory::create`].
+    fn shared_memory(name: &str, size: u64) -> Result<SharedMemory, SharedMemoryError>
+        = SharedMemory::create(name, size);
     /// [`Pipe::duplex`].
     fn duplex_pipe() -> Result<(Connection, Connection), channel::CreateError> = Pipe::duplex();
 }

@@ -95,6 +95,8 @@ const CONFIRMED: u32 = 2;
 const RUNNING: u32 = 3;
 const WITHDRAWN: u32 = 4;
 const OFFERED: u32 = 5;
+/// How long a new process spins before it sleeps.
+const SPIN: Duration = Duration::from_micros(50);
 /// Nobody sleeps longer than this without looking whether who should wake it still lives.
 const SLICE: Duration = Duration::from_millis(100);
 
@@ -185,6 +187,7 @@ impl Slot {
         let step = |from, to| {
             self.claim.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
         };
+        self.spin();
         loop {
             match self.claim.load(Ordering::Acquire) {
                 CONFIRMED if step(CONFIRMED, RUNNING) => return true,
@@ -198,6 +201,19 @@ impl Slot {
                 AWAITED => nap(&self.claim, AWAITED, SLICE),
                 CONFIRMED => {}
                 _ => return false,
+            }
+        }
+    }
+
+    /// The starter looks at its own state meanwhile, which takes less than to fall asleep and be woken, if
+    /// it has another CPU.
+    fn spin(&self) {
+        let undecided = || matches!(self.claim.load(Ordering::Acquire), OPEN | OFFERED);
+        if undecided() && rustix::thread::sched_getaffinity(None).is_ok_and(|cpus| cpus.count() > 1)
+        {
+            let until = Instant::now() + SPIN;
+            while undecided() && Instant::now() < until {
+                std::hint::spin_loop();
             }
         }
     }
