@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use procession_posix::channel::Queue;
 use procession_posix::process::{
-    JoinError, Process, StartError, StartMethod, Stdio, active_children, current_process, finalizer,
-    set_start_method, start_method,
+    JoinError, Process, StartError, StartMethod, Stdio, active_children, current_process,
+    finalizer, set_start_method, start_method,
 };
 use support::{Bound, LONG};
 

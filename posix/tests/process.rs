@@ -400,8 +400,8 @@ fn a_daemon_dies_with_its_starter_and_others_do_not(method: StartMethod) {
         .join(format!("procession-{}-{method:?}", std::process::id()))
         .to_string_lossy()
         .into_owned();
-    let child = Process::new(starter_to_be_killed, (method, path.clone())).start().unwrap();
-    let child = Bound(child);
+    let child = Process::new(starter_to_be_killed, (method, path.clone()));
+    let child = Bound(child.method(StartMethod::Zygote).start().unwrap());
     eventually("the starter's report", || std::path::Path::new(&path).exists());
     let report = std::fs::read_to_string(&path).unwrap();
     std::fs::remove_file(&path).unwrap();

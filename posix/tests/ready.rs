@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use procession_posix::process::{Process, StartMethod, set_start_method, start_method};
+use procession_posix::process::{Process, StartMethod, keep_warm, set_start_method, start_method};
 use procession_posix::ready::Readiness;
 use procession_posix::sync::{Event, Lock};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -42,6 +42,8 @@ fn readiness_comes_and_leaves_nothing_behind() {
     if start_method() == StartMethod::Fork {
         set_start_method(StartMethod::Zygote);
     }
+    // Processes kept ready have descriptors, too.
+    keep_warm(0).unwrap();
     let (event, lock) = (Event::new().unwrap(), Lock::new().unwrap());
     // The arena and the starter of processes have their descriptors from here on.
     Process::new(set, (Event::new().unwrap(),)).start().unwrap().join().unwrap();
