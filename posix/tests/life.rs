@@ -607,7 +607,8 @@ fn a_kill_for_want_of_memory_is_told() {
         }
         Some(own)
     }
-    let alone = Bound(Process::new(body, ()).start().unwrap());
+    let alone = Process::new(body, ()).method(StartMethod::Zygote);
+    let alone = Bound(alone.start().unwrap());
     let ended = alone.join_timeout(LONG);
     // What is in it still may take a moment to end.
     match &ended {
