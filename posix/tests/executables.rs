@@ -11,6 +11,7 @@ use std::time::Instant;
 use procession_posix::channel::Queue;
 use procession_posix::process::{
     JoinError, Process, StartError, StartMethod, executable, keep_warm, set_executable,
+    start_method,
 };
 use support::{Bound, LONG};
 
@@ -77,6 +78,10 @@ impl Drop for Workshop {
 fn run_apart(program: &Path, test: &str, path: &Path) {
     let mut command = Command::new(program);
     command.args(["--exact", test, "--ignored", "--nocapture"]).env("EXECUTABLE", path);
+    // A test has two threads, and a fork executes nothing.
+    if start_method() == StartMethod::Fork {
+        command.env("PROCESSION_START_METHOD", "zygote");
+    }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let locked = writing();
     let child = command.spawn().unwrap();
