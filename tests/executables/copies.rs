@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 
 use procession::process::{JoinError, Process, StartMethod, executable, keep_warm, set_executable};
 use procession::{Queue, export_target};
@@ -139,9 +140,7 @@ pub fn script() {
 pub fn gone_or_replaced() {
     let workshop = Workshop::new("gone");
     for how in ["deleted", "replaced"] {
-        run(&workshop.copy(how), |command| {
-            command.args(["while-its-file-goes", how]);
-        });
+        run(Command::new(workshop.copy(how)).args(["while-its-file-goes", how]));
     }
 }
 

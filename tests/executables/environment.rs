@@ -1,5 +1,7 @@
 //! A program whose environment says how it is to start processes.
 
+use std::process::Command;
+
 use procession::Process;
 use procession::process::{StartError, StartMethod, set_start_method, start_method};
 
@@ -10,9 +12,7 @@ const VARIABLE: &str = "PROCESSION_START_METHOD";
 
 pub fn methods() {
     for word in ["", "zygote", "forkserver", "spawn", "fork", "thread"] {
-        run(&here(), |command| {
-            command.args(["with-a-method", word]).env(VARIABLE, word);
-        });
+        run(Command::new(here()).args(["with-a-method", word]).env(VARIABLE, word));
     }
 }
 

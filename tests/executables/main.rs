@@ -10,9 +10,11 @@ mod support;
 mod aliens;
 mod copies;
 mod environment;
+mod worker;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use procession::process::StartMethod;
 
@@ -25,6 +27,11 @@ const TESTS: &[Test] = &[
     ("a_script_may_execute_the_program", copies::script),
     ("a_program_that_is_gone_or_replaced_goes_on", copies::gone_or_replaced),
     ("what_is_no_program_of_ours_is_one_clear_error", aliens::errors),
+    ("another_program_works_for_this_one", worker::works),
+    ("handles_travel_to_another_program_and_back", worker::handles_travel),
+    ("a_death_in_another_program_is_noticed", worker::deaths_are_noticed),
+    ("errors_of_another_program_are_clear", worker::errors_are_clear),
+    ("programs_execute_each_other", worker::programs_take_turns),
     ("the_environment_names_the_method", environment::methods),
 ];
 
@@ -35,7 +42,8 @@ fn main() -> ExitCode {
     match *words {
         ["while-its-file-goes", how] => copies::while_its_file_goes(how),
         ["with-a-method", word] => environment::with_a_method(word),
-        _ => return support::run_at_once(TESTS),
+        // Some wait until cargo has built the other program.
+        _ => return support::run_at_once(Duration::from_secs(300), TESTS),
     }
     ExitCode::SUCCESS
 }
@@ -70,11 +78,9 @@ fn name_of<T>(_: T) -> &'static str {
 }
 
 /// Runs a program to its end, which is to be a good one; what it prints.
-fn run(program: &Path, arrange: impl FnOnce(&mut Command)) -> String {
-    let mut command = Command::new(program);
-    arrange(command.stdin(Stdio::null()).stderr(Stdio::inherit()));
+fn run(command: &mut Command) -> String {
     // Should it not end, this process is killed, and it too, for it is of the same group.
-    let output = command.output().unwrap();
+    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", output.status);
     String::from_utf8(output.stdout).unwrap()
 }

@@ -46,13 +46,13 @@ pub fn run_within(limit: Duration, tests: &[Test]) -> ExitCode {
 }
 
 /// The same, with all tests beside each other: for those that wait more than they work.
-pub fn run_at_once(tests: &[Test]) -> ExitCode {
+pub fn run_at_once(limit: Duration, tests: &[Test]) -> ExitCode {
     let Some(tests) = asked_for(tests) else { return ExitCode::SUCCESS };
     let good = Word::new();
     let run = |test: &&Test| {
         Child::start(|| {
             adopt_orphans();
-            if reported(TEST, test) {
+            if reported(limit, test) {
                 good.count();
             }
         })
@@ -60,7 +60,7 @@ pub fn run_at_once(tests: &[Test]) -> ExitCode {
     let runners: Vec<Child> = tests.iter().map(run).collect();
     for runner in runners {
         // Within this each test has been reported.
-        runner.outcome_within(TEST + 2 * LONG);
+        runner.outcome_within(limit + 2 * LONG);
     }
     if good.get() == tests.len() as u64 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
