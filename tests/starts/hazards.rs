@@ -7,12 +7,8 @@ use procession::process::StartError;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::support::random::Random;
-use crate::support::{Child, LONG, Word, eventually, sleep_forever};
-use crate::{EXECUTING, add, alone, children_of, full, nothing_left};
-
-fn sleeper() {
-    sleep_forever()
-}
+use crate::support::{Child, LONG, Word, eventually};
+use crate::{EXECUTING, add, alone, children_of, full, nothing_left, sleeper};
 
 /// An error of a start says that nothing runs, also where the new process was there already.
 pub fn descriptors() {
