@@ -12,6 +12,7 @@ mod kill;
 mod many;
 mod rights;
 mod trace;
+mod trees;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,9 @@ const TESTS: &[Test] = &[
     ("landlock_holds_in_children", rights::landlock),
     ("children_in_another_pid_namespace", rights::pid_namespace),
     ("thousands_of_starts_leave_nothing", many::thousands),
+    ("nothing_is_left_of_a_tree_that_was_killed", trees::killed),
+    ("daemons_end_within_milliseconds_of_their_starter", trees::daemons),
+    ("daemons_outlive_the_thread_that_started_them", trees::threads),
     ("two_hundred_at_once", many::hundreds),
 ];
 
@@ -62,6 +66,16 @@ fn children_of(pid: u32) -> Vec<u32> {
             list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>()
         })
         .collect()
+}
+
+/// The processes that a zygote has started, without those that it keeps ready.
+fn started_by(zygote: u32) -> Vec<u32> {
+    let mut children = children_of(zygote);
+    children.retain(|pid| {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+        name.is_ok_and(|name| name.trim() != "spare")
+    });
+    children
 }
 
 /// What many children do.
