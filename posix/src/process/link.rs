@@ -677,17 +677,25 @@ impl Link {
     }
 
     fn take_spare(&self) -> Option<Spare> {
-        // Another thread that has the lane hears the announcements too.
-        if self.pool().expects()
-            && let Ok(_lane) = self.lane.try_lock()
-        {
-            while let Ok(None) = self.hear(RecvFlags::DONTWAIT) {}
+        if self.pool().expects() {
+            self.hear_of_spares();
         }
         self.pool().take(&self.slots)
     }
 
+    fn hear_of_spares(&self) {
+        // Another thread that has the lane hears the announcements too.
+        if let Ok(_lane) = self.lane.try_lock() {
+            while let Ok(None) = self.hear(RecvFlags::DONTWAIT) {}
+        }
+    }
+
     /// Asks for the spares that are missing. Whatever fails leaves it at fewer.
     fn ask_for_spares(&self) {
+        // Now, while the new process is busy: the next start finds them.
+        if self.pool().is_pending() {
+            self.hear_of_spares();
+        }
         let missing = self.pool().missing();
         let filled: Vec<u32> = (0..missing).map_while(|_| self.slots.take().ok()).collect();
         if filled.is_empty() {

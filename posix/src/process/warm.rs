@@ -232,6 +232,47 @@ impl Manners {
     }
 }
 
+/// The memory that a fork has written so far, and so will its children: ranges of whole pages.
+pub(super) struct Written(Vec<(usize, usize)>);
+
+impl Written {
+    /// Looks at this process. Where it cannot, children copy these pages one by one when they need them.
+    pub(super) fn look_up() -> Written {
+        const PAGE: usize = 4096;
+        let mut ranges = Vec::new();
+        for line in std::fs::read_to_string("/proc/self/maps").unwrap_or_default().lines() {
+            let mut words = line.split_ascii_whitespace();
+            let (Some(range), Some("rw-p")) = (words.next(), words.next()) else { continue };
+            let Some((start, end)) = range.split_once('-') else { continue };
+            let address = |digits| usize::from_str_radix(digits, 16);
+            let (Ok(start), Ok(end)) = (address(start), address(end)) else { continue };
+            let mut resident = vec![0u8; (end - start).div_ceil(PAGE)];
+            // SAFETY: the range is mapped, and there is one byte for each of its pages.
+            if unsafe { libc::mincore(start as _, end - start, resident.as_mut_ptr()) } != 0 {
+                continue;
+            }
+            let pages = resident.iter().enumerate().filter(|(_, page)| **page & 1 != 0);
+            for at in pages.map(|(page, _)| start + page * PAGE) {
+                match ranges.last_mut() {
+                    Some((_, end)) if *end == at => *end += PAGE,
+                    _ => ranges.push((at, at + PAGE)),
+                }
+            }
+        }
+        Written(ranges)
+    }
+
+    /// Has the kernel copy these pages for this process now. A refusal costs nothing but time.
+    pub(super) fn copy(&self) {
+        for (start, end) in &self.0 {
+            // SAFETY: changes no content; where nothing is mapped any more it is refused.
+            unsafe { libc::madvise(*start as _, end - start, libc::MADV_POPULATE_WRITE) };
+        }
+        // A page that tells the time is nobody's copy.
+        let _ = std::time::Instant::now();
+    }
+}
+
 /// Sleeps in a spare until its letter is there. `false`: none will come. `zygote`: a socket that ends there.
 pub(super) fn await_letter(
     slot: &Slot,
