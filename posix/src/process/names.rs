@@ -31,6 +31,8 @@ pub(super) struct Birth {
     pub(super) daemon: bool,
     /// It may not start processes.
     pub(super) childless: bool,
+    /// How long it may take from when its target begins.
+    pub(super) deadline: Option<Duration>,
 }
 
 /// The running process, see [`current_process`].
@@ -153,6 +155,7 @@ pub(super) fn next_birth(
         parent_name: me.name.clone(),
         daemon,
         childless: daemon && !allowed,
+        deadline: None,
     })
 }
 
