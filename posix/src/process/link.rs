@@ -142,6 +142,9 @@ impl Starter {
                 }
             };
             self.slots.give_back(slot, unused);
+            if unused && is_scarcity(&error) && link.spend_spares() {
+                continue;
+            }
             return Err(error);
         }
         let reason = "zygotes are killed, or this process' rights change, all the time".into();
@@ -717,6 +720,21 @@ impl Link {
         self.pool().dismiss(&self.slots, !self.is_gone());
     }
 
+    /// Ends the spares, since what they hold is missing elsewhere, and asks for no more. `false`: there were none.
+    fn spend_spares(&self) -> bool {
+        let ended = self.pool().ready_slots();
+        self.pool().be_frugal();
+        self.end_spares();
+        let deadline = Instant::now() + Duration::from_secs(1);
+        for slot in ended.iter().filter_map(|slot| self.slots.records.slot(*slot)) {
+            // What they hold is free when they have been reaped.
+            while slot.status().is_none() && !self.is_gone() && Instant::now() < deadline {
+                slot.sleep(Some(deadline));
+            }
+        }
+        !ended.is_empty()
+    }
+
     /// Ends the spares, and gives the zygote no more requests.
     fn dismiss(&self) {
         self.end_spares();
@@ -753,6 +771,15 @@ enum Greeting {
     Ended,
     /// Something else.
     Wrong(String),
+}
+
+/// Whether a start failed since there is not enough of something.
+fn is_scarcity(error: &StartError) -> bool {
+    let source = std::error::Error::source(error).and_then(|e| e.downcast_ref::<io::Error>());
+    matches!(
+        source.and_then(io::Error::raw_os_error),
+        Some(libc::EAGAIN | libc::EMFILE | libc::ENFILE | libc::ENOMEM)
+    )
 }
 
 enum Broken {

@@ -73,8 +73,9 @@ static WANTED: AtomicUsize = AtomicUsize::new(BY_USE);
 ///
 /// Each costs a sleeping process, some 200 KiB of memory, and two descriptors in the calling one. Nothing of
 /// it outlives the calling process. What cannot be made (too many processes, no descriptors) is
-/// missing without an error: starts then take as long as without it. A spare that is killed is
-/// replaced at the next start.
+/// missing without an error: starts then take as long as without it, and where a start fails for want of what
+/// these processes hold, they make room for it and none are made again. One that is killed is
+/// replaced after the next start.
 ///
 /// [`StartMethod::Zygote`]: super::StartMethod::Zygote
 ///
@@ -118,6 +119,8 @@ pub(super) struct Pool {
     /// Slots that the zygote was asked to fill.
     pending: Vec<u32>,
     starts: u32,
+    /// There was not enough for spares and for a start.
+    frugal: bool,
 }
 
 impl Pool {
@@ -161,6 +164,7 @@ impl Pool {
     /// How many spares should be asked for.
     pub(super) fn missing(&self) -> usize {
         let wanted = match WANTED.load(Ordering::Relaxed) {
+            _ if self.frugal => 0,
             BY_USE if self.starts < 2 => 0,
             BY_USE => 2,
             chosen => chosen,
@@ -179,6 +183,15 @@ impl Pool {
         for slot in unasked {
             slots.give_back(*slot, true);
         }
+    }
+
+    /// From now on no spare is asked for.
+    pub(super) fn be_frugal(&mut self) {
+        self.frugal = true;
+    }
+
+    pub(super) fn ready_slots(&self) -> Vec<u32> {
+        self.ready.iter().map(|spare| spare.slot).collect()
     }
 
     /// Ends all spares. `zygote_lives`: it will bury them.
