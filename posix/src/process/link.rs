@@ -162,9 +162,15 @@ impl Starter {
     /// Has the zygote keep as many spares as are wanted, and makes one for that.
     pub(super) fn warm_up(&self) -> Result<(), StartError> {
         let mut held = self.lock();
+        if let Some(link) = held.take_if(|link| link.is_gone()) {
+            link.dismiss();
+        }
         match &*held {
             Some(link) if warm::is_unwanted() => link.end_spares(),
-            Some(link) => link.ask_for_spares(),
+            Some(link) => {
+                link.pool().sweep(&self.slots);
+                link.ask_for_spares();
+            }
             None if warm::is_unwanted() => {}
             None => {
                 // Whoever killed it did not want it to be kept warm.

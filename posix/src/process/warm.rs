@@ -135,6 +135,22 @@ impl Pool {
         None
     }
 
+    /// Forgets those that have ended, and ends those that are too many.
+    pub(super) fn sweep(&mut self, slots: &Slots) {
+        self.ready.retain(|spare| {
+            let gone = is_gone(&spare.pidfd);
+            if gone {
+                slots.give_back(spare.slot, false);
+            }
+            !gone
+        });
+        while self.ready.len() > self.wanted()
+            && let Some(spare) = self.ready.pop_back()
+        {
+            end(spare, slots, true);
+        }
+    }
+
     /// Whether there is none, but the zygote may have announced some.
     pub(super) fn expects(&self) -> bool {
         self.ready.is_empty() && !self.pending.is_empty()
@@ -161,15 +177,18 @@ impl Pool {
         self.starts = self.starts.saturating_add(1);
     }
 
-    /// How many spares should be asked for.
-    pub(super) fn missing(&self) -> usize {
-        let wanted = match WANTED.load(Ordering::Relaxed) {
+    fn wanted(&self) -> usize {
+        match WANTED.load(Ordering::Relaxed) {
             _ if self.frugal => 0,
             BY_USE if self.starts < 2 => 0,
             BY_USE => 2,
             chosen => chosen,
-        };
-        wanted.saturating_sub(self.ready.len() + self.pending.len())
+        }
+    }
+
+    /// How many spares should be asked for.
+    pub(super) fn missing(&self) -> usize {
+        self.wanted().saturating_sub(self.ready.len() + self.pending.len())
     }
 
     /// The zygote will be asked to fill these slots.
@@ -197,14 +216,18 @@ impl Pool {
     /// Ends all spares. `zygote_lives`: it will bury them.
     pub(super) fn dismiss(&mut self, slots: &Slots, zygote_lives: bool) {
         for spare in self.ready.drain(..) {
-            // Where this is refused, since they have rights that we gave up, they see their socket close.
-            let _ = rustix::process::pidfd_send_signal(&spare.pidfd, rustix::process::Signal::KILL);
-            slots.give_back(spare.slot, !zygote_lives);
+            end(spare, slots, zygote_lives);
         }
         for slot in self.pending.drain(..) {
             slots.give_back(slot, !zygote_lives);
         }
     }
+}
+
+fn end(spare: Spare, slots: &Slots, zygote_lives: bool) {
+    // Where this is refused, since it has rights that we gave up, it sees its socket close.
+    let _ = rustix::process::pidfd_send_signal(&spare.pidfd, rustix::process::Signal::KILL);
+    slots.give_back(spare.slot, !zygote_lives);
 }
 
 /// What signals do to a spare. Looked up once, by the zygote.
