@@ -347,7 +347,8 @@ impl Zygote {
                 drop(ours);
                 self.become_spare(slot, theirs)
             }
-            pid => Pid::from_raw(pid).filter(|_| pid > 0)?,
+            -1 => return None,
+            pid => Pid::from_raw(pid)?,
         };
         drop(theirs);
         let number = pid.as_raw_nonzero().get();
