@@ -142,6 +142,9 @@ impl Starter {
                 }
             };
             self.slots.give_back(slot, unused);
+            if unused && is_scarcity(&error) && link.spend_spares() {
+                continue;
+            }
             return Err(error);
         }
         let reason = "zygotes are killed, or this process' rights change, all the time".into();
@@ -159,9 +162,15 @@ impl Starter {
     /// Has the zygote keep as many spares as are wanted, and makes one for that.
     pub(super) fn warm_up(&self) -> Result<(), StartError> {
         let mut held = self.lock();
+        if let Some(link) = held.take_if(|link| link.is_gone()) {
+            link.dismiss();
+        }
         match &*held {
             Some(link) if warm::is_unwanted() => link.end_spares(),
-            Some(link) => link.ask_for_spares(),
+            Some(link) => {
+                link.pool().sweep(&self.slots);
+                link.ask_for_spares();
+            }
             None if warm::is_unwanted() => {}
             None => {
                 // Whoever killed it did not want it to be kept warm.
@@ -706,17 +715,25 @@ impl Link {
     }
 
     fn take_spare(&self) -> Option<Spare> {
-        // Another thread that has the lane hears the announcements too.
-        if self.pool().expects()
-            && let Ok(_lane) = self.lane.try_lock()
-        {
-            while let Ok(None) = self.hear(RecvFlags::DONTWAIT) {}
+        if self.pool().expects() {
+            self.hear_of_spares();
         }
         self.pool().take(&self.slots)
     }
 
+    fn hear_of_spares(&self) {
+        // Another thread that has the lane hears the announcements too.
+        if let Ok(_lane) = self.lane.try_lock() {
+            while let Ok(None) = self.hear(RecvFlags::DONTWAIT) {}
+        }
+    }
+
     /// Asks for the spares that are missing. Whatever fails leaves it at fewer.
     fn ask_for_spares(&self) {
+        // Now, while the new process is busy: the next start finds them.
+        if self.pool().is_pending() {
+            self.hear_of_spares();
+        }
         let missing = self.pool().missing();
         let filled: Vec<u32> = (0..missing).map_while(|_| self.slots.take().ok()).collect();
         if filled.is_empty() {
@@ -735,6 +752,21 @@ impl Link {
         let _lane = self.lane();
         while self.pool().is_pending() && matches!(self.hear(RecvFlags::empty()), Ok(None)) {}
         self.pool().dismiss(&self.slots, !self.is_gone());
+    }
+
+    /// Ends the spares, since what they hold is missing elsewhere, and asks for no more. `false`: there were none.
+    fn spend_spares(&self) -> bool {
+        let ended = self.pool().ready_slots();
+        self.pool().be_frugal();
+        self.end_spares();
+        let deadline = Instant::now() + Duration::from_secs(1);
+        for slot in ended.iter().filter_map(|slot| self.slots.records.slot(*slot)) {
+            // What they hold is free when they have been reaped.
+            while slot.status().is_none() && !self.is_gone() && Instant::now() < deadline {
+                slot.sleep(Some(deadline));
+            }
+        }
+        !ended.is_empty()
     }
 
     /// Ends the spares, and gives the zygote no more requests.
@@ -773,6 +805,15 @@ enum Greeting {
     Ended,
     /// Something else.
     Wrong(String),
+}
+
+/// Whether a start failed since there is not enough of something.
+fn is_scarcity(error: &StartError) -> bool {
+    let source = std::error::Error::source(error).and_then(|e| e.downcast_ref::<io::Error>());
+    matches!(
+        source.and_then(io::Error::raw_os_error),
+        Some(libc::EAGAIN | libc::EMFILE | libc::ENFILE | libc::ENOMEM)
+    )
 }
 
 enum Broken {
