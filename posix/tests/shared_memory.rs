@@ -15,7 +15,7 @@ use procession_posix::channel::{GetError, Queue};
 use procession_posix::memory::{
     BadName, SharedMemory, SharedMemoryError as Error, SharedMemoryOptions,
 };
-use procession_posix::process::{Child, JoinError, Process};
+use procession_posix::process::{Child, JoinError, Process, StartMethod};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -491,6 +491,53 @@ fn what_the_dead_leave_is_found_and_swept() {
     let memory = options.create("two", 7).unwrap();
     assert_eq!(options.attach("two").unwrap().size(), 7);
     drop(memory);
+    assert!(shelf.names().is_empty());
+}
+
+#[test]
+fn a_forked_copy_unlinks_nothing() {
+    fn body(directory: PathBuf) {
+        let memory = at(&directory).create("it", 10).unwrap();
+        // SAFETY: this process has one thread.
+        match unsafe { libc::fork() } {
+            0 => {
+                let good = !memory.is_creator() && memory.write_at(0, b"x").is_ok();
+                drop(memory);
+                // SAFETY: ends the process at once.
+                unsafe { libc::_exit(if good { 0 } else { 1 }) };
+            }
+            pid => {
+                let mut status = 0;
+                // SAFETY: waits for our own child.
+                assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+                assert_eq!(status, 0);
+            }
+        }
+        let mut byte = [0];
+        at(&directory).attach("it").unwrap().read_at(0, &mut byte).unwrap();
+        assert_eq!(&byte, b"x");
+        // A copy that lives on uses it, even when its creator is gone.
+        // SAFETY: as above.
+        match unsafe { libc::fork() } {
+            0 => wait_for_ever(),
+            pid => {
+                memory.persist().unwrap();
+                drop(memory);
+                let used = at(&directory).segments().unwrap()[0].in_use;
+                // SAFETY: our own child, which nobody has waited for.
+                unsafe {
+                    libc::kill(pid, libc::SIGKILL);
+                    libc::waitpid(pid, std::ptr::null_mut(), 0);
+                }
+                let later = at(&directory).segments().unwrap()[0].in_use;
+                assert!(used && !later);
+            }
+        }
+        at(&directory).remove("it").unwrap();
+    }
+    let shelf = Shelf::new();
+    let alone = Process::new(body, (shelf.0.clone(),)).method(StartMethod::Zygote);
+    alone.start().unwrap().join_timeout(LONG).unwrap();
     assert!(shelf.names().is_empty());
 }
 

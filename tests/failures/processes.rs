@@ -134,16 +134,19 @@ fn become_sleep(ready: Event) {
     panic!("{}", Command::new("sleep").arg("1000").exec());
 }
 
-/// Leaves a process behind that has inherited all it could, and returns.
-fn leave_a_sleeper() -> u32 {
-    // SAFETY: a fork that only waits; it has the memory and the descriptors of this process.
-    let pid = unsafe { libc::fork() };
-    if pid == 0 {
-        sleep_forever();
-    }
-    let sleep = Command::new("sleep").arg("1000").spawn().unwrap();
-    assert!(sleep.id() > 0);
-    pid as u32
+/// Leaves two processes behind that have inherited all they could, and returns: a copy of this one, and another program.
+fn leave_two_behind() -> [u32; 2] {
+    [false, true].map(|exec| {
+        // SAFETY: this process has one thread, and the child executes another program, or only waits.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            if exec {
+                panic!("{}", Command::new("sleep").arg("1000").exec());
+            }
+            sleep_forever();
+        }
+        pid as u32
+    })
 }
 
 pub fn f25_join(method: StartMethod) {
@@ -164,12 +167,13 @@ pub fn f25_join(method: StartMethod) {
     assert_eq!(child.0.exitcode(), Some(-15));
 
     // It has ended when it has, whoever has inherited from it.
-    let child = Bound(Process::new(leave_a_sleeper, ()).start().unwrap());
-    let sleeper = promptly("the join of one with children", || child.0.join_timeout(LONG));
-    let sleeper = sleeper.unwrap();
+    let child = Bound(Process::new(leave_two_behind, ()).start().unwrap());
+    let left = promptly("the join of one with children", || child.0.join_timeout(LONG));
     assert!(!child.0.is_alive() && child.0.exitcode() == Some(0), "{method:?}");
-    // SAFETY: the number is of a process that nobody but this test ends.
-    assert_eq!(unsafe { libc::kill(sleeper as i32, libc::SIGKILL) }, 0, "it lives on");
+    for pid in left.unwrap() {
+        // SAFETY: the number is of a process that nobody but this test ends.
+        assert_eq!(unsafe { libc::kill(pid as i32, libc::SIGKILL) }, 0, "it lives on");
+    }
 }
 
 /// Ends in one of several ways.
