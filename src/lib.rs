@@ -35,7 +35,7 @@
 //! [`procession_posix`]. This crate is the face of both.
 
 pub use procession_posix::{
-    Descriptor, Error, Result, channel, memory, process, ready, sync, value, wait,
+    Descriptor, Error, Result, channel, memory, process, ready, signal, sync, value, wait,
 };
 
 pub use channel::{

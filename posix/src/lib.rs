@@ -9,6 +9,7 @@
 //! ready     readiness as a descriptor, and for async programs
 //! descriptor  how descriptors travel
 //! process   starting processes, and what becomes of them
+//! signal    blocking signals, hearing of them, ending in order
 //! ```
 
 pub mod channel;
@@ -17,6 +18,7 @@ mod error;
 pub mod memory;
 pub mod process;
 pub mod ready;
+pub mod signal;
 pub mod sync;
 pub mod value;
 pub mod wait;
