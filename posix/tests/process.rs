@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use procession_posix::channel::Queue;
 use procession_posix::process::{
     Child, CurrentProcess, JoinError, ParentProcess, Process, StartError, StartMethod,
-    current_process, parent_process,
+    active_children, current_process, parent_process,
 };
 use procession_posix::sync::{AcquireError, Lock};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -251,7 +251,8 @@ fn names_are_paths(method: StartMethod) {
         let child = Process::new(|| current_process().daemon, ()).start().unwrap();
         child.join_timeout(LONG).unwrap()
     };
-    let daemon = Process::new(inherit, ()).daemon(true).method(method).start().unwrap();
+    let daemon = Process::new(inherit, ()).daemon(true).allow_children(true);
+    let daemon = daemon.method(method).start().unwrap();
     assert!(daemon.is_daemon());
     assert!(daemon.join_timeout(LONG).unwrap());
 }
@@ -344,6 +345,7 @@ fn nothing_leaks(method: StartMethod) {
         let zygotes = usize::from(method != StartMethod::Fork);
         eventually("the end of all children", || {
             let _ = start().join_timeout(LONG);
+            assert!(active_children().len() <= detached);
             let children = children_of(std::process::id());
             children.len() == zygotes && children.iter().all(|pid| children_of(*pid).is_empty())
         });
@@ -371,6 +373,7 @@ fn a_daemon_dies_with_its_starter_and_others_do_not(method: StartMethod) {
     fn starter(method: StartMethod) -> (u32, u32) {
         let daemon = Process::new(wait_for_ever, ()).daemon(true).method(method).start().unwrap();
         let other = Process::new(wait_for_ever, ()).daemon(false).method(method).start().unwrap();
+        other.detach();
         (daemon.pid(), other.pid())
     }
     fn starter_to_be_killed(method: StartMethod, path: String) {

@@ -6,7 +6,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::io::{IoSlice, Write};
+use std::io::IoSlice;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -89,7 +89,7 @@ impl Child {
             }
             Err(payload) => (Outcome::Panicked, panic_message(payload).into_bytes(), PANICKED),
         };
-        let _ = std::io::stdout().flush();
+        super::exit::in_order(super::exit::Others::Join);
         // From here on no other thread's panic changes what was left.
         let mut guard = words();
         *guard = None;

@@ -1,6 +1,9 @@
 //! What can go wrong when a process is started, and how a process can end.
 
+use std::fmt;
 use std::io;
+
+use super::handle::Child;
 
 /// Why a process was not started. Nothing of it runs after this error.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +68,15 @@ pub enum StartError {
          use StartMethod::Zygote or StartMethod::Spawn"
     )]
     Threads,
+    /// The starting process is a daemon.
+    #[error(
+        "{name} is a daemon, and daemons may not have children, which would be left alone when it is \
+         killed; start it with allow_children(true)"
+    )]
+    Daemon {
+        /// The name of the starting process.
+        name: String,
+    },
     /// Memory, descriptors or another resource ran out.
     #[error("cannot {what}: {source}")]
     Resource {
@@ -152,4 +164,25 @@ pub enum JoinError {
         /// Its process id.
         pid: u32,
     },
+}
+
+/// A handle was to be closed, but its process still runs. It has the handle.
+#[derive(thiserror::Error)]
+#[error("{} (pid {}) still runs; join or kill it first, or drop the handle", child.name(), child.pid())]
+pub struct StillRunning<R> {
+    /// The handle.
+    pub child: Child<R>,
+}
+
+impl<R> fmt::Debug for StillRunning<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StillRunning").field("child", &self.child).finish()
+    }
+}
+
+impl<R> From<StillRunning<R>> for JoinError {
+    fn from(error: StillRunning<R>) -> Self {
+        let StillRunning { child } = error;
+        JoinError::TimedOut { name: child.name().into(), pid: child.pid() }
+    }
 }

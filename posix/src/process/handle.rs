@@ -1,72 +1,37 @@
-//! The handle of a started process.
+//! The handles of a started process: one with the type of its result, and one without.
 
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 use serde::de::DeserializeOwned;
 
-use super::error::JoinError;
-use super::fork::{Forked, try_reap};
-use super::link::{Link, Started, is_gone};
-use super::status::{ExitStatus, Outcome, Slot, Slots};
-use super::wire;
-use crate::channel::luggage::{Luggage, recall};
+use super::children;
+use super::error::{JoinError, StillRunning};
+use super::fork::Forked;
+use super::life::{Left, Life};
+use super::link::Started;
+use super::status::Slots;
+use crate::channel::luggage::Luggage;
 
 /// A started process whose target returns `R`.
 ///
-/// All methods take `&self`: any thread may wait, ask and signal, several at a time. Dropping the
-/// handle neither ends the process nor waits for it; what it leaves is cleaned up by itself.
+/// All methods take `&self`: any thread may wait, ask and signal, several at a time, and all are told the same.
+/// Dropping the handle neither ends the process nor waits for it; what it leaves is cleaned up by itself, and
+/// [`active_children`](super::active_children) still has it. When this process ends in order it waits for the
+/// process, see the [module](super#the-end-of-the-starter), unless it was [detached](Child::detach).
 pub struct Child<R> {
-    pid: u32,
-    name: String,
-    daemon: bool,
-    pidfd: OwnedFd,
-    slots: Arc<Slots>,
-    slot: u32,
-    source: Source,
-    end: OnceLock<End>,
+    life: Arc<Life>,
     result: PhantomData<fn() -> R>,
 }
 
-/// Who knows how the process ends.
-enum Source {
-    Zygote(Arc<Link>),
-    /// We are its parent. The lock is for whoever reaps.
-    Fork {
-        reaping: Mutex<()>,
-        result: OwnedFd,
-    },
-}
-
-/// How a process ended, and what it left.
-struct End {
-    status: ExitStatus,
-    outcome: Outcome,
-    bytes: Result<Vec<u8>, String>,
-}
-
-/// After a process is gone its zygote gets this long to say how, before a call that must not block gives up.
-const GRACE: Duration = Duration::from_secs(1);
-
 impl<R> Child<R> {
     pub(super) fn started(name: String, daemon: bool, slots: Arc<Slots>, new: Started) -> Self {
-        Child {
-            pid: new.pid,
-            name,
-            daemon,
-            pidfd: new.pidfd,
-            slots,
-            slot: new.slot,
-            source: Source::Zygote(new.link),
-            end: OnceLock::new(),
-            result: PhantomData,
-        }
+        Child::listed(Life::started(name, daemon, slots, new))
     }
 
     pub(super) fn forked(
@@ -76,129 +41,13 @@ impl<R> Child<R> {
         slot: u32,
         new: Forked,
     ) -> Self {
-        let source = Source::Fork { reaping: Mutex::new(()), result: new.result };
-        let (pid, pidfd) = (new.pid, new.pidfd);
-        let (end, result) = (OnceLock::new(), PhantomData);
-        Child { pid, name, daemon, pidfd, slots, slot, source, end, result }
+        Child::listed(Life::forked(name, daemon, slots, slot, new))
     }
 
-    /// The process id. After the process has ended the kernel may give it to another: to signal,
-    /// use the methods here, which never hit a stranger.
-    pub fn pid(&self) -> u32 {
-        self.pid
-    }
-
-    /// The name given to the builder, or the default, like `Process-1`.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Whether the process is killed when the one that started it dies.
-    pub fn is_daemon(&self) -> bool {
-        self.daemon
-    }
-
-    /// Whether the process has not ended. Costs one system call, never blocks for a living process.
-    pub fn is_alive(&self) -> bool {
-        self.end.get().is_none() && !is_gone(&self.pidfd)
-    }
-
-    /// How the process ended: 0 or n for an exit, -n for signal n, `None` while it runs. A process
-    /// whose target panicked has 101, one that could not call its target 126.
-    ///
-    /// If the one that knew was killed (the zygote, see the module), the kernel is asked; where
-    /// it does not tell (before Linux 6.15) it is 255.
-    pub fn exitcode(&self) -> Option<i32> {
-        if self.end.get().is_none() && !is_gone(&self.pidfd) {
-            return None;
-        }
-        self.wait(Some(Instant::now())).map(|end| end.status.exitcode())
-    }
-
-    /// A descriptor that is readable exactly when the process is gone, for `poll`, `select`, `epoll`.
-    ///
-    /// It is a pidfd: it belongs to the handle, and to this process only.
-    pub fn sentinel(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
-    }
-
-    /// Sends SIGTERM, which ends the process unless it handles it. No error if it is already gone.
-    ///
-    /// # Errors
-    /// `EPERM`, if the process has taken on another user's rights.
-    pub fn terminate(&self) -> io::Result<()> {
-        self.signal(Signal::TERM)
-    }
-
-    /// Sends SIGKILL, which ends the process at whatever instruction it is. Survivors of the same tree are
-    /// told of what it held. No error if it is already gone.
-    ///
-    /// # Errors
-    /// `EPERM`, if the process has taken on another user's rights.
-    pub fn kill(&self) -> io::Result<()> {
-        self.signal(Signal::KILL)
-    }
-
-    fn signal(&self, signal: Signal) -> io::Result<()> {
-        match rustix::process::pidfd_send_signal(&self.pidfd, signal) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Waits until the process is gone and its end is known, or the deadline has passed.
-    fn wait(&self, deadline: Option<Instant>) -> Option<&End> {
-        let mut deadline = deadline;
-        let mut grace = Some(GRACE);
-        loop {
-            if let Some(end) = self.end.get() {
-                return Some(end);
-            }
-            if let Some(status) = self.status_now() {
-                return Some(self.end.get_or_init(|| self.make_end(status)));
-            }
-            if deadline.is_some_and(|at| Instant::now() >= at) {
-                if !is_gone(&self.pidfd) {
-                    return None;
-                }
-                // It is gone: that was the question, and how it went will be known in a moment.
-                deadline = Some(Instant::now() + grace.take()?);
-            }
-            // Others may be waiting for what went along with the arguments of one that has died over them.
-            recall();
-            match self.source {
-                Source::Zygote(_) => self.place()?.sleep(deadline),
-                Source::Fork { .. } => sleep_on(&self.pidfd, deadline),
-            }
-        }
-    }
-
-    /// How the process ended, if that is known or never will be.
-    fn status_now(&self) -> Option<ExitStatus> {
-        let slot = self.place()?;
-        if let Some(status) = slot.status() {
-            return Some(status);
-        }
-        match &self.source {
-            Source::Zygote(link) => {
-                if !link.is_gone() || !is_gone(&self.pidfd) {
-                    return None;
-                }
-                // The zygote may have been quicker than its own end.
-                Some(match slot.last_known_status() {
-                    ExitStatus::Lost => ask_kernel(&self.pidfd),
-                    known => known,
-                })
-            }
-            Source::Fork { reaping, .. } => {
-                let _reaping = reaping.lock().unwrap_or_else(PoisonError::into_inner);
-                slot.status().or_else(|| reap_into(slot, &self.pidfd))
-            }
-        }
-    }
-
-    fn place(&self) -> Option<&Slot> {
-        self.slots.records.slot(self.slot)
+    fn listed(life: Life) -> Self {
+        let life = Arc::new(life);
+        children::add(&life);
+        Child { life, result: PhantomData }
     }
 
     /// Leaves to it what goes along with its arguments, until it ends.
@@ -209,15 +58,110 @@ impl<R> Child<R> {
         self
     }
 
-    fn make_end(&self, status: ExitStatus) -> End {
-        recall();
-        let (outcome, bytes) = self.place().map_or((Outcome::None, Vec::new()), Slot::left);
-        let bytes = match (&self.source, outcome) {
-            (Source::Zygote(link), Outcome::File) => link.take_result(self.slot),
-            (Source::Fork { result, .. }, Outcome::File) => wire::read_letter(result),
-            _ => Ok(bytes),
-        };
-        End { status, outcome, bytes: bytes.map_err(|error| error.to_string()) }
+    /// The process id. After the process has ended the kernel may give it to another: to signal,
+    /// use the methods here, which never hit a stranger.
+    pub fn pid(&self) -> u32 {
+        self.life.pid
+    }
+
+    /// The name given to the builder, or the default, like `Process-1`.
+    pub fn name(&self) -> &str {
+        &self.life.name
+    }
+
+    /// Whether the process is ended when the one that started it ends.
+    pub fn is_daemon(&self) -> bool {
+        self.life.daemon
+    }
+
+    /// Whether the process has not ended. Costs one system call, never blocks for a living process.
+    pub fn is_alive(&self) -> bool {
+        self.life.is_alive()
+    }
+
+    /// How the process ended: 0 or n for an exit, -n for signal n, `None` while it runs. A process
+    /// whose target returned `Err` has 1, one whose target panicked 101, one that could not call its target 126.
+    ///
+    /// If the one that knew was killed (the zygote, see the module), the kernel is asked; where
+    /// it does not tell (before Linux 6.15) it is 255.
+    pub fn exitcode(&self) -> Option<i32> {
+        self.life.exitcode()
+    }
+
+    /// A descriptor that is readable exactly when the process is gone, for `poll`, `select`, `epoll`.
+    ///
+    /// It is a pidfd: it belongs to the handle, and to this process only. What the process has executed or started
+    /// itself neither delays nor ends it.
+    pub fn sentinel(&self) -> BorrowedFd<'_> {
+        self.life.sentinel()
+    }
+
+    /// Sends SIGTERM, which ends the process unless it handles it. No error if it is already gone.
+    ///
+    /// # Errors
+    /// `EPERM`, if the process has taken on another user's rights.
+    pub fn terminate(&self) -> io::Result<()> {
+        self.life.signal(Signal::TERM)
+    }
+
+    /// Sends SIGKILL, which ends the process at whatever instruction it is. Survivors of the same tree are
+    /// told of what it held. No error if it is already gone.
+    ///
+    /// # Errors
+    /// `EPERM`, if the process has taken on another user's rights.
+    pub fn kill(&self) -> io::Result<()> {
+        self.life.signal(Signal::KILL)
+    }
+
+    /// Sends SIGINT, as Ctrl-C at a terminal does, which ends the process unless it handles it. No error if it is
+    /// already gone.
+    ///
+    /// # Errors
+    /// `EPERM`, if the process has taken on another user's rights.
+    ///
+    /// ```
+    /// let child = procession_posix::process::Process::new(std::thread::park, ()).start()?;
+    /// child.interrupt()?;
+    /// assert!(child.join().is_err());
+    /// assert_eq!(child.exitcode(), Some(-2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn interrupt(&self) -> io::Result<()> {
+        self.life.signal(Signal::INT)
+    }
+
+    /// From now on this process' own end in order does not wait for it: it runs on by itself. A daemon is ended all
+    /// the same.
+    ///
+    /// ```
+    /// use procession_posix::process::Process;
+    /// // Without this the program would end a second later.
+    /// Process::new(std::thread::sleep, (std::time::Duration::from_secs(1),)).start()?.detach();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn detach(&self) {
+        self.life.detach();
+    }
+
+    /// Gives back what the handle has, the descriptor and the result, of a process that has ended. Dropping the
+    /// handle does the same without asking.
+    ///
+    /// # Errors
+    /// The process still runs; the error has the handle.
+    ///
+    /// ```
+    /// let child = procession_posix::process::Process::new(std::thread::park, ()).start()?;
+    /// let child = child.close().unwrap_err().child;
+    /// child.kill()?;
+    /// let _ = child.join();
+    /// child.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn close(self) -> Result<(), StillRunning<R>> {
+        match self.exitcode() {
+            Some(_) => Ok(()),
+            None => Err(StillRunning { child: self }),
+        }
     }
 }
 
@@ -242,38 +186,17 @@ impl<R: DeserializeOwned> Child<R> {
     }
 
     fn join_deadline(&self, deadline: Option<Instant>) -> Result<R, JoinError> {
-        let (name, pid) = (self.name.clone(), self.pid);
-        let Some(End { status, outcome, bytes }) = self.wait(deadline) else {
-            return Err(JoinError::TimedOut { name, pid });
+        let exited = || {
+            let (name, pid) = (self.life.name.clone(), self.life.pid);
+            JoinError::Exited { name, pid, code: 0 }
         };
-        let text =
-            || bytes.as_ref().map_or_else(Clone::clone, |b| String::from_utf8_lossy(b).into());
-        match (status, outcome) {
-            (ExitStatus::Code(_) | ExitStatus::Lost, Outcome::Value | Outcome::File) => {
-                let decoded = bytes.as_ref().map_err(Clone::clone).and_then(|bytes| {
-                    crate::memory::decode(bytes).map_err(|error| error.to_string())
-                });
-                decoded.map_err(|message| JoinError::Result { name, pid, message })
+        match self.life.join(deadline)? {
+            Left::Result(bytes) => {
+                crate::memory::decode(bytes).map_err(|error| self.life.undecoded(error.to_string()))
             }
-            (ExitStatus::Code(_) | ExitStatus::Lost, Outcome::Panicked)
-            | (ExitStatus::Signal(libc::SIGABRT), Outcome::Words | Outcome::Panicked) => {
-                Err(JoinError::Panicked { name, pid, message: text() })
-            }
-            (ExitStatus::Code(_) | ExitStatus::Lost, Outcome::NotBegun) => {
-                Err(JoinError::NotBegun { name, pid, message: text() })
-            }
-            (ExitStatus::Code(_) | ExitStatus::Lost, Outcome::Undelivered) => {
-                Err(JoinError::Result { name, pid, message: text() })
-            }
-            // Without result: only a type like `()` is made of nothing.
-            (ExitStatus::Code(0), _) if size_of::<R>() == 0 => {
-                postcard::from_bytes(&[]).map_err(|_| JoinError::Exited { name, pid, code: 0 })
-            }
-            (ExitStatus::Code(code), _) => Err(JoinError::Exited { name, pid, code: *code }),
-            (ExitStatus::Signal(signal), _) => {
-                Err(JoinError::Killed { name, pid, signal: *signal })
-            }
-            (ExitStatus::Lost, _) => Err(JoinError::Lost { name, pid }),
+            // Only a type like `()` is made of nothing.
+            Left::Nothing if size_of::<R>() == 0 => postcard::from_bytes(&[]).map_err(|_| exited()),
+            Left::Nothing => Err(exited()),
         }
     }
 }
@@ -286,90 +209,108 @@ impl<R> AsFd for Child<R> {
 
 impl<R> fmt::Debug for Child<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Child")
-            .field("name", &self.name)
-            .field("pid", &self.pid)
-            .field("exitcode", &self.exitcode())
-            .field("daemon", &self.daemon)
-            .finish()
+        self.life.show("Child", f)
     }
 }
 
-impl<R> Drop for Child<R> {
-    fn drop(&mut self) {
-        let ended = self.status_now().is_some();
-        if !ended
-            && matches!(self.source, Source::Fork { .. })
-            && let Ok(pidfd) = self.pidfd.try_clone()
-        {
-            let orphan = Orphan { pidfd, slots: self.slots.clone(), slot: self.slot };
-            ORPHANS.lock().unwrap_or_else(PoisonError::into_inner).push(orphan);
-            return;
-        }
-        self.slots.give_back(self.slot, ended);
+/// A process that was started from this one, whatever its target returns: what
+/// [`active_children`](super::active_children) gives out.
+///
+/// It is the same process as that of its [`Child`]: each method is as there. The result is left to the typed handle.
+#[derive(Clone)]
+pub struct ActiveChild {
+    life: Arc<Life>,
+}
+
+impl ActiveChild {
+    pub(super) fn new(life: Arc<Life>) -> Self {
+        ActiveChild { life }
+    }
+
+    /// As [`Child::pid`].
+    pub fn pid(&self) -> u32 {
+        self.life.pid
+    }
+
+    /// As [`Child::name`].
+    pub fn name(&self) -> &str {
+        &self.life.name
+    }
+
+    /// As [`Child::is_daemon`].
+    pub fn is_daemon(&self) -> bool {
+        self.life.daemon
+    }
+
+    /// As [`Child::is_alive`].
+    pub fn is_alive(&self) -> bool {
+        self.life.is_alive()
+    }
+
+    /// As [`Child::exitcode`].
+    pub fn exitcode(&self) -> Option<i32> {
+        self.life.exitcode()
+    }
+
+    /// As [`Child::sentinel`].
+    pub fn sentinel(&self) -> BorrowedFd<'_> {
+        self.life.sentinel()
+    }
+
+    /// As [`Child::terminate`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn terminate(&self) -> io::Result<()> {
+        self.life.signal(Signal::TERM)
+    }
+
+    /// As [`Child::kill`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn kill(&self) -> io::Result<()> {
+        self.life.signal(Signal::KILL)
+    }
+
+    /// As [`Child::interrupt`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn interrupt(&self) -> io::Result<()> {
+        self.life.signal(Signal::INT)
+    }
+
+    /// As [`Child::detach`].
+    pub fn detach(&self) {
+        self.life.detach();
+    }
+
+    /// Waits for the end of the process. A result of its target, of whatever type, is a success.
+    ///
+    /// # Errors
+    /// As [`Child::join`]. `exit(0)` is no error.
+    pub fn join(&self) -> Result<(), JoinError> {
+        self.life.join(None).map(drop)
+    }
+
+    /// Like [`join`](ActiveChild::join), but waits no longer than `timeout`; zero only looks.
+    ///
+    /// # Errors
+    /// As [`join`](ActiveChild::join), and [`JoinError::TimedOut`].
+    pub fn join_timeout(&self, timeout: Duration) -> Result<(), JoinError> {
+        self.life.join(Instant::now().checked_add(timeout)).map(drop)
     }
 }
 
-/// A forked process without handle. We are its parent, so nobody else reaps it.
-struct Orphan {
-    pidfd: OwnedFd,
-    slots: Arc<Slots>,
-    slot: u32,
-}
-
-static ORPHANS: Mutex<Vec<Orphan>> = Mutex::new(Vec::new());
-
-/// Reaps forked processes that have ended and have no handle.
-pub(super) fn sweep_orphans() {
-    let mut orphans = ORPHANS.lock().unwrap_or_else(PoisonError::into_inner);
-    orphans.retain(|orphan| match orphan.slots.records.slot(orphan.slot) {
-        Some(slot) if reap_into(slot, &orphan.pidfd).is_none() => true,
-        _ => {
-            orphan.slots.give_back(orphan.slot, true);
-            false
-        }
-    });
-}
-
-fn reap_into(slot: &Slot, pidfd: &OwnedFd) -> Option<ExitStatus> {
-    let status = try_reap(pidfd)?;
-    slot.record(status);
-    slot.wake();
-    Some(status)
-}
-
-fn sleep_on(pidfd: &OwnedFd, deadline: Option<Instant>) {
-    let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-    let left = left.and_then(|left| Timespec::try_from(left).ok());
-    // Interrupted or not: the caller looks again.
-    let _ = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], left.as_ref());
-}
-
-/// Asks the kernel how a process ended that was not our child. It knows since Linux 6.15, once somebody
-/// has reaped.
-fn ask_kernel(pidfd: &OwnedFd) -> ExitStatus {
-    #[repr(C)]
-    #[derive(Default)]
-    struct Info {
-        mask: u64,
-        cgroup: u64,
-        ids: [u32; 11],
-        exit_code: i32,
+impl AsFd for ActiveChild {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.sentinel()
     }
-    const PIDFD_INFO_EXIT: u64 = 1 << 3;
-    const PIDFD_GET_INFO: libc::c_ulong =
-        (3 << 30) | ((size_of::<Info>() as libc::c_ulong) << 16) | (0xff << 8) | 11;
-    // Who adopted it reaps it soon; its pidfd then hangs up.
-    let soon = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-    let _ = poll(&mut [PollFd::new(pidfd, PollFlags::empty())], Some(&soon));
-    let mut info = Info { mask: PIDFD_INFO_EXIT, ..Info::default() };
-    // SAFETY: the kernel writes at most as many bytes as the request's number says, the size of `Info`.
-    let result = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO as _, &raw mut info) };
-    if result != 0 || info.mask & PIDFD_INFO_EXIT == 0 {
-        return ExitStatus::Lost;
-    }
-    match info.exit_code & 0x7f {
-        0 => ExitStatus::Code(info.exit_code >> 8 & 0xff),
-        signal => ExitStatus::Signal(signal),
+}
+
+impl fmt::Debug for ActiveChild {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.life.show("ActiveChild", f)
     }
 }

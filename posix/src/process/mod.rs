@@ -43,23 +43,39 @@
 //! | end of the target | [`exitcode`](Child::exitcode) | [`join`](Child::join) |
 //! |---|---|---|
 //! | returns | 0 | `Ok`, its result |
+//! | returns an `Err` | 1 | `Ok`, its result, which is that error |
 //! | panics | 101 (or -6 with `panic = "abort"`) | [`JoinError::Panicked`] with the message |
 //! | calls `exit(n)` | n | [`JoinError::Exited`] |
 //! | is ended by signal n | -n | [`JoinError::Killed`] |
 //!
-//! A process runs on when the one that started it ends, however that ended: it is a process like any other.
-//! One that was started with [`daemon(true)`](Process::daemon) is killed then, within milliseconds. Nobody has
-//! to join: no zombie stays, since the zygote reaps.
+//! Nobody has to join: no zombie stays, since the zygote reaps.
+//!
+//! # The end of the starter
+//!
+//! A process ends in order when its target returns or panics, in the first process when `main` returns or panics, and
+//! in each when anybody calls `exit`. Then, before it is gone:
+//!
+//! 1. [finalizers](finalizer) with a priority of 0 or more are called;
+//! 2. its daemons get SIGTERM, and SIGKILL if they are still there after 2 s;
+//! 3. its other children are waited for, without a limit, unless they were [detached](Child::detach);
+//! 4. the remaining finalizers are called, and standard output is flushed.
+//!
+//! When a process is ended in another way, by a signal, `abort` or `_exit`, nothing of that happens: its daemons are
+//! killed within milliseconds, and its other children run on.
 //!
 //! The helper process is a child of the starter: `wait` for *any* child sees it. It ends when its
 //! starter has ended and its processes have. If it is killed, daemons of it are killed too, the others run on,
 //! [`JoinError::Lost`] may be what is known of their end, and the next start makes a new one.
 
 mod child;
+mod children;
 mod error;
+pub(crate) mod exit;
+mod finalize;
 mod fork;
 mod handle;
 mod image;
+mod life;
 mod link;
 mod names;
 mod spawn;
@@ -72,8 +88,10 @@ mod zygote;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-pub use error::{JoinError, StartError};
-pub use handle::Child;
+pub use children::active_children;
+pub use error::{JoinError, StartError, StillRunning};
+pub use finalize::{Finalizer, finalizer};
+pub use handle::{ActiveChild, Child};
 pub use names::{CurrentProcess, ParentProcess, current_process, parent_process};
 pub(crate) use spawn::{Execution, Role};
 pub(crate) use state::{become_a_servant, environment};
@@ -156,6 +174,7 @@ pub struct Process<F, Args> {
     name: Option<String>,
     daemon: Option<bool>,
     method: Option<StartMethod>,
+    allow_children: bool,
 }
 
 /// What a process is told of its starter's choices.
@@ -172,7 +191,8 @@ where
     pub fn new(target: F, args: Args) -> Self {
         // It has no data: its type is all of it.
         let _ = target;
-        Process { target: PhantomData, args, name: None, daemon: None, method: None }
+        let (name, daemon, method, allow_children) = (None, None, None, false);
+        Process { target: PhantomData, args, name, daemon, method, allow_children }
     }
 
     /// Names the process; what [`current_process`] and, cut to 15 bytes, `ps` and `top` show. Without it:
@@ -182,12 +202,21 @@ where
         self
     }
 
-    /// Whether the process is killed when the one that started it dies. Without it: as that one.
+    /// Whether the process ends with the one that started it. Without it: as that one.
     ///
-    /// It is killed by the kernel or the zygote, without a chance to clean up. A daemon that
-    /// changes its user or group loses the kernel's part of this.
+    /// When its starter ends in order, it gets SIGTERM, and after a grace of 2 s SIGKILL. When its starter dies in any
+    /// other way, it is killed by the kernel or the zygote, without a chance to clean up. A daemon that
+    /// changes its user or group loses the kernel's part of this. A daemon may not have children, unless it is
+    /// [allowed to](Process::allow_children).
     pub fn daemon(mut self, daemon: bool) -> Self {
         self.daemon = Some(daemon);
+        self
+    }
+
+    /// Whether the process may start processes itself, if it is a daemon. Without it it may not: it can be killed
+    /// at any moment, and its children would be left to themselves. Other processes always may.
+    pub fn allow_children(mut self, allowed: bool) -> Self {
+        self.allow_children = allowed;
         self
     }
 
@@ -202,7 +231,7 @@ where
     /// # Errors
     /// See [`StartError`]. After an error nothing runs: a start that failed halfway is taken back.
     pub fn start(self) -> Result<Child<F::Output>, StartError> {
-        let Process { target: _, args, name, daemon, method } = self;
+        let Process { target: _, args, name, daemon, method, allow_children } = self;
         let target = F::ENTRY.type_name();
         let packing = Packing::begin();
         let encoded =
@@ -210,8 +239,9 @@ where
         // If nothing comes of it, it goes back.
         let luggage = packing.end();
         let starter = Starter::get()?;
-        handle::sweep_orphans();
-        let names = Names { birth: names::next_birth(name, daemon), method: start_method() };
+        children::sweep();
+        let birth = names::next_birth(name, daemon, allow_children)?;
+        let names = Names { birth, method: start_method() };
         let (name, daemon) = (names.birth.name.clone(), names.birth.daemon);
         let method = method.unwrap_or(names.method);
         if method == StartMethod::Fork {

@@ -5,11 +5,14 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::error::StartError;
+
 struct Identity {
     name: String,
     path: Vec<u32>,
     parent: Option<(u32, String)>,
     daemon: bool,
+    childless: bool,
     children: u32,
 }
 
@@ -23,6 +26,8 @@ pub(super) struct Birth {
     pub(super) parent_pid: u32,
     pub(super) parent_name: String,
     pub(super) daemon: bool,
+    /// It may not start processes.
+    pub(super) childless: bool,
 }
 
 /// The running process, see [`current_process`].
@@ -72,20 +77,29 @@ pub fn parent_process() -> Option<ParentProcess> {
     me(&mut guard).parent.clone().map(|(pid, name)| ParentProcess { name, pid })
 }
 
-/// Draws the next identity for a child.
-pub(super) fn next_birth(name: Option<String>, daemon: Option<bool>) -> Birth {
+/// Draws the next identity for a child; a daemon may have children only if it was `allowed`.
+pub(super) fn next_birth(
+    name: Option<String>,
+    daemon: Option<bool>,
+    allowed: bool,
+) -> Result<Birth, StartError> {
     let mut guard = identity();
     let me = me(&mut guard);
+    if me.childless {
+        return Err(StartError::Daemon { name: me.name.clone() });
+    }
     me.children += 1;
     let mut path = me.path.clone();
     path.push(me.children);
-    Birth {
+    let daemon = daemon.unwrap_or(me.daemon);
+    Ok(Birth {
         name: name.unwrap_or_else(|| default_name(&path)),
         path,
         parent_pid: std::process::id(),
         parent_name: me.name.clone(),
-        daemon: daemon.unwrap_or(me.daemon),
-    }
+        daemon,
+        childless: daemon && !allowed,
+    })
 }
 
 /// Takes on the identity that the parent drew.
@@ -96,6 +110,7 @@ pub(super) fn take_on(birth: Birth) {
         path: birth.path,
         parent: Some((birth.parent_pid, birth.parent_name)),
         daemon: birth.daemon,
+        childless: birth.childless,
         children: 0,
     });
 }
@@ -110,6 +125,7 @@ fn me<'a>(guard: &'a mut MutexGuard<'static, Option<Identity>>) -> &'a mut Ident
         path: Vec::new(),
         parent: None,
         daemon: false,
+        childless: false,
         children: 0,
     })
 }
