@@ -12,6 +12,7 @@
 //! signal    blocking signals, hearing of them, ending in order
 //! ```
 
+mod attendant;
 pub mod channel;
 mod descriptor;
 mod error;

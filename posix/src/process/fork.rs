@@ -17,6 +17,7 @@ use super::link::Starter;
 use super::status::{ExitStatus, Slots};
 use super::target::Entry;
 use super::wire;
+use crate::attendant;
 
 /// A process that was forked from here, and that we have to reap.
 pub(super) struct Forked {
@@ -34,7 +35,8 @@ pub(super) fn fork(
     letter: Letter,
     args: &[u8],
 ) -> Result<Forked, StartError> {
-    if !is_single_threaded() {
+    let Some((hush, attendants)) = attendant::hush() else { return Err(StartError::Threads) };
+    if !has_no_threads_but(attendants) {
         return Err(StartError::Threads);
     }
     let slots: Arc<Slots> = starter.slots.clone();
@@ -42,10 +44,11 @@ pub(super) fn fork(
         .map_err(|source| StartError::Resource { what: "create a memory file", source })?;
     let _ = io::stdout().flush();
     let guardian = std::process::id();
-    // SAFETY: this process has one thread, so no lock is held by a thread that the child lacks.
+    // SAFETY: this process has one thread, and some that hold nothing now, so no lock is held by a thread that the child lacks.
     match unsafe { libc::fork() } {
         -1 => Err(StartError::Fork(io::Error::last_os_error())),
         0 => {
+            hush.forked();
             starter.close();
             let slots = Box::leak(Box::new(slots));
             let leave = |code| {
@@ -73,6 +76,21 @@ pub(super) fn fork(
             }
         }
     }
+}
+
+/// Whether there is nobody but the calling thread and so many attendants.
+fn has_no_threads_but(attendants: u32) -> bool {
+    /// One that has ended may be counted for a moment after it was joined.
+    const LOOKS: u32 = 100;
+    if attendants == 0 && is_single_threaded() {
+        return true;
+    }
+    let alone = || {
+        // It has a link for each thread, and two of its own.
+        rustix::fs::stat("/proc/self/task")
+            .is_ok_and(|stat| u64::from(stat.st_nlink) == 3 + u64::from(attendants))
+    };
+    (0..LOOKS).any(|_| alone() || {std::thread::yield_now(); false})
 }
 
 /// Whether the calling thread is the only one.
