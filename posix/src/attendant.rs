@@ -57,7 +57,9 @@ fn crew() -> MutexGuard<'static, Crew> {
 /// If there is no thread to be had, or an attendant itself asks for one.
 pub(crate) fn hire(name: &str, mut duty: impl Duty) -> io::Result<JoinHandle<()>> {
     if IS_ATTENDANT.get() {
-        return Err(io::Error::other("this cannot be asked for from within a handler of log records"));
+        return Err(io::Error::other(
+            "this cannot be asked for from within a handler of log records",
+        ));
     }
     let mut crew = crew();
     let before = crew.registered;

@@ -4,13 +4,15 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use procession_posix::channel::Queue;
-use procession_posix::process::{Child, Process, StartMethod};
-use procession_posix::signal::{Origin, Received, Signal, Signals, block, listen};
+use procession_posix::process::{Child, Process, StartMethod, current_process, finalizer};
+use procession_posix::signal::{
+    Origin, Received, Signal, Signals, block, end_in_order, forward, listen,
+};
 use procession_posix::sync::Event;
 use procession_posix::wait::wait_timeout;
 use rustix::fs::{Mode, OFlags};
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(30);
 
 /// Kills what it holds when the test ends, however it ends.
 struct Bound<R>(Child<R>);
@@ -35,7 +37,8 @@ fn run(test: usize, method: StartMethod) {
 fn alone(name: &str, method: StartMethod) {
     let test = TESTS.iter().position(|(known, _)| *known == name).unwrap();
     let process = Bound(Process::new(run, (test, method)).name("alone").start().unwrap());
-    process.join_timeout(LONG).unwrap();
+    // It gives up earlier, and then kills what it has started.
+    process.join_timeout(2 * LONG).unwrap();
 }
 
 macro_rules! tests {
@@ -71,6 +74,13 @@ tests! {
     under_each_method:
         children_have_the_mask_but_no_handlers
         the_terminal_reaches_each_process_once
+        what_is_forwarded_reaches_each_child_once
+        the_terminal_and_a_forwarder_do_not_tell_twice
+        a_signal_ends_the_tree_in_order
+        the_terminal_ends_the_tree_in_order
+        who_does_not_end_in_time_is_killed
+        the_second_signal_ends_at_once
+        ignored_signals_stay_ignored
 }
 
 fn send(pid: u32, signal: Signal) {
@@ -253,7 +263,7 @@ fn listeners_come_and_go_in_a_storm(_: StartMethod) {
         for _ in 0..3 {
             threads.spawn(|| {
                 let mut told = 0;
-                while told < 100 {
+                while told < 500 {
                     let signals = listen(&[Signal::USR1]).unwrap();
                     told += usize::from(signals.recv_timeout(LONG).is_some());
                     drop(signals);
@@ -363,4 +373,193 @@ fn the_terminal_reaches_each_process_once(method: StartMethod) {
     fn nothing() {}
     let next = Bound(Process::new(nothing, ()).method(method).start().unwrap());
     next.join_timeout(LONG).unwrap();
+}
+
+fn start_counting(method: StartMethod, ready: &Ready, counts: &Count) -> [Bound<()>; 2] {
+    [false, true].map(|daemon| {
+        let process = Process::new(count, (ready.clone(), counts.clone()));
+        Bound(process.method(method).daemon(daemon).start().unwrap())
+    })
+}
+
+fn what_is_forwarded_reaches_each_child_once(method: StartMethod) {
+    let (ready, counts) = (Queue::bounded(16).unwrap(), Queue::bounded(16).unwrap());
+    let forwarding = forward(&[Signal::INT, Signal::QUIT]).unwrap();
+    // A thread of the library does not stand in the way of a fork.
+    let children = start_counting(method, &ready, &counts);
+    (0..2).for_each(|_| assert!(ready.get_timeout(LONG).unwrap() > 0));
+    send_me(Signal::INT);
+    send_me(Signal::QUIT);
+    for _ in 0..2 {
+        assert_eq!(counts.get_timeout(LONG).unwrap().1, 1);
+    }
+    for child in children {
+        child.join_timeout(LONG).unwrap();
+    }
+    drop(forwarding);
+    assert_eq!(status_bits("SigCgt") & bit(Signal::INT), 0);
+}
+
+fn the_terminal_and_a_forwarder_do_not_tell_twice(method: StartMethod) {
+    let pty = become_a_terminals_session();
+    let (ready, counts) = (Queue::bounded(16).unwrap(), Queue::bounded(16).unwrap());
+    let signals = listen(&[Signal::INT, Signal::QUIT]).unwrap();
+    let forwarding = forward(&[Signal::INT]).unwrap();
+    let children = start_counting(method, &ready, &counts);
+    (0..2).for_each(|_| assert!(ready.get_timeout(LONG).unwrap() > 0));
+    rustix::io::write(pty, b"\x03").unwrap();
+    assert_eq!(recv(&signals), Signal::INT);
+    // It has done what there was to do.
+    drop(forwarding);
+    rustix::io::write(pty, b"\x1c").unwrap();
+    for _ in 0..2 {
+        assert_eq!(counts.get_timeout(LONG).unwrap().1, 1);
+    }
+    for child in children {
+        child.join_timeout(LONG).unwrap();
+    }
+}
+
+/// What happened, in the order in which it did.
+type Diary = Queue<String>;
+
+fn next(diary: &Diary) -> String {
+    diary.get_timeout(LONG).unwrap()
+}
+
+/// Ends only by a signal.
+fn sleeper(diary: Diary) {
+    let name = current_process().name;
+    let note = diary.clone();
+    finalizer(0, move || note.put(&format!("{name} ends")).unwrap());
+    diary.put(&format!("{} runs", current_process().name)).unwrap();
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Starts some, and waits for them.
+fn head(method: StartMethod, diary: Diary) {
+    end_in_order(&[Signal::INT, Signal::TERM], LONG).unwrap();
+    for (priority, what) in [(0, "before"), (-1, "after")] {
+        let note = diary.clone();
+        finalizer(priority, move || note.put(&format!("head {what}")).unwrap());
+    }
+    let start = |name: &str, daemon| {
+        let process = Process::new(sleeper, (diary.clone(),)).name(name);
+        process.method(method).daemon(daemon).start().unwrap()
+    };
+    let _daemon = start("daemon", true);
+    let other = start("other", false);
+    // When it has ended the head comes to its end, too; that does not make it a success.
+    let _ = other.join();
+}
+
+/// Has a head run, and ends it: by what it ended.
+fn ended(method: StartMethod, end: impl Fn(u32)) -> (Option<i32>, Vec<String>) {
+    let diary = Queue::bounded(100).unwrap();
+    let head = Bound(Process::new(head, (method, diary.clone())).method(method).start().unwrap());
+    (0..2).for_each(|_| assert!(next(&diary).ends_with("runs")));
+    end(head.pid());
+    assert!(head.join_timeout(LONG).is_err());
+    let entries = std::iter::from_fn(|| diary.get_nowait().ok()).collect();
+    (head.exitcode(), entries)
+}
+
+fn a_signal_ends_the_tree_in_order(method: StartMethod) {
+    let (code, entries) = ended(method, |head| send(head, Signal::TERM));
+    assert_eq!(code, Some(-15));
+    assert_eq!(entries, ["head before", "daemon ends", "other ends", "head after"]);
+}
+
+fn the_terminal_ends_the_tree_in_order(method: StartMethod) {
+    let pty = become_a_terminals_session();
+    let signals = listen(&[Signal::INT]).unwrap();
+    let (code, mut entries) = ended(method, |_| {
+        rustix::io::write(pty, b"\x03").unwrap();
+    });
+    assert_eq!(code, Some(-2));
+    assert_eq!(recv(&signals), Signal::INT);
+    // All have got it at the same time.
+    assert_eq!(entries.pop().unwrap(), "head after");
+    entries.sort();
+    // That the head tells the daemon again does not cut its end short.
+    assert_eq!(entries, ["daemon ends", "head before", "other ends"]);
+}
+
+fn who_does_not_end_in_time_is_killed(method: StartMethod) {
+    fn stubborn(awake: Event) {
+        let _blocked = block(&[Signal::TERM]).unwrap();
+        // Its own order has a thread, which does not block it.
+        let _listening = listen(&[Signal::TERM]).unwrap();
+        finalizer(0, || {
+            loop {
+                std::thread::park();
+            }
+        });
+        awake.set();
+        loop {
+            std::thread::park();
+        }
+    }
+    fn head(method: StartMethod, awake: Event, left: Queue<Option<i32>>) {
+        end_in_order(&[Signal::TERM], Duration::from_millis(50)).unwrap();
+        let child = Process::new(stubborn, (awake,)).method(method).start().unwrap();
+        let child = std::sync::Arc::new(child);
+        let known = child.clone();
+        finalizer(-1, move || left.put(&known.exitcode()).unwrap());
+        let _ = child.join();
+    }
+    let (awake, left) = (Event::new().unwrap(), Queue::bounded(1).unwrap());
+    let head = Process::new(head, (method, awake.clone(), left.clone())).method(method);
+    let head = Bound(head.start().unwrap());
+    assert!(awake.wait_timeout(LONG));
+    head.terminate().unwrap();
+    assert!(head.join_timeout(LONG).is_err());
+    assert_eq!(head.exitcode(), Some(-15));
+    assert_eq!(left.get_timeout(LONG).unwrap(), Some(-9));
+}
+
+fn the_second_signal_ends_at_once(method: StartMethod) {
+    fn head(method: StartMethod, diary: Diary) {
+        let start = || {
+            Process::new(sleeper, (diary.clone(),)).name("other").method(method).start().unwrap()
+        };
+        let _other = start();
+        // It alone ends in order.
+        end_in_order(&[Signal::INT, Signal::TERM], LONG).unwrap();
+        let note = diary.clone();
+        finalizer(0, move || {
+            note.put(&"head ends".to_string()).unwrap();
+            loop {
+                std::thread::park();
+            }
+        });
+        diary.put(&"head runs".to_string()).unwrap();
+        loop {
+            std::thread::park();
+        }
+    }
+    let diary = Queue::bounded(100).unwrap();
+    let head = Bound(Process::new(head, (method, diary.clone())).method(method).start().unwrap());
+    (0..2).for_each(|_| assert!(next(&diary).ends_with("runs")));
+    head.terminate().unwrap();
+    assert_eq!(next(&diary), "head ends");
+    head.interrupt().unwrap();
+    assert!(head.join_timeout(LONG).is_err());
+    assert_eq!(head.exitcode(), Some(-2));
+    assert!(diary.empty());
+}
+
+fn ignored_signals_stay_ignored(method: StartMethod) {
+    fn look() -> bool {
+        send_me(Signal::HUP);
+        status_bits("SigIgn") & bit(Signal::HUP) != 0
+    }
+    // SAFETY: an action that is no function.
+    unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
+    end_in_order(&[Signal::HUP, Signal::TERM], LONG).unwrap();
+    assert!(look());
+    let child = Bound(Process::new(look, ()).method(method).start().unwrap());
+    assert!(child.join_timeout(LONG).unwrap());
 }

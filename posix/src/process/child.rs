@@ -18,6 +18,8 @@ use super::status::{Outcome, SLOT_BYTES, Slot};
 use super::target::{CallError, Entry};
 use super::{StartMethod, image, wire};
 
+/// The exit status of a process whose target returned an error, as that of any Rust program.
+const FAILED: i32 = 1;
 /// The exit status of a process whose target panicked, as that of any Rust program.
 const PANICKED: i32 = 101;
 /// The exit status of a process that could not call its target; shells use it for the same.
@@ -78,7 +80,8 @@ impl Child {
         *words() = Some(self.slot);
         listen_for_last_words();
         let (outcome, bytes, code) = match catch_unwind(|| entry.call(args)) {
-            Ok(Ok(result)) => self.deliver(result),
+            Ok(Ok(result)) => self.deliver(result, 0),
+            Ok(Err(CallError::Failed(result))) => self.deliver(result, FAILED),
             Ok(Err(CallError::Arguments(message))) => {
                 let message = format!("its arguments cannot be decoded: {message}");
                 (Outcome::NotBegun, message.into_bytes(), NOT_BEGUN)
@@ -95,7 +98,7 @@ impl Child {
         *guard = None;
         // SAFETY: this is the process of the slot; other threads leave words only under the lock.
         unsafe { self.slot.leave(outcome, &bytes) };
-        if code == 0
+        if matches!(outcome, Outcome::Value | Outcome::File)
             && let Some(arena) = crate::memory::existing()
         {
             arena.member().leave();
@@ -113,7 +116,7 @@ impl Child {
         }
         letter.changes.apply()?;
         set_comm(&letter.birth.name);
-        names::take_on(letter.birth);
+        names::take_on(letter.birth)?;
         super::set_start_method(letter.method);
         let entry = self
             .known
@@ -128,9 +131,9 @@ impl Child {
         NOT_BEGUN
     }
 
-    fn deliver(&self, result: Vec<u8>) -> (Outcome, Vec<u8>, i32) {
+    fn deliver(&self, result: Vec<u8>, code: i32) -> (Outcome, Vec<u8>, i32) {
         if result.len() <= SLOT_BYTES {
-            return (Outcome::Value, result, 0);
+            return (Outcome::Value, result, code);
         }
         // A file larger than the limit is an error then, not a signal.
         super::state::set_ignored(libc::SIGXFSZ, true);
@@ -142,7 +145,7 @@ impl Child {
             Delivery::File(file) => wire::write_letter(file, &result),
         };
         match sent {
-            Ok(()) => (Outcome::File, Vec::new(), 0),
+            Ok(()) => (Outcome::File, Vec::new(), code),
             Err(error) => {
                 let message = format!("{} bytes cannot be stored: {error}", result.len());
                 (Outcome::Undelivered, message.into_bytes(), UNDELIVERED)

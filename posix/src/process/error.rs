@@ -2,6 +2,9 @@
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
+
+use super::method::UnknownMethod;
 
 use super::handle::Child;
 
@@ -86,6 +89,26 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The working directory of the new process could not be opened.
+    #[error("cannot start in the directory {path:?}: {source}")]
+    Directory {
+        /// The path that was given.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Something else that was chosen for the new process is not possible.
+    #[error("cannot start with this {what}: {reason}")]
+    Choice {
+        /// What was chosen.
+        what: &'static str,
+        /// Why it is not possible.
+        reason: String,
+    },
+    /// A word that names no start method.
+    #[error("PROCESSION_START_METHOD in the environment: {0}")]
+    Method(#[source] UnknownMethod),
     /// More than this many processes run or wait to be joined.
     #[error("{limit} processes started from here run or still have a handle; drop some handles")]
     TooMany {

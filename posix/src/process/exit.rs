@@ -17,13 +17,15 @@
 use std::io::Write;
 use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use super::handle::ActiveChild;
+use super::life::Life;
 use super::{children, finalize};
+use crate::signal::yield_to_the_ending;
 
 /// Daemons have this long between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
@@ -49,7 +51,7 @@ static DONE: Condvar = Condvar::new();
 pub(crate) enum Others<'a> {
     /// They are waited for.
     Join,
-    /// Each is told in this way, then they are waited for, but not longer than this.
+    /// Each is told in this way, then they are waited for; those that are still there after this time are killed.
     Tell(&'a dyn Fn(&ActiveChild), Duration),
 }
 
@@ -81,7 +83,11 @@ pub(crate) fn in_order(others: Others) {
             Stage::Ending { thread } if thread != me => {
                 end = DONE.wait(end).unwrap_or_else(PoisonError::into_inner);
             }
-            Stage::Ending { .. } | Stage::Done => return,
+            Stage::Ending { .. } => return,
+            Stage::Done => {
+                drop(end);
+                return yield_to_the_ending();
+            }
         }
     }
     end.stage = Stage::Ending { thread: me };
@@ -97,6 +103,13 @@ pub(crate) fn in_order(others: Others) {
     let _ = std::io::stdout().flush();
     END.lock().unwrap_or_else(PoisonError::into_inner).stage = Stage::Done;
     DONE.notify_all();
+    yield_to_the_ending();
+}
+
+/// Whether somebody is going through the end of this process.
+pub(crate) fn is_under_way() -> bool {
+    let end = END.lock().unwrap_or_else(PoisonError::into_inner);
+    end.pid == std::process::id() && end.stage != Stage::Running
 }
 
 fn end_daemons() {
@@ -127,8 +140,22 @@ fn wait_for_others(others: &Others) {
     loop {
         let children = the_others();
         // Other threads may have started some meanwhile, so look again, until there was nothing to wait for.
-        if children.is_empty() || !children.iter().all(|child| child.wait_until(deadline)) {
+        if children.is_empty() {
             return;
         }
+        if !children.iter().all(|child| child.wait_until(deadline)) {
+            return kill(children);
+        }
+    }
+}
+
+/// Kills those that had time enough. One that the kernel cannot end does not hold up this end for ever.
+fn kill(children: Vec<Arc<Life>>) {
+    for child in &children {
+        let _ = child.signal(Signal::KILL);
+    }
+    let deadline = Instant::now() + GRACE;
+    for child in children {
+        child.wait_until(Some(deadline));
     }
 }

@@ -15,6 +15,7 @@ use super::child::{Child, Delivery, Letter};
 use super::error::StartError;
 use super::link::Starter;
 use super::status::{ExitStatus, Slots};
+use super::stdio::{Pipes, Places};
 use super::target::Entry;
 use super::wire;
 use crate::attendant;
@@ -34,7 +35,9 @@ pub(super) fn fork(
     entry: &'static Entry,
     letter: Letter,
     args: &[u8],
-) -> Result<Forked, StartError> {
+    places: Places,
+    pipes: Pipes,
+) -> Result<(Forked, Pipes), StartError> {
     let Some((hush, attendants)) = attendant::hush() else { return Err(StartError::Threads) };
     if !has_no_threads_but(attendants) {
         return Err(StartError::Threads);
@@ -57,14 +60,20 @@ pub(super) fn fork(
             };
             let Some(place) = slots.records.slot(slot) else { leave(super::child::NOT_BEGUN) };
             let delivery = Delivery::File(result);
-            Child { slot: place, delivery, guardian, known: Some(entry), leave }.run(letter, args)
+            let child = Child { slot: place, delivery, guardian, known: Some(entry), leave };
+            // Else it would hold the other ends of its own streams, and never see one closed.
+            drop(pipes);
+            match places.take_up() {
+                Ok(()) => child.run(letter, args),
+                Err(error) => child.refuse(&format!("its streams cannot be set: {error}")),
+            }
         }
         pid => {
             let pidfd = Pid::from_raw(pid)
                 .ok_or(rustix::io::Errno::SRCH)
                 .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()));
             match pidfd.map(wire::above_standard) {
-                Ok(pidfd) => Ok(Forked { pid: pid as u32, pidfd, result }),
+                Ok(pidfd) => Ok((Forked { pid: pid as u32, pidfd, result }, pipes)),
                 Err(error) => {
                     // SAFETY: `pid` is our child and not yet reaped, so the number is its own.
                     unsafe {
@@ -88,9 +97,14 @@ fn has_no_threads_but(attendants: u32) -> bool {
     let alone = || {
         // It has a link for each thread, and two of its own.
         rustix::fs::stat("/proc/self/task")
-            .is_ok_and(|stat| u64::from(stat.st_nlink) == 3 + u64::from(attendants))
+            .is_ok_and(|stat| usize::try_from(stat.st_nlink) == Ok(3 + attendants as usize))
     };
-    (0..LOOKS).any(|_| alone() || {std::thread::yield_now(); false})
+    (0..LOOKS).any(|_| {
+        alone() || {
+            std::thread::yield_now();
+            false
+        }
+    })
 }
 
 /// Whether the calling thread is the only one.

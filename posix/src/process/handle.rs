@@ -1,7 +1,7 @@
 //! The handles of a started process: one with the type of its result, and one without.
 
 use std::fmt;
-use std::io;
+use std::io::{self, PipeReader, PipeWriter};
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use super::fork::Forked;
 use super::life::{Left, Life};
 use super::link::Started;
 use super::status::Slots;
+use super::stdio::{self, Pipes};
 use crate::channel::luggage::Luggage;
 
 /// A started process whose target returns `R`.
@@ -26,6 +27,7 @@ use crate::channel::luggage::Luggage;
 /// process, see the [module](super#the-end-of-the-starter), unless it was [detached](Child::detach).
 pub struct Child<R> {
     life: Arc<Life>,
+    pipes: Pipes,
     result: PhantomData<fn() -> R>,
 }
 
@@ -47,7 +49,7 @@ impl<R> Child<R> {
     fn listed(life: Life) -> Self {
         let life = Arc::new(life);
         children::add(&life);
-        Child { life, result: PhantomData }
+        Child { life, pipes: Pipes::default(), result: PhantomData }
     }
 
     /// Leaves to it what goes along with its arguments, until it ends.
@@ -55,6 +57,12 @@ impl<R> Child<R> {
         if let Some(luggage) = luggage {
             luggage.follow(self.sentinel());
         }
+        self
+    }
+
+    /// Keeps our ends of its pipes until they are taken.
+    pub(super) fn with_pipes(mut self, pipes: Pipes) -> Self {
+        self.pipes = pipes;
         self
     }
 
@@ -94,6 +102,24 @@ impl<R> Child<R> {
     /// itself neither delays nor ends it.
     pub fn sentinel(&self) -> BorrowedFd<'_> {
         self.life.sentinel()
+    }
+
+    /// The end into which the process' standard input is written, if that is [piped](super::Stdio::Piped).
+    /// The process reads to the end when this is dropped. The second time there is nothing to take.
+    pub fn take_stdin(&self) -> Option<PipeWriter> {
+        stdio::take(&self.pipes.stdin)
+    }
+
+    /// The end from which the process' standard output is read, if that is [piped](super::Stdio::Piped).
+    /// It ends when the process and all who have the stream from it are gone, or have closed it.
+    pub fn take_stdout(&self) -> Option<PipeReader> {
+        stdio::take(&self.pipes.stdout)
+    }
+
+    /// The end from which the process' standard error is read, if that is [piped](super::Stdio::Piped);
+    /// as [`take_stdout`](Child::take_stdout).
+    pub fn take_stderr(&self) -> Option<PipeReader> {
+        stdio::take(&self.pipes.stderr)
     }
 
     /// Sends SIGTERM, which ends the process unless it handles it. No error if it is already gone.
@@ -284,6 +310,10 @@ impl ActiveChild {
     /// As [`Child::detach`].
     pub fn detach(&self) {
         self.life.detach();
+    }
+
+    pub(crate) fn is_detached(&self) -> bool {
+        self.life.is_detached()
     }
 
     /// Waits for the end of the process. A result of its target, of whatever type, is a success.

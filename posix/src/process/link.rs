@@ -14,8 +14,9 @@ use super::child::Letter;
 use super::error::StartError;
 use super::image::image;
 use super::spawn::{self, Execution, Role};
-use super::state::{Changes, State};
+use super::state::{Changes, Overrides, State};
 use super::status::Slots;
+use super::stdio::{self, Places};
 use super::zygote::{
     Answer, DAEMON, EXECUTE, HEADER, HELLO, Kind, LETTER_ENCLOSED, LONGEST_RECORD,
 };
@@ -142,6 +143,8 @@ pub(super) struct Request<'a> {
     pub(super) type_name: &'static str,
     pub(super) args: &'a [u8],
     pub(super) names: &'a Names,
+    pub(super) places: &'a Places,
+    pub(super) overrides: &'a Overrides,
     pub(super) execute: bool,
 }
 
@@ -328,13 +331,15 @@ impl Link {
             place.confirm();
             None
         };
+        let mut changes = expected.clone();
+        changes.override_by(request.overrides, || self.picture.environment());
         let letter = Letter {
             build: image().build(),
             entry: request.entry,
             type_name: request.type_name.into(),
             birth: request.names.birth.clone(),
             method: request.names.method,
-            changes: expected.clone(),
+            changes,
         };
         let mut body = postcard::to_extend(&letter, Vec::with_capacity(1024 + request.args.len()))
             .map_err(|error| {
@@ -411,14 +416,15 @@ impl Link {
         body: &[u8],
         meanwhile: impl FnOnce(),
     ) -> Result<(Answer, u32, Option<OwnedFd>), Broken> {
-        use rustix::fs::{CWD, Mode, OFlags, openat};
-        let resource = |what| {
-            move |error: Errno| Broken::Error(StartError::Resource { what, source: error.into() })
+        let Places { standard, directory } = request.places;
+        let present;
+        let cwd = match directory {
+            Some(chosen) => chosen,
+            None => {
+                present = stdio::working_directory().map_err(Broken::Error)?;
+                &present
+            }
         };
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let cwd = openat(CWD, ".", flags, Mode::empty())
-            .map(wire::above_standard)
-            .map_err(resource("open the working directory"))?;
         let mut flags = 0;
         if request.execute {
             flags |= EXECUTE;
@@ -426,11 +432,11 @@ impl Link {
         if request.names.birth.daemon {
             flags |= DAEMON;
         }
-        // SAFETY: the numbers are not used unless they are open; closed ones are replaced below.
-        let standard = [0, 1, 2].map(|number| unsafe { BorrowedFd::borrow_raw(number) });
         let null;
         let mut fds = Vec::with_capacity(wire::MAX_FDS);
-        fds.extend(standard);
+        for (chosen, own) in standard.iter().zip(stdio::own()) {
+            fds.push(chosen.as_ref().map_or(own, AsFd::as_fd));
+        }
         fds.push(cwd.as_fd());
         let enclosed;
         let mut inline = body;
@@ -444,8 +450,7 @@ impl Link {
         let mut sent = self.ask(Kind::Start, slot, flags, inline, &fds);
         if matches!(sent, Err(Errno::BADF)) {
             // A process without standard streams: its children have /dev/null there.
-            null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-                .map_err(resource("open /dev/null"))?;
+            null = stdio::null().map_err(Broken::Error)?;
             for fd in &mut fds[..3] {
                 if rustix::io::fcntl_getfd(*fd).is_err() {
                     *fd = null.as_fd();
@@ -463,7 +468,10 @@ impl Link {
         match sent {
             Ok(()) => {}
             Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => return Err(Broken::Gone),
-            Err(error) => return Err(resource("ask the zygote")(error)),
+            Err(error) => {
+                let (what, source) = ("ask the zygote", error.into());
+                return Err(Broken::Error(StartError::Resource { what, source }));
+            }
         }
         meanwhile();
         self.answer()

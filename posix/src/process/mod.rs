@@ -67,6 +67,7 @@
 //! starter has ended and its processes have. If it is killed, daemons of it are killed too, the others run on,
 //! [`JoinError::Lost`] may be what is known of their end, and the next start makes a new one.
 
+mod builder;
 mod child;
 mod children;
 mod error;
@@ -76,68 +77,36 @@ mod fork;
 mod handle;
 mod image;
 mod life;
+mod limits;
 mod link;
+mod method;
 mod names;
+mod returned;
 mod spawn;
 mod state;
 mod status;
+mod stdio;
 mod target;
 pub(crate) mod wire;
 mod zygote;
 
-use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU8, Ordering};
-
+pub use builder::Process;
 pub use children::active_children;
 pub use error::{JoinError, StartError, StillRunning};
 pub use finalize::{Finalizer, finalizer};
 pub use handle::{ActiveChild, Child};
+pub use limits::{Resource, cpu_count};
+pub use method::{StartMethod, UnknownMethod, set_start_method, start_method};
+pub(crate) use names::is_starter;
 pub use names::{CurrentProcess, ParentProcess, current_process, parent_process};
 pub(crate) use spawn::{Execution, Role};
 pub(crate) use state::{become_a_servant, environment};
+pub use stdio::Stdio;
 pub use target::Target;
 pub(crate) use target::{CallError, Entry};
 pub(crate) use zygote::{close_all_but, silence};
 
-use crate::channel::luggage::Packing;
-use child::Letter;
-use link::{Request, Starter};
-use state::Changes;
-
-/// How a process comes to be. See the [module](self).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[non_exhaustive]
-pub enum StartMethod {
-    /// Forked by a helper process that has one thread. The default.
-    #[default]
-    Zygote,
-    /// Executed anew from the program's file, by the helper process.
-    Spawn,
-    /// Forked by the starting process, which must have one thread only.
-    Fork,
-}
-
-static METHOD: AtomicU8 = AtomicU8::new(StartMethod::Zygote as u8);
-
-/// Sets the method of all later starts that do not name one. Started processes inherit it.
-///
-/// ```
-/// use procession_posix::process::{StartMethod, set_start_method, start_method};
-/// set_start_method(StartMethod::Spawn);
-/// assert_eq!(start_method(), StartMethod::Spawn);
-/// ```
-pub fn set_start_method(method: StartMethod) {
-    METHOD.store(method as u8, Ordering::Relaxed);
-}
-
-/// The method of starts that do not name one.
-pub fn start_method() -> StartMethod {
-    match METHOD.load(Ordering::Relaxed) {
-        method if method == StartMethod::Spawn as u8 => StartMethod::Spawn,
-        method if method == StartMethod::Fork as u8 => StartMethod::Fork,
-        _ => StartMethod::Zygote,
-    }
-}
+use link::Starter;
 
 /// Prepares for starting processes, at the beginning of `main`. Optional.
 ///
@@ -157,119 +126,8 @@ pub fn init() {
     }
 }
 
-/// A process to be started: its target and arguments, and how it is to run.
-///
-/// ```
-/// use procession_posix::process::{Process, current_process};
-///
-/// let child = Process::new(|| current_process().name, ()).name("echo").start()?;
-/// assert_eq!(child.join()?, "echo");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Debug, Clone)]
-#[must_use = "nothing runs before `start`"]
-pub struct Process<F, Args> {
-    target: PhantomData<F>,
-    args: Args,
-    name: Option<String>,
-    daemon: Option<bool>,
-    method: Option<StartMethod>,
-    allow_children: bool,
-}
-
 /// What a process is told of its starter's choices.
 struct Names {
     birth: names::Birth,
     method: StartMethod,
-}
-
-impl<F, Args> Process<F, Args>
-where
-    F: Target<Args>,
-{
-    /// A process that will call `target` with `args`, a tuple: `()`, `(a,)`, `(a, b)`, ...
-    pub fn new(target: F, args: Args) -> Self {
-        // It has no data: its type is all of it.
-        let _ = target;
-        let (name, daemon, method, allow_children) = (None, None, None, false);
-        Process { target: PhantomData, args, name, daemon, method, allow_children }
-    }
-
-    /// Names the process; what [`current_process`] and, cut to 15 bytes, `ps` and `top` show. Without it:
-    /// `Process-1`, `Process-2`, and for their children `Process-2:1`.
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
-        self
-    }
-
-    /// Whether the process ends with the one that started it. Without it: as that one.
-    ///
-    /// When its starter ends in order, it gets SIGTERM, and after a grace of 2 s SIGKILL. When its starter dies in any
-    /// other way, it is killed by the kernel or the zygote, without a chance to clean up. A daemon that
-    /// changes its user or group loses the kernel's part of this. A daemon may not have children, unless it is
-    /// [allowed to](Process::allow_children).
-    pub fn daemon(mut self, daemon: bool) -> Self {
-        self.daemon = Some(daemon);
-        self
-    }
-
-    /// Whether the process may start processes itself, if it is a daemon. Without it it may not: it can be killed
-    /// at any moment, and its children would be left to themselves. Other processes always may.
-    pub fn allow_children(mut self, allowed: bool) -> Self {
-        self.allow_children = allowed;
-        self
-    }
-
-    /// How the process comes to be. Without it: [`start_method`].
-    pub fn method(mut self, method: StartMethod) -> Self {
-        self.method = Some(method);
-        self
-    }
-
-    /// Starts the process. The arguments are dropped here when it exists.
-    ///
-    /// # Errors
-    /// See [`StartError`]. After an error nothing runs: a start that failed halfway is taken back.
-    pub fn start(self) -> Result<Child<F::Output>, StartError> {
-        let Process { target: _, args, name, daemon, method, allow_children } = self;
-        let target = F::ENTRY.type_name();
-        let packing = Packing::begin();
-        let encoded =
-            F::encode(&args).map_err(|message| StartError::Arguments { target, message })?;
-        // If nothing comes of it, it goes back.
-        let luggage = packing.end();
-        let starter = Starter::get()?;
-        children::sweep();
-        let birth = names::next_birth(name, daemon, allow_children)?;
-        let names = Names { birth, method: start_method() };
-        let (name, daemon) = (names.birth.name.clone(), names.birth.daemon);
-        let method = method.unwrap_or(names.method);
-        if method == StartMethod::Fork {
-            let letter = Letter {
-                build: image::image().build(),
-                entry: 0,
-                type_name: target.into(),
-                birth: names.birth,
-                method: names.method,
-                changes: Changes::default(),
-            };
-            let slot = starter.slots.take()?;
-            if let Some(slot) = starter.slots.records.slot(slot) {
-                slot.confirm();
-            }
-            let forked = fork::fork(starter, slot, F::ENTRY, letter, &encoded)
-                .inspect_err(|_| starter.slots.give_back(slot, true))?;
-            let child = Child::forked(name, daemon, starter.slots.clone(), slot, forked);
-            return Ok(child.with(luggage));
-        }
-        let request = Request {
-            entry: F::ENTRY.offset().ok_or(StartError::ForeignTarget { target })?,
-            type_name: target,
-            args: &encoded,
-            names: &names,
-            execute: method == StartMethod::Spawn,
-        };
-        let started = starter.start(request)?;
-        Ok(Child::started(name, daemon, starter.slots.clone(), started).with(luggage))
-    }
 }

@@ -6,6 +6,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::error::StartError;
+use crate::signal::Ends;
 
 struct Identity {
     name: String,
@@ -26,6 +27,8 @@ pub(super) struct Birth {
     pub(super) parent_pid: u32,
     pub(super) parent_name: String,
     pub(super) daemon: bool,
+    /// Which signals end it in order.
+    ends: Ends,
     /// It may not start processes.
     pub(super) childless: bool,
 }
@@ -77,6 +80,12 @@ pub fn parent_process() -> Option<ParentProcess> {
     me(&mut guard).parent.clone().map(|(pid, name)| ParentProcess { name, pid })
 }
 
+/// Whether this is the process that started this one.
+pub(crate) fn is_starter(pid: u32) -> bool {
+    let mut guard = identity();
+    me(&mut guard).parent.as_ref().is_some_and(|(parent, _)| *parent == pid)
+}
+
 /// Draws the next identity for a child; a daemon may have children only if it was `allowed`.
 pub(super) fn next_birth(
     name: Option<String>,
@@ -98,12 +107,13 @@ pub(super) fn next_birth(
         parent_pid: std::process::id(),
         parent_name: me.name.clone(),
         daemon,
+        ends: Ends::now(),
         childless: daemon && !allowed,
     })
 }
 
 /// Takes on the identity that the parent drew.
-pub(super) fn take_on(birth: Birth) {
+pub(super) fn take_on(birth: Birth) -> Result<(), String> {
     crate::memory::name_process(&birth.name);
     *identity() = Some(Identity {
         name: birth.name,
@@ -113,6 +123,7 @@ pub(super) fn take_on(birth: Birth) {
         childless: birth.childless,
         children: 0,
     });
+    birth.ends.take_on().map_err(|error| format!("cannot see to its end by signals: {error}"))
 }
 
 fn identity() -> MutexGuard<'static, Option<Identity>> {

@@ -227,6 +227,8 @@ impl Execution {
         let mark = role.mark();
         let entries: Vec<CString> = environment
             .split(|byte| *byte == 0)
+            // A mark that somebody else put there would be found first.
+            .filter(|entry| !is_mark(entry))
             .chain([&*mark])
             .filter(|entry| !entry.is_empty())
             .filter_map(|entry| CString::new(entry).ok())
@@ -264,6 +266,10 @@ impl Drop for Execution {
         // SAFETY: initialised in `new`, destroyed once.
         unsafe { libc::posix_spawn_file_actions_destroy(&mut self.actions) };
     }
+}
+
+fn is_mark(entry: &[u8]) -> bool {
+    entry.strip_prefix(MARK.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))
 }
 
 fn check(error: c_int) -> io::Result<()> {

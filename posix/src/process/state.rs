@@ -162,6 +162,11 @@ impl State {
         }
     }
 
+    /// The environment, in the form that exec takes.
+    pub(super) fn environment(&self) -> &[u8] {
+        &self.environment
+    }
+
     /// What a zygote makes of this state by [`become_a_servant`].
     pub(super) fn into_a_zygotes(mut self) -> State {
         self.ignored &= !bit(libc::SIGCHLD);
@@ -171,7 +176,72 @@ impl State {
     }
 }
 
+/// What was chosen for a process, other than its starter has it.
+#[derive(Debug, Default)]
+pub(super) struct Overrides {
+    pub(super) environment: Option<Environment>,
+    /// The CPUs, as words of a mask.
+    pub(super) affinity: Option<Vec<u64>>,
+    /// Resource, soft limit, hard limit.
+    pub(super) limits: Vec<(u32, u64, u64)>,
+}
+
+/// Changes of an environment.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Environment {
+    /// Nothing of the starter's stays.
+    pub(super) clear: bool,
+    /// Names with their new value, or none to remove them. The last of a name counts.
+    pub(super) edits: Vec<(OsString, Option<OsString>)>,
+}
+
+impl Environment {
+    /// The block that becomes of `block`.
+    fn apply(&self, block: &[u8]) -> Vec<u8> {
+        let mut new = Vec::with_capacity(block.len() + 64);
+        let mut push = |name: &[u8], value: &[u8]| {
+            new.extend_from_slice(name);
+            new.push(b'=');
+            new.extend_from_slice(value);
+            new.push(0);
+        };
+        let is_edited = |name: &[u8]| self.edits.iter().any(|(known, _)| known.as_bytes() == name);
+        let old = if self.clear { &[] } else { block };
+        for (name, value) in variables(old).filter(|(name, _)| !is_edited(name)) {
+            push(name, value);
+        }
+        for (at, (name, value)) in self.edits.iter().enumerate() {
+            let is_last = self.edits[at + 1..].iter().all(|(later, _)| later != name);
+            if let (true, Some(value)) = (is_last, value) {
+                push(name.as_bytes(), value.as_bytes());
+            }
+        }
+        new
+    }
+}
+
 impl Changes {
+    /// Puts what was chosen above what the starter has. `inherited` is the environment without a change.
+    pub(super) fn override_by<'a>(
+        &mut self,
+        overrides: &Overrides,
+        inherited: impl FnOnce() -> &'a [u8],
+    ) {
+        if let Some(environment) = &overrides.environment {
+            self.environment = Some(match &self.environment {
+                Some(changed) => environment.apply(changed),
+                None => environment.apply(inherited()),
+            });
+        }
+        if let Some(words) = &overrides.affinity {
+            self.affinity = Some(words.clone());
+        }
+        for limit in &overrides.limits {
+            self.limits.retain(|(resource, ..)| *resource != limit.0);
+            self.limits.push(*limit);
+        }
+    }
+
     /// The changed environment, in the form that exec takes: `NAME=value` with a zero byte.
     pub(super) fn environment(&self) -> Option<&[u8]> {
         self.environment.as_deref()
@@ -186,7 +256,7 @@ impl Changes {
     /// what was sent to this process until now is delivered then.
     pub(super) fn apply(&self) -> Result<(), String> {
         fn failed<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> String {
-            move |error| format!("cannot take over the {what} of the starting process: {error}")
+            move |error| format!("its {what} cannot be set: {error}")
         }
         if let Some(block) = &self.environment {
             set_environment(block);
@@ -293,16 +363,22 @@ pub(crate) fn environment() -> Vec<u8> {
     block
 }
 
+/// The names and values of a block.
+fn variables(block: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    block.split(|byte| *byte == 0).filter_map(|entry| {
+        // A name may begin with `=`, as std has it too.
+        let at = 1 + entry.iter().skip(1).position(|byte| *byte == b'=')?;
+        Some((&entry[..at], &entry[at + 1..]))
+    })
+}
+
 fn set_environment(block: &[u8]) {
     let old: Vec<OsString> = std::env::vars_os().map(|(name, _)| name).collect();
     for name in old {
         // SAFETY: the caller has one thread only.
         unsafe { std::env::remove_var(name) };
     }
-    for entry in block.split(|byte| *byte == 0) {
-        // A name may begin with `=`, as std has it too.
-        let Some(at) = entry.iter().skip(1).position(|byte| *byte == b'=') else { continue };
-        let (name, value) = (&entry[..at + 1], &entry[at + 2..]);
+    for (name, value) in variables(block) {
         // SAFETY: the caller has one thread only.
         unsafe { std::env::set_var(OsStr::from_bytes(name), OsString::from_vec(value.to_vec())) };
     }
@@ -378,6 +454,18 @@ fn cpu_words(mask: &[u8]) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_environment_is_edited_name_by_name() {
+        let block = b"A=1\0B=2\0=C=3\0nonsense\0";
+        let set = |name: &str, value: &str| (name.into(), Some(value.into()));
+        let edits = vec![set("B", "4"), set("D", "5"), ("A".into(), None), set("D", "6=7")];
+        let mut environment = Environment { clear: false, edits };
+        assert_eq!(environment.apply(block), b"=C=3\0B=4\0D=6=7\0");
+        environment.clear = true;
+        assert_eq!(environment.apply(block), b"B=4\0D=6=7\0");
+        assert_eq!(Environment::default().apply(b""), b"");
+    }
 
     #[test]
     fn nothing_changed_is_nothing_to_send() {

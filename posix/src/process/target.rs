@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::image::image;
+use super::returned::is_err;
 
 /// A function, or a closure that captures nothing, that can be the body of a process.
 ///
@@ -50,6 +51,8 @@ pub enum CallError {
     Arguments(String),
     /// The target returned, but its result does not encode.
     Result(String),
+    /// The target returned `Err`: the encoded result.
+    Failed(Vec<u8>),
 }
 
 /// The constant that stands for one target in the program.
@@ -140,7 +143,10 @@ macro_rules! target {
                 let ($($value,)*): ($($arg,)*) = crate::memory::decode(args)
                     .map_err(|error| CallError::Arguments(error.to_string()))?;
                 let result = target($($value),*);
-                postcard::to_stdvec(&result).map_err(|error| CallError::Result(error.to_string()))
+                let encoded = postcard::to_stdvec(&result)
+                    .map_err(|error| CallError::Result(error.to_string()))?;
+                let failed = is_err::<R>(&encoded);
+                if failed { Err(CallError::Failed(encoded)) } else { Ok(encoded) }
             }
         }
     };

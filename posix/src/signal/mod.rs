@@ -8,20 +8,26 @@
 //! |---|---|
 //! | put off signals while something must not be disturbed | [`block`] |
 //! | hear of signals where it suits, by a call that waits or a descriptor | [`listen`] |
+//! | pass on what comes to the children | [`forward`] |
+//! | end the whole tree of processes in order when one comes | [`end_in_order`] |
 //!
 //! # Ctrl-C
 //!
 //! The terminal sends SIGINT to every process of the foreground process group. Started processes are in their starter's, so each of them
-//! gets it, once; the zygote and other helpers of this library ignore it. What that does to a process is its own matter: without a handler it ends.
+//! gets it, once; the zygote and other helpers of this library ignore it. Without a handler it ends at
+//! once; after [`end_in_order`] in the first process, the whole tree ends in order, and the first process by SIGINT, as a shell expects.
 
 mod listen;
 mod mask;
+mod tree;
 
 use std::fmt;
 use std::io;
 
 pub use listen::{Origin, Received, Signals, listen};
 pub use mask::{Blocked, block};
+pub(crate) use tree::{Ends, yield_to_the_ending};
+pub use tree::{Forwarding, end_in_order, forward};
 
 /// A signal, by its number.
 ///

@@ -249,9 +249,10 @@ impl Barrier {
 
 /// Runs the action of a handle.
 fn run(entry: &'static Entry) -> Result<(), String> {
-    let answer = entry.call(&[]).map_err(|error| match error {
-        CallError::Arguments(what) | CallError::Result(what) => what,
-    })?;
+    let answer = match entry.call(&[]) {
+        Ok(answer) | Err(CallError::Failed(answer)) => answer,
+        Err(CallError::Arguments(what) | CallError::Result(what)) => return Err(what),
+    };
     decode::<Result<(), String>>(&answer).map_err(|error| error.to_string())?
 }
 
