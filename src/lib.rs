@@ -43,7 +43,9 @@ pub use channel::{
     PodQueue, PriorityQueue, PublishError, PutError, Queue, QueueOptions, ReceiveError, Receiver,
     RecvError, SendError, Sender, SimpleQueue, pipe,
 };
-pub use process::{Process, init};
+pub use memory::SharedMemory;
+pub use process::{Context, Process, Run, StartMethod, get_context, init};
+pub use procession_posix::export_target;
 pub use sync::{
     Atomic, Barrier, BoundedSemaphore, Condition, Deadline, Event, Latch, Lock, Mutex, Once,
     OnceCell, RLock, RwData, RwLock, Semaphore, SeqLock,
@@ -57,7 +59,10 @@ pub mod prelude {
         PodQueue, PriorityQueue, PublishError, PutError, Queue, QueueOptions, ReceiveError,
         Receiver, RecvError, SendError, Sender, SimpleQueue, pipe,
     };
-    pub use crate::process::{Process, StartMethod, current_process};
+    pub use crate::memory::SharedMemory;
+    pub use crate::process::{
+        Process, Run, StartMethod, Stdio, cpu_count, current_process, get_context, parent_process,
+    };
     pub use crate::sync::{
         AcquireError, Atomic, Barrier, BoundedSemaphore, Condition, Deadline, Event, Latch, Lock,
         Mutex, Once, OnceCell, RLock, RwData, RwLock, Semaphore, SeqLock,

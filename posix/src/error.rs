@@ -10,7 +10,7 @@ use crate::channel::{
     CreateError, GetError, GetManyError, JoinTasksError, PublishError, PutError, ReceiveError,
     RecvError, RoleError, SendError, SubscribeError, TaskDoneError,
 };
-use crate::memory::{HandleError, MemoryError};
+use crate::memory::{HandleError, MemoryError, SharedMemoryError};
 use crate::process::{JoinError, StartError};
 use crate::sync::{BarrierCreateError, LatchCreateError, SemaphoreError};
 
@@ -25,6 +25,9 @@ pub enum Error {
     /// Shared memory.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// Shared memory with a name.
+    #[error(transparent)]
+    SharedMemory(#[from] SharedMemoryError),
     /// Making a queue.
     #[error(transparent)]
     Create(#[from] CreateError),

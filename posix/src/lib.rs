@@ -1,7 +1,7 @@
 //! Memory, processes and channels of procession on Linux: everything that needs std, files or other processes.
 //!
 //! ```text
-//! memory    the arena of a process tree, and handles to what lies in it
+//! memory    the arena of a process tree, and handles to what lies in it; memory with a name
 //! sync      Lock, as a handle that travels
 //! value     Value and Array, as handles that travel
 //! channel   queues of all kinds, Broadcast, Pipe

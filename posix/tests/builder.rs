@@ -1,6 +1,8 @@
 //! What is said of a process before it is started, under each way to start.
 
 #[macro_use]
+#[path = "support/methods.rs"]
+mod methods;
 mod support;
 
 use std::ffi::OsString;

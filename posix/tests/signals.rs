@@ -80,6 +80,7 @@ tests! {
         the_terminal_ends_the_tree_in_order
         who_does_not_end_in_time_is_killed
         the_second_signal_ends_at_once
+        nobody_is_left_behind_by_a_start_under_way
         ignored_signals_stay_ignored
 }
 
@@ -502,18 +503,21 @@ fn who_does_not_end_in_time_is_killed(method: StartMethod) {
             std::thread::park();
         }
     }
-    fn head(method: StartMethod, awake: Event, left: Queue<Option<i32>>) {
+    fn head(method: StartMethod, ready: Event, left: Queue<Option<i32>>) {
         end_in_order(&[Signal::TERM], Duration::from_millis(50)).unwrap();
-        let child = Process::new(stubborn, (awake,)).method(method).start().unwrap();
+        let awake = Event::new().unwrap();
+        let child = Process::new(stubborn, (awake.clone(),)).method(method).start().unwrap();
+        assert!(awake.wait_timeout(LONG));
         let child = std::sync::Arc::new(child);
         let known = child.clone();
         finalizer(-1, move || left.put(&known.exitcode()).unwrap());
+        ready.set();
         let _ = child.join();
     }
-    let (awake, left) = (Event::new().unwrap(), Queue::bounded(1).unwrap());
-    let head = Process::new(head, (method, awake.clone(), left.clone())).method(method);
+    let (ready, left) = (Event::new().unwrap(), Queue::bounded(1).unwrap());
+    let head = Process::new(head, (method, ready.clone(), left.clone())).method(method);
     let head = Bound(head.start().unwrap());
-    assert!(awake.wait_timeout(LONG));
+    assert!(ready.wait_timeout(LONG));
     head.terminate().unwrap();
     assert!(head.join_timeout(LONG).is_err());
     assert_eq!(head.exitcode(), Some(-15));
@@ -562,4 +566,35 @@ fn ignored_signals_stay_ignored(method: StartMethod) {
     assert!(look());
     let child = Bound(Process::new(look, ()).method(method).start().unwrap());
     assert!(child.join_timeout(LONG).unwrap());
+}
+
+/// The head is told to end while it starts one after the other.
+fn nobody_is_left_behind_by_a_start_under_way(method: StartMethod) {
+    fn sleep(pids: Queue<u32>) {
+        pids.put(&std::process::id()).unwrap();
+        loop {
+            std::thread::park();
+        }
+    }
+    fn head(method: StartMethod, pids: Queue<u32>) {
+        end_in_order(&[Signal::TERM], LONG).unwrap();
+        let mut all = Vec::new();
+        loop {
+            all.push(Process::new(sleep, (pids.clone(),)).method(method).start().unwrap());
+        }
+    }
+    for enough in [1, 2, 5] {
+        let pids = Queue::bounded(1000).unwrap();
+        let process = Process::new(head, (method, pids.clone())).method(method);
+        let head = Bound(process.start().unwrap());
+        let mut all: Vec<_> = (0..enough).map(|_| pids.get_timeout(LONG).unwrap()).collect();
+        head.terminate().unwrap();
+        assert!(head.join_timeout(LONG).is_err());
+        assert_eq!(head.exitcode(), Some(-15));
+        all.extend(std::iter::from_fn(|| pids.get_nowait().ok()));
+        for pid in all {
+            let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+            assert!(rustix::process::test_kill_process(pid).is_err(), "{pid:?} lives");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::cell::Cell;
-use super::{CType, Char, ValueError};
+use super::{CType, Char, Place, ValueError};
 use crate::sys::atomic::{Ordering, fence};
 
 /// The elements of an [`Array`](super::Array), as its lock's guard or [`raw`](super::Array::raw) gives them.
@@ -46,6 +46,25 @@ impl<T: CType> fmt::Debug for Elements<'_, T> {
 impl<'m, T: CType> Elements<'m, T> {
     pub(super) fn new(cells: &'m [T::Cell]) -> Self {
         Self { cells }
+    }
+
+    /// Elements that begin where the place does, without a header or a lock: for memory whose layout is agreed on otherwise.
+    /// What they are is what lies there.
+    ///
+    /// # Errors
+    /// [`ValueError::Place`] if they do not fit.
+    ///
+    /// ```
+    /// use procession_core::value::{Elements, Place};
+    ///
+    /// let mut memory = [0x0002_0001; 2];
+    /// let elements = Elements::<u16>::in_place(Place::in_memory(&mut memory), 3)?;
+    /// assert!(elements.iter().eq([1, 2, 0]));
+    /// assert!(Elements::<u16>::in_place(Place::in_memory(&mut memory), 9).is_err());
+    /// # Ok::<(), procession_core::value::ValueError>(())
+    /// ```
+    pub fn in_place(place: Place<'m>, count: usize) -> Result<Self, ValueError> {
+        Ok(Self { cells: place.objects(0, count as u64)? })
     }
 
     /// How many there are. No access to memory.

@@ -2,12 +2,15 @@
 //!
 //! There is one [`Arena`] a tree. It is made at the first use of anything shared, and every process that is started
 //! by this library maps it. Nobody else can: it has no name, only descriptors that are handed over.
+//!
+//! What processes share that did not start each other is a [`SharedMemory`], which has a name.
 
 mod arena;
 mod decode;
 mod error;
 mod handle;
 mod limits;
+mod shared;
 
 pub use arena::{Arena, Config, adopt, arena, configure};
 pub(crate) use arena::{existing, name_process};
@@ -15,6 +18,7 @@ pub use decode::DecodeError;
 pub(crate) use decode::{decode, decode_or, refuse};
 pub use error::{HandleError, MemoryError};
 pub use handle::Handle;
+pub use shared::{BadName, Segment, SharedMemory, SharedMemoryError, SharedMemoryOptions};
 
 /// What an object in the arena is; the kinds that have handles.
 pub mod kind {

@@ -1,9 +1,12 @@
 //! What is said of a process before it is started.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::marker::PhantomData;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+
+use serde::Serialize;
 
 use super::child::Letter;
 use super::error::StartError;
@@ -13,8 +16,8 @@ use super::link::{Request, Starter};
 use super::method::{StartMethod, default_method, start_method};
 use super::state::{Changes, Environment, Overrides};
 use super::stdio::{Places, Stdio};
-use super::target::Target;
-use super::{Names, children, fork, image, names};
+use super::target::{Target, Wanted};
+use super::{Names, children, fork, names};
 use crate::channel::luggage::Packing;
 
 /// A process to be started: its target and arguments, and how it is to run.
@@ -28,17 +31,25 @@ use crate::channel::luggage::Packing;
 /// assert_eq!(child.join()?, "echo");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[must_use = "nothing runs before `start`"]
 pub struct Process<F, Args> {
-    target: PhantomData<F>,
+    target: F,
     args: Args,
     options: Options,
+}
+
+/// The target of a process that is started by its name, see [`Process::named`].
+#[derive(Debug, Clone)]
+pub struct Named<R> {
+    name: String,
+    output: PhantomData<fn() -> R>,
 }
 
 /// What was chosen, whatever runs.
 #[derive(Debug, Clone, Default)]
 struct Options {
+    kind: Option<&'static str>,
     name: Option<String>,
     daemon: Option<bool>,
     allow_children: bool,
@@ -50,15 +61,87 @@ struct Options {
     limits: Vec<(Resource, u64, u64)>,
 }
 
+impl<F, Args> fmt::Debug for Process<F, Args> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Process")
+            .field("target", &std::any::type_name::<F>())
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<F, Args> Process<F, Args>
 where
     F: Target<Args>,
 {
     /// A process that will call `target` with `args`, a tuple: `()`, `(a,)`, `(a, b)`, ...
     pub fn new(target: F, args: Args) -> Self {
-        // It has no data: its type is all of it.
-        let _ = target;
-        Process { target: PhantomData, args, options: Options::default() }
+        Process { target, args, options: Options::default() }
+    }
+
+    /// Calls the target here and now, in this process, and returns its result. Nothing else of what was said
+    /// holds: it is for tests, and for those who want to choose late.
+    ///
+    /// ```
+    /// use procession_posix::process::Process;
+    ///
+    /// assert_eq!(Process::new(|a: u32, b: u32| a + b, (2, 3)).run(), 5);
+    /// ```
+    pub fn run(self) -> F::Output {
+        F::call(self.args)
+    }
+
+    /// Starts the process. The arguments are dropped here when it exists.
+    ///
+    /// # Errors
+    /// See [`StartError`]. After an error nothing runs: a start that failed halfway is taken back.
+    pub fn start(self) -> Result<Child<F::Output>, StartError> {
+        let wanted = Wanted {
+            name: F::ENTRY.type_name(),
+            args: std::any::type_name::<Args>(),
+            output: std::any::type_name::<F::Output>(),
+            entry: Some(F::ENTRY),
+        };
+        start(wanted, self.options, || F::encode(&self.args))
+    }
+}
+
+impl Process<(), ()> {
+    /// A process that will call the target of this name with `args`, a tuple, wherever it runs: in the program
+    /// that [`set_executable`](super::set_executable) named, or else in this one, if that
+    /// [exports](crate::export_target) it. `R` is what the target returns.
+    ///
+    /// The name is that of the function's type, `crate::module::function`. The types of the arguments and the
+    /// result are compared by their names; where they differ, or there is no such target, the process does not
+    /// begin: [`JoinError::NotBegun`](super::JoinError::NotBegun).
+    pub fn named<R, Args>(name: impl Into<String>, args: Args) -> Process<Named<R>, Args> {
+        let target = Named { name: name.into(), output: PhantomData };
+        Process { target, args, options: Options::default() }
+    }
+}
+
+impl<R, Args: Serialize> Process<Named<R>, Args> {
+    /// Starts the process. The arguments are dropped here when it exists.
+    ///
+    /// # Errors
+    /// See [`StartError`]. After an error nothing runs: a start that failed halfway is taken back.
+    pub fn start(self) -> Result<Child<R>, StartError> {
+        let wanted = Wanted {
+            name: &self.target.name,
+            args: std::any::type_name::<Args>(),
+            output: std::any::type_name::<R>(),
+            entry: None,
+        };
+        let encode = || postcard::to_stdvec(&self.args).map_err(|error| error.to_string());
+        start(wanted, self.options, encode)
+    }
+}
+
+impl<F, Args> Process<F, Args> {
+    /// What a process without a name is called by, instead of `Process`.
+    pub(super) fn kind(mut self, kind: &'static str) -> Self {
+        self.options.kind = Some(kind);
+        self
     }
 
     /// Names the process; what [`current_process`](super::current_process) and, cut to 15 bytes, `ps` and `top`
@@ -192,62 +275,59 @@ where
         self.options.limits.push((resource, soft, hard));
         self
     }
+}
 
-    /// Starts the process. The arguments are dropped here when it exists.
-    ///
-    /// # Errors
-    /// See [`StartError`]. After an error nothing runs: a start that failed halfway is taken back.
-    pub fn start(self) -> Result<Child<F::Output>, StartError> {
-        let Process { target: _, args, options } = self;
-        let target = F::ENTRY.type_name();
-        let (places, pipes) = Places::open(&options.streams, options.directory.as_deref())?;
-        let packing = Packing::begin();
-        let encoded =
-            F::encode(&args).map_err(|message| StartError::Arguments { target, message })?;
-        // If nothing comes of it, it goes back.
-        let luggage = packing.end();
-        let starter = Starter::get()?;
-        children::sweep();
-        let method = options.method.map_or_else(default_method, Ok)?;
-        let overrides = options.overrides()?;
-        let birth = names::next_birth(options.name, options.daemon, options.allow_children)?;
-        let names = Names { birth, method: start_method() };
-        let (name, daemon) = (names.birth.name.clone(), names.birth.daemon);
-        if method == StartMethod::Fork {
-            let mut changes = Changes::default();
-            let inherited = super::environment();
-            changes.override_by(&overrides, || &inherited);
-            let letter = Letter {
-                build: image::image().build(),
-                entry: 0,
-                type_name: target.into(),
-                birth: names.birth,
-                method: names.method,
-                changes,
-            };
-            let slot = starter.slots.take()?;
-            if let Some(slot) = starter.slots.records.slot(slot) {
-                slot.confirm();
-            }
-            let (forked, pipes) =
-                fork::fork(starter, slot, F::ENTRY, letter, &encoded, places, pipes)
-                    .inspect_err(|_| starter.slots.give_back(slot, true))?;
-            let child = Child::forked(name, daemon, starter.slots.clone(), slot, forked);
-            return Ok(child.with_pipes(pipes).with(luggage));
+/// Starts what is wanted.
+fn start<R>(
+    wanted: Wanted,
+    options: Options,
+    encode: impl FnOnce() -> Result<Vec<u8>, String>,
+) -> Result<Child<R>, StartError> {
+    let method = options.method.map_or_else(default_method, Ok)?;
+    let overrides = options.overrides()?;
+    let (places, pipes) = Places::open(&options.streams, options.directory.as_deref())?;
+    let packing = Packing::begin();
+    let encoded = encode().map_err(|message| {
+        let target = wanted.name.to_owned();
+        StartError::Arguments { target, message }
+    })?;
+    // If nothing comes of it, it goes back.
+    let luggage = packing.end();
+    let starter = Starter::get()?;
+    children::sweep();
+    let _starting = children::starting();
+    let kind = options.kind.unwrap_or("Process");
+    let allowed = options.allow_children;
+    let birth = names::next_birth(options.name, kind, options.daemon, allowed)?;
+    let names = Names { birth, method: start_method() };
+    let (name, daemon) = (names.birth.name.clone(), names.birth.daemon);
+    if method == StartMethod::Fork {
+        let aim = wanted.aim(true)?;
+        let mut changes = Changes::default();
+        let inherited = super::environment();
+        changes.override_by(&overrides, || &inherited);
+        let letter = Letter { aim, birth: names.birth, method: names.method, changes };
+        let slot = starter.slots.take()?;
+        if let Some(slot) = starter.slots.records.slot(slot) {
+            slot.confirm();
         }
-        let request = Request {
-            entry: F::ENTRY.offset().ok_or(StartError::ForeignTarget { target })?,
-            type_name: target,
-            args: &encoded,
-            names: &names,
-            places: &places,
-            overrides: &overrides,
-            execute: method == StartMethod::Spawn,
-        };
-        let started = starter.start(request)?;
-        let child = Child::started(name, daemon, starter.slots.clone(), started);
-        Ok(child.with_pipes(pipes).with(luggage))
+        let (forked, pipes) =
+            fork::fork(starter, slot, wanted.entry, letter, &encoded, places, pipes)
+                .inspect_err(|_| starter.slots.give_back(slot, true))?;
+        let child = Child::forked(name, daemon, starter.slots.clone(), slot, forked);
+        return Ok(child.with_pipes(pipes).with(luggage));
     }
+    let request = Request {
+        target: wanted,
+        args: &encoded,
+        names: &names,
+        places: &places,
+        overrides: &overrides,
+        execute: method == StartMethod::Spawn,
+    };
+    let started = starter.start(request)?;
+    let child = Child::started(name, daemon, starter.slots.clone(), started);
+    Ok(child.with_pipes(pipes).with(luggage))
 }
 
 impl Options {

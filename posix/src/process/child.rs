@@ -1,22 +1,20 @@
 //! What runs in a started process, by whichever way it came to be.
 //!
-//! It takes over the state of its starter, says that it begins, calls the target, leaves the result in
-//! its slot, and exits: 0 when the target returned, 101 when it panicked. It never returns to
+//! It takes over the state of its starter, says that it begins, calls the target, ends in order, leaves the result in
+//! its slot, and exits: 0 when the target returned, 1 when that was an error, 101 when it panicked. It never returns to
 //! where it was forked or executed.
 
-use std::any::Any;
-use std::cell::RefCell;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::names::{self, Birth};
 use super::state::Changes;
 use super::status::{Outcome, SLOT_BYTES, Slot};
-use super::target::{CallError, Entry};
-use super::{StartMethod, image, wire};
+use super::target::{Aim, CallError, Entry};
+use super::words::{self, Words};
+use super::{StartMethod, wire};
 
 /// The exit status of a process whose target returned an error, as that of any Rust program.
 const FAILED: i32 = 1;
@@ -30,9 +28,7 @@ const UNDELIVERED: i32 = 1;
 /// Everything that a process is told; its encoded arguments follow behind.
 #[derive(serde::Serialize, serde::Deserialize)]
 pub(super) struct Letter {
-    pub(super) build: u64,
-    pub(super) entry: u64,
-    pub(super) type_name: String,
+    pub(super) aim: Aim,
     pub(super) birth: Birth,
     pub(super) method: StartMethod,
     pub(super) changes: Changes,
@@ -46,12 +42,35 @@ pub(super) enum Delivery {
     File(OwnedFd),
 }
 
+impl Delivery {
+    /// Sends what does not fit into the slot.
+    pub(super) fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        // A file beyond the limit would be a signal that kills.
+        if bytes.len() as u64 > super::state::file_size_limit() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        match self {
+            Delivery::Report { socket, slot } => {
+                let file = wire::letter(bytes)?;
+                Ok(wire::send(socket, &[IoSlice::new(&slot.to_ne_bytes())], &[file.as_fd()])?)
+            }
+            Delivery::File(file) => {
+                // Words may lie there already.
+                rustix::fs::ftruncate(file, 0)?;
+                wire::write_letter(file, bytes)
+            }
+        }
+    }
+}
+
 /// The process itself, once it knows its slot.
 pub(super) struct Child {
     pub(super) slot: &'static Slot,
     pub(super) delivery: Delivery,
     /// The process whose death ends a daemon.
     pub(super) guardian: u32,
+    /// The pidfd of the starter.
+    pub(super) parent: Arc<OwnedFd>,
     /// The target, where it did not have to cross to another program.
     pub(super) known: Option<&'static Entry>,
     /// `std::process::exit`, or `_exit` after a fork of the starter itself.
@@ -61,9 +80,10 @@ pub(super) struct Child {
 impl Child {
     /// Lives the life of a started process.
     pub(super) fn run(self, letter: Letter, args: &[u8]) -> ! {
-        let leave = self.leave;
-        let code = catch_unwind(AssertUnwindSafe(|| self.live(letter, args)));
-        leave(code.unwrap_or(NOT_BEGUN))
+        // Other threads speak to its slot until the process is gone.
+        let me: &'static Child = Box::leak(Box::new(self));
+        let code = catch_unwind(AssertUnwindSafe(|| me.live(letter, args)));
+        (me.leave)(code.unwrap_or(NOT_BEGUN))
     }
 
     /// Says why the target cannot be called, and leaves.
@@ -71,14 +91,13 @@ impl Child {
         (self.leave)(self.not_begun(message))
     }
 
-    fn live(self, letter: Letter, args: &[u8]) -> i32 {
+    fn live(&'static self, letter: Letter, args: &[u8]) -> i32 {
+        words::speak(&letter.birth.name, self.slot, &self.delivery);
         let entry = match self.prepare(letter) {
             Ok(Some(entry)) => entry,
             Ok(None) => return 0,
             Err(message) => return self.not_begun(&message),
         };
-        *words() = Some(self.slot);
-        listen_for_last_words();
         let (outcome, bytes, code) = match catch_unwind(|| entry.call(args)) {
             Ok(Ok(result)) => self.deliver(result, 0),
             Ok(Err(CallError::Failed(result))) => self.deliver(result, FAILED),
@@ -90,14 +109,17 @@ impl Child {
                 let message = format!("it cannot be encoded: {message}");
                 (Outcome::Undelivered, message.into_bytes(), UNDELIVERED)
             }
-            Err(payload) => (Outcome::Panicked, panic_message(payload).into_bytes(), PANICKED),
+            Err(payload) => {
+                let words = Words::of_unwinding(payload).note(&self.delivery);
+                (Outcome::Panicked, words, PANICKED)
+            }
         };
         super::exit::in_order(super::exit::Others::Join);
-        // From here on no other thread's panic changes what was left.
-        let mut guard = words();
-        *guard = None;
-        // SAFETY: this is the process of the slot; other threads leave words only under the lock.
-        unsafe { self.slot.leave(outcome, &bytes) };
+        words::fall_silent(|| {
+            // SAFETY: this is the process of the slot; other threads leave words only under the lock that is
+            // held here.
+            unsafe { self.slot.leave(outcome, &bytes) }
+        });
         if matches!(outcome, Outcome::Value | Outcome::File)
             && let Some(arena) = crate::memory::existing()
         {
@@ -108,20 +130,14 @@ impl Child {
 
     /// Becomes the process that the letter describes. `None`: the starter gave up on it.
     fn prepare(&self, letter: Letter) -> Result<Option<&'static Entry>, String> {
-        if letter.build != image::image().build() {
-            return Err("the program was executed from another build".into());
-        }
         if letter.birth.daemon {
             die_with(self.guardian)?;
         }
         letter.changes.apply()?;
         set_comm(&letter.birth.name);
-        names::take_on(letter.birth)?;
+        names::take_on(letter.birth, self.parent.clone())?;
         super::set_start_method(letter.method);
-        let entry = self
-            .known
-            .or_else(|| Entry::find(letter.entry, &letter.type_name))
-            .ok_or_else(|| format!("{} is not a target of this program", letter.type_name))?;
+        let entry = self.known.map_or_else(|| letter.aim.find(), Ok)?;
         Ok(self.slot.begin(|| parent() == Some(self.guardian)).then_some(entry))
     }
 
@@ -135,16 +151,7 @@ impl Child {
         if result.len() <= SLOT_BYTES {
             return (Outcome::Value, result, code);
         }
-        // A file larger than the limit is an error then, not a signal.
-        super::state::set_ignored(libc::SIGXFSZ, true);
-        let sent = match &self.delivery {
-            Delivery::Report { socket, slot } => wire::letter(&result).and_then(|file| {
-                let slot = slot.to_ne_bytes();
-                Ok(wire::send(socket, &[IoSlice::new(&slot)], &[file.as_fd()])?)
-            }),
-            Delivery::File(file) => wire::write_letter(file, &result),
-        };
-        match sent {
+        match self.delivery.send(&result) {
             Ok(()) => (Outcome::File, Vec::new(), code),
             Err(error) => {
                 let message = format!("{} bytes cannot be stored: {error}", result.len());
@@ -175,57 +182,4 @@ fn set_comm(name: &str) {
     if let Ok(name) = std::ffi::CString::new(&name[..end]) {
         let _ = rustix::thread::set_name(&name);
     }
-}
-
-/// The slot for last words, while the target has not ended.
-static WORDS: Mutex<Option<&'static Slot>> = Mutex::new(None);
-
-fn words() -> std::sync::MutexGuard<'static, Option<&'static Slot>> {
-    WORDS.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-thread_local! {
-    static MINE: RefCell<String> = const { RefCell::new(String::new()) };
-}
-
-/// Has every panic of this process noted. The zygote does this before its children are born.
-pub(super) fn listen_for_last_words() {
-    static LISTENS: AtomicBool = AtomicBool::new(false);
-    if !LISTENS.swap(true, Ordering::Relaxed) {
-        let hook = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            note_last_words(info);
-            hook(info);
-        }));
-    }
-}
-
-/// With `panic = "abort"`, or a panic while panicking, this is the last that runs.
-fn note_last_words(info: &std::panic::PanicHookInfo) {
-    let mut text = message_of(info.payload()).to_owned();
-    if let Some(place) = info.location() {
-        text = format!("{text} ({place})");
-    }
-    if let Some(slot) = *words() {
-        // SAFETY: this is the process of the slot, and the lock keeps other threads out.
-        unsafe { slot.leave(Outcome::Words, text.as_bytes()) };
-    }
-    let _ = MINE.try_with(|mine| *mine.borrow_mut() = text);
-}
-
-fn panic_message(payload: Box<dyn Any + Send>) -> String {
-    let noted = MINE.with(|mine| std::mem::take(&mut *mine.borrow_mut()));
-    // Without a note the hook did not run: the target resumed another panic.
-    let text = if noted.is_empty() { message_of(&*payload).to_owned() } else { noted };
-    // The payload's own drop may panic.
-    std::mem::forget(payload);
-    text
-}
-
-fn message_of(payload: &(dyn Any + Send)) -> &str {
-    payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("a value that is no text")
 }

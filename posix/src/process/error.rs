@@ -16,7 +16,7 @@ pub enum StartError {
     #[error("the arguments of {target} cannot be encoded: {message}; nothing was started")]
     Arguments {
         /// The type name of the target.
-        target: &'static str,
+        target: String,
         /// What the encoder said.
         message: String,
     },
@@ -27,7 +27,7 @@ pub enum StartError {
     )]
     ForeignTarget {
         /// The type name of the target.
-        target: &'static str,
+        target: String,
     },
     /// The kernel, or a filter, does not offer pidfds.
     #[error(
@@ -46,8 +46,17 @@ pub enum StartError {
         "cannot execute /proc/self/exe: {0}; is /proc mounted, and was the program's file system lost?"
     )]
     Execute(#[source] io::Error),
+    /// The program that was named by [`set_executable`](super::set_executable) could not be executed.
+    #[error("cannot execute {path:?}, which set_executable named: {source}")]
+    Executable {
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// The zygote was executed, but did not report for duty.
-    #[error("the zygote did not report within {seconds} s: {reason}")]
+    #[error("the zygote did not report for duty, for which it has {seconds} s: {reason}")]
     Handshake {
         /// How long was waited, in seconds.
         seconds: u64,
@@ -130,14 +139,22 @@ pub enum JoinError {
         pid: u32,
     },
     /// The target panicked.
-    #[error("{name} (pid {pid}) panicked: {message}")]
+    #[error(
+        "{name} (pid {pid}) panicked{}: {message}",
+        location.as_ref().map(|at| format!(" at {at}")).unwrap_or_default()
+    )]
     Panicked {
         /// The name of the process.
         name: String,
         /// Its process id.
         pid: u32,
-        /// The panic's message and place.
+        /// The panic's message.
         message: String,
+        /// Where in the source it happened: file, line and column. None if nobody noted it, as when the target
+        /// resumed a panic of another thread.
+        location: Option<String>,
+        /// How it came there, if the environment variable `RUST_BACKTRACE` asked for that.
+        backtrace: Option<String>,
     },
     /// The process left by itself, without a result: somebody called `exit`.
     #[error("{name} (pid {pid}) exited with status {code} before its target returned")]

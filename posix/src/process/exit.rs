@@ -10,8 +10,8 @@
 //!
 //! It is gone through once in a process, by whoever comes first: the end of a target, the C library's `exit` (which
 //! a `main` that returns calls too), or whoever ends this process after a signal. Another thread that comes later
-//! waits until it is done, for it would end the process in the middle of it; the same thread, from a finalizer that
-//! calls `exit`, goes on at once. It is registered with the C library at the first start or finalizer. A fork finds
+//! waits until it is done, for it would end the process in the middle of it; the same thread, in a finalizer that
+//! calls `exit`, does not wait for itself. It is registered with the C library at the first start or finalizer. A fork finds
 //! it registered, and has no children and no finalizers of its own there, so it does nothing.
 
 use std::io::Write;
@@ -29,6 +29,9 @@ use crate::signal::yield_to_the_ending;
 
 /// Daemons have this long between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How often is looked whether a start that was under way is done.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// Where this process is with its end.
 #[derive(Clone, Copy, PartialEq)]
@@ -132,18 +135,28 @@ fn wait_for_others(others: &Others) {
         children.retain(|child| !child.daemon && !child.is_detached());
         children
     };
-    let mut deadline = None;
-    if let Others::Tell(tell, patience) = others {
+    let (mut told, mut deadline) = (Vec::new(), None);
+    if let Others::Tell(_, patience) = others {
         deadline = Some(Instant::now() + *patience);
-        the_others().into_iter().map(ActiveChild::new).for_each(|child| tell(&child));
     }
+    // Other threads may start some meanwhile, so look again, until there is nothing to wait for.
     loop {
+        let starting = children::is_any_starting();
         let children = the_others();
-        // Other threads may have started some meanwhile, so look again, until there was nothing to wait for.
-        if children.is_empty() {
+        if let Others::Tell(tell, _) = others {
+            for child in &children {
+                if !told.iter().any(|known| Arc::ptr_eq(known, child)) {
+                    tell(&ActiveChild::new(child.clone()));
+                    told.push(child.clone());
+                }
+            }
+        }
+        if children.is_empty() && !starting {
             return;
         }
-        if !children.iter().all(|child| child.wait_until(deadline)) {
+        if starting {
+            std::thread::sleep(LOOK);
+        } else if !children.iter().all(|child| child.wait_until(deadline)) {
             return kill(children);
         }
     }

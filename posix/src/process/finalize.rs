@@ -40,7 +40,8 @@ fn finalizers() -> MutexGuard<'static, Finalizers> {
 /// priority of 0 or more before the daemons are terminated and the other children joined, with less after that;
 /// the greatest priority first, and of equal ones the latest first.
 ///
-/// A finalizer that panics does not keep the others from being called. None is called in a process that a signal
+/// A finalizer that panics does not keep the others from being called; one that calls `exit` ends the process there
+/// and then, or has std abort it. None is called in a process that a signal
 /// ends, nor in one that leaves by `_exit` or `abort`. They belong to the process that calls this, and not to its
 /// children. The returned handle may be dropped.
 ///

@@ -32,7 +32,7 @@ pub(super) struct Forked {
 pub(super) fn fork(
     starter: &Starter,
     slot: u32,
-    entry: &'static Entry,
+    entry: Option<&'static Entry>,
     letter: Letter,
     args: &[u8],
     places: Places,
@@ -45,6 +45,9 @@ pub(super) fn fork(
     let slots: Arc<Slots> = starter.slots.clone();
     let result = wire::empty_letter()
         .map_err(|source| StartError::Resource { what: "create a memory file", source })?;
+    let parent = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
+        .map(wire::above_standard)
+        .map_err(|error| StartError::NoPidfd(error.into()))?;
     let _ = io::stdout().flush();
     let guardian = std::process::id();
     // SAFETY: this process has one thread, and some that hold nothing now, so no lock is held by a thread that the child lacks.
@@ -60,7 +63,8 @@ pub(super) fn fork(
             };
             let Some(place) = slots.records.slot(slot) else { leave(super::child::NOT_BEGUN) };
             let delivery = Delivery::File(result);
-            let child = Child { slot: place, delivery, guardian, known: Some(entry), leave };
+            let parent = Arc::new(parent);
+            let child = Child { slot: place, delivery, guardian, parent, known: entry, leave };
             // Else it would hold the other ends of its own streams, and never see one closed.
             drop(pipes);
             match places.take_up() {

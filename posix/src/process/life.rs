@@ -16,8 +16,9 @@ use rustix::process::Signal;
 
 use super::error::JoinError;
 use super::fork::{Forked, try_reap};
-use super::link::{Link, Started, is_gone};
+use super::link::{Link, Started, is_gone, sleep_on};
 use super::status::{ExitStatus, Outcome, Slot, Slots};
+use super::words::Words;
 use super::{children, wire};
 use crate::channel::luggage::recall;
 
@@ -206,12 +207,25 @@ impl Life {
     fn make_end(&self, status: ExitStatus) -> End {
         recall();
         let (outcome, bytes) = self.place().map_or((Outcome::None, Vec::new()), Slot::left);
-        let bytes = match (&self.source, outcome) {
-            (Source::Zygote(link), Outcome::File) => link.take_result(self.slot),
-            (Source::Fork { result, .. }, Outcome::File) => wire::read_letter(result),
+        let bytes = match outcome {
+            Outcome::File => self.fetch().map_err(|error| error.to_string()),
+            Outcome::Words | Outcome::Panicked
+                if Words::decode(&bytes).is_some_and(|words| words.cut) =>
+            {
+                // If they are lost, the first of them tell the most.
+                Ok(self.fetch().ok().filter(|all| Words::decode(all).is_some()).unwrap_or(bytes))
+            }
             _ => Ok(bytes),
         };
-        End { status, outcome, bytes: bytes.map_err(|error| error.to_string()) }
+        End { status, outcome, bytes }
+    }
+
+    /// Gets what did not fit into the slot.
+    fn fetch(&self) -> io::Result<Vec<u8>> {
+        match &self.source {
+            Source::Zygote(link) => link.take_result(self.slot),
+            Source::Fork { result, .. } => wire::read_letter(result),
+        }
     }
 
     fn sleep_on_pidfd(&self, deadline: Option<Instant>) {
@@ -221,9 +235,7 @@ impl Life {
         if self.starter != std::process::id() && is_gone(&self.pidfd) {
             return std::thread::sleep(left.map_or(SLICE, |left| left.min(SLICE)));
         }
-        let left = left.and_then(|left| Timespec::try_from(left).ok());
-        // Interrupted or not: the caller looks again.
-        let _ = poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], left.as_ref());
+        sleep_on(&self.pidfd, deadline);
     }
 
     /// Waits for the end, and tells what the process left.
@@ -241,7 +253,9 @@ impl Life {
                 .map_err(|message| self.undecoded(message.clone())),
             (ExitStatus::Code(_) | ExitStatus::Lost, Outcome::Panicked)
             | (ExitStatus::Signal(libc::SIGABRT), Outcome::Words | Outcome::Panicked) => {
-                Err(JoinError::Panicked { name, pid, message: text() })
+                let words = bytes.as_ref().ok().and_then(|bytes| Words::decode(bytes));
+                let Words { message, location, backtrace, .. } = words.unwrap_or_default();
+                Err(JoinError::Panicked { name, pid, message, location, backtrace })
             }
             (ExitStatus::Code(_) | ExitStatus::Lost, Outcome::NotBegun) => {
                 Err(JoinError::NotBegun { name, pid, message: text() })

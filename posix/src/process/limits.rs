@@ -7,7 +7,10 @@ use super::error::StartError;
 /// ```
 /// use procession_posix::process::{Process, Resource};
 ///
-/// let open = || (0..100).map_while(|_| std::fs::File::open("/dev/null").ok()).count();
+/// let open = || {
+///     let files: Vec<_> = (0..100).map_while(|_| std::fs::File::open("/dev/null").ok()).collect();
+///     files.len()
+/// };
 /// let child = Process::new(open, ()).limit(Resource::OpenFiles, 30, 30).start()?;
 /// assert!(child.join()? < 30);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -69,7 +72,7 @@ impl Resource {
             PendingSignals => libc::RLIMIT_SIGPENDING,
             Stack => libc::RLIMIT_STACK,
         };
-        number as u32
+        number as _
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
@@ -12,19 +13,23 @@ use rustix::process::{Pid, PidfdFlags};
 
 use super::child::Letter;
 use super::error::StartError;
+use super::executable;
 use super::image::image;
 use super::spawn::{self, Execution, Role};
 use super::state::{Changes, Overrides, State};
-use super::status::Slots;
+use super::status::{Slot, Slots};
 use super::stdio::{self, Places};
-use super::zygote::{
-    Answer, DAEMON, EXECUTE, HEADER, HELLO, Kind, LETTER_ENCLOSED, LONGEST_RECORD,
-};
+use super::target::Wanted;
+use super::warm::{self, Pool, Spare};
+use super::zygote::{Answer, EXECUTE, HEADER, HELLO, Kind, LETTER_ENCLOSED, LONGEST_RECORD};
 use super::{Names, wire};
 use crate::memory::Arena;
 
 /// How long a zygote may take to report, and to answer. Both take a millisecond when all is well.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a program that may be none of ours has to report. One that knows nothing of us might run for ever.
+const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(10);
 
 /// What a process needs to start others.
 pub(super) struct Starter {
@@ -77,29 +82,44 @@ impl Starter {
         sweep_zygotes();
         let mut held = self.lock();
         let mut known = None;
+        let executable = executable::chosen();
         // A zygote that dies right now or does not fit any more costs another attempt, and so does a state
         // that has changed; more in a row have a reason.
         for _ in 0..4 {
             let link = match &*held {
-                Some(link) if link.has_arena || crate::memory::arena().is_err() => link.clone(),
-                Some(link) => {
-                    // The arena could not be made before, and exists now.
-                    link.retire();
+                Some(link) if link.executable != executable => {
+                    link.dismiss();
                     *held = None;
                     continue;
                 }
-                None => held.insert(Arc::new(Link::execute(&self.slots)?)).clone(),
+                Some(link) if link.has_arena || crate::memory::arena().is_err() => link.clone(),
+                Some(link) => {
+                    // The arena could not be made before, and exists now.
+                    link.dismiss();
+                    *held = None;
+                    continue;
+                }
+                None => match Link::execute(&self.slots, executable.clone())? {
+                    Some(link) => held.insert(Arc::new(link)).clone(),
+                    None => continue,
+                },
             };
-            let slot = self.slots.take()?;
+            let spare = if request.execute { None } else { link.take_spare() };
+            let slot = spare.as_ref().map_or_else(|| self.slots.take(), |spare| Ok(spare.slot))?;
             // A slot stays taken where a process may still look into it.
-            let mut unused = true;
-            let error = match link.start(&self.slots, slot, &request, known.take()) {
-                Ok((pid, pidfd)) => return Ok(Started { pid, pidfd, slot, link }),
+            let mut unused = spare.is_none();
+            let error = match link.start(&self.slots, slot, spare, &request, known.take()) {
+                Ok((pid, pidfd)) => {
+                    link.pool().started();
+                    link.ask_for_spares();
+                    return Ok(Started { pid, pidfd, slot, link });
+                }
                 Err(Failure::Error(error)) => error,
                 Err(Failure::Unclear(error)) => {
                     unused = false;
                     if matches!(error, StartError::NoAnswer { .. }) {
                         *held = None;
+                        link.pool().dismiss(&self.slots, true);
                         link.retire();
                     }
                     error
@@ -109,10 +129,14 @@ impl Starter {
                     known = Some(now);
                     continue;
                 }
+                Err(Failure::Cold) => {
+                    self.slots.give_back(slot, false);
+                    continue;
+                }
                 Err(Failure::Outdated | Failure::Gone) => {
                     self.slots.give_back(slot, false);
                     *held = None;
-                    link.retire();
+                    link.dismiss();
                     continue;
                 }
             };
@@ -126,9 +150,26 @@ impl Starter {
     /// Makes the zygote by forking, if that is sound, at the beginning of the program.
     pub(super) fn begin(&self) {
         let mut held = self.lock();
-        if held.is_none() {
-            *held = Link::fork(&self.slots).ok().map(Arc::new);
+        if held.is_none() && executable::chosen().is_none() {
+            *held = Link::fork(&self.slots).ok().flatten().map(Arc::new);
         }
+    }
+
+    /// Has the zygote keep as many spares as are wanted, and makes one for that.
+    pub(super) fn warm_up(&self) -> Result<(), StartError> {
+        let mut held = self.lock();
+        match &*held {
+            Some(link) if warm::is_unwanted() => link.end_spares(),
+            Some(link) => link.ask_for_spares(),
+            None if warm::is_unwanted() => {}
+            None => {
+                // Whoever killed it did not want it to be kept warm.
+                if let Some(link) = Link::execute(&self.slots, executable::chosen())? {
+                    held.insert(Arc::new(link)).ask_for_spares();
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Lets go of the zygote, in a fork of the process that it serves.
@@ -139,8 +180,7 @@ impl Starter {
 
 /// What is to be started.
 pub(super) struct Request<'a> {
-    pub(super) entry: u64,
-    pub(super) type_name: &'static str,
+    pub(super) target: Wanted<'a>,
     pub(super) args: &'a [u8],
     pub(super) names: &'a Names,
     pub(super) places: &'a Places,
@@ -159,6 +199,8 @@ pub(super) struct Started {
 enum Failure {
     /// The zygote is gone, and the process was not started.
     Gone,
+    /// The spare is gone, and the process was not started.
+    Cold,
     /// The process was withdrawn: this process has another state than expected.
     Changed(Box<State>),
     /// The process was withdrawn: this process is confined in another way than the zygote.
@@ -171,9 +213,14 @@ enum Failure {
 
 /// A living zygote, as its starter sees it.
 pub(super) struct Link {
+    slots: Arc<Slots>,
     socket: OwnedFd,
     pid: u32,
     pidfd: OwnedFd,
+    /// The program that it was executed from; None: this one.
+    executable: Option<Arc<Path>>,
+    /// Whether entries lie in it where they lie here.
+    same_build: bool,
     /// What its children get unless told otherwise.
     picture: State,
     /// How this process differed from the picture when it was last looked at.
@@ -183,27 +230,38 @@ pub(super) struct Link {
     retired: AtomicBool,
     /// One question at a time.
     lane: Mutex<()>,
+    /// Its spares.
+    pool: Mutex<Pool>,
 }
 
 impl Link {
-    /// Executes a zygote, and waits until it reports for duty.
-    fn execute(slots: &Slots) -> Result<Link, StartError> {
+    /// Executes a zygote, and waits until it reports for duty. `None`: somebody killed it.
+    fn execute(
+        slots: &Arc<Slots>,
+        executable: Option<Arc<Path>>,
+    ) -> Result<Option<Link>, StartError> {
         if spawn::is_privileged() {
             return Err(StartError::Privileged);
         }
-        Link::make(slots, |_, theirs| {
+        let null = stdio::null()?;
+        Link::make(slots, executable.clone(), |_, theirs| {
             let mut execution = Execution::new()?;
             execution.pass(theirs.as_fd(), 0)?;
+            if let Some(path) = &executable {
+                execution.program(path)?;
+                // Should it not be one of ours, what it says is nothing that this program says.
+                execution.pass(null.as_fd(), 1)?;
+            }
             execution.run(&super::state::environment(), &Role::Zygote)
         })
     }
 
     /// Forks a zygote, if this process has one thread.
-    fn fork(slots: &Slots) -> Result<Link, StartError> {
+    fn fork(slots: &Arc<Slots>) -> Result<Option<Link>, StartError> {
         if !super::fork::is_single_threaded() {
             return Err(StartError::Threads);
         }
-        Link::make(slots, |ours, theirs| {
+        Link::make(slots, None, |ours, theirs| {
             // SAFETY: this process has one thread, so no lock is held by a thread that the child lacks.
             match unsafe { libc::fork() } {
                 -1 => Err(io::Error::last_os_error()),
@@ -218,9 +276,10 @@ impl Link {
     }
 
     fn make(
-        slots: &Slots,
+        slots: &Arc<Slots>,
+        executable: Option<Arc<Path>>,
         bear: impl FnOnce(&OwnedFd, OwnedFd) -> io::Result<u32>,
-    ) -> Result<Link, StartError> {
+    ) -> Result<Option<Link>, StartError> {
         fn resource<E: Into<io::Error>>(what: &'static str) -> impl Fn(E) -> StartError {
             move |source| StartError::Resource { what, source: source.into() }
         }
@@ -236,7 +295,7 @@ impl Link {
         rustix::net::sockopt::set_socket_timeout(
             &socket,
             rustix::net::sockopt::Timeout::Recv,
-            Some(PATIENCE),
+            Some(if executable.is_some() { PATIENCE_WITH_OTHERS } else { PATIENCE }),
         )
         .map_err(resource("set a socket's patience"))?;
         let me = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
@@ -252,40 +311,116 @@ impl Link {
         // Taken right before the zygote inherits it.
         let picture =
             State::capture().map_err(resource("read /proc/thread-self"))?.into_a_zygotes();
-        let pid = bear(&socket, theirs).map_err(StartError::Execute)?;
+        let pid = bear(&socket, theirs).map_err(|source| match &executable {
+            Some(path) => StartError::Executable { path: path.to_path_buf(), source },
+            None => StartError::Execute(source),
+        })?;
         let pidfd = Pid::from_raw(pid as i32)
             .ok_or(Errno::SRCH)
             .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()))
             .map(wire::above_standard)
-            .map_err(|error| StartError::NoPidfd(error.into()))?;
+            .map_err(|error| {
+                // SAFETY: `pid` is our child and not yet reaped, so the number is its own.
+                unsafe {
+                    libc::kill(pid as i32, libc::SIGKILL);
+                    libc::waitpid(pid as i32, std::ptr::null_mut(), 0);
+                }
+                StartError::NoPidfd(error.into())
+            })?;
         let has_arena = arena.is_some();
         let expected = Mutex::new(picture.changes_to(&picture));
         let lane = Mutex::new(());
         let retired = AtomicBool::new(false);
-        let link = Link { socket, pid, pidfd, picture, expected, has_arena, retired, lane };
-        link.greeting().map_err(|reason| {
-            let _ = rustix::process::pidfd_send_signal(&link.pidfd, rustix::process::Signal::KILL);
-            StartError::Handshake { seconds: PATIENCE.as_secs(), reason }
-        })?;
-        Ok(link)
+        let pool = Mutex::default();
+        let mut link = Link {
+            slots: slots.clone(),
+            socket,
+            pid,
+            pidfd,
+            executable,
+            same_build: true,
+            picture,
+            expected,
+            has_arena,
+            retired,
+            lane,
+            pool,
+        };
+        let reason = match link.greeting() {
+            Ok(same_build) => {
+                link.same_build = same_build;
+                let patience = Some(PATIENCE);
+                rustix::net::sockopt::set_socket_timeout(
+                    &link.socket,
+                    rustix::net::sockopt::Timeout::Recv,
+                    patience,
+                )
+                .map_err(resource("set a socket's patience"))?;
+                return Ok(Some(link));
+            }
+            Err(Greeting::Ended) => match link.exit_of_a_newborn() {
+                None => return Ok(None),
+                Some(code) if link.executable.is_some() => format!("it ended with status {code}"),
+                Some(code) => format!(
+                    "it ended with status {code}; is /proc/self/exe this program, or an \
+                     interpreter of it?"
+                ),
+            },
+            Err(Greeting::Wrong(reason)) => reason,
+        };
+        Err(link.turn_out(reason))
     }
 
-    fn greeting(&self) -> Result<(), String> {
+    /// Ends what does not behave as a zygote, and sees it gone.
+    fn turn_out(&self, reason: String) -> StartError {
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
+        sleep_on(&self.pidfd, Instant::now().checked_add(PATIENCE_WITH_OTHERS));
+        match &self.executable {
+            None => StartError::Handshake { seconds: PATIENCE.as_secs(), reason },
+            Some(path) => {
+                let release = env!("CARGO_PKG_VERSION");
+                let seconds = PATIENCE_WITH_OTHERS.as_secs();
+                let reason = format!(
+                    "{path:?}, which set_executable named, is no program with procession {release}: {reason}"
+                );
+                StartError::Handshake { seconds, reason }
+            }
+        }
+    }
+
+    /// With which status the zygote left that has let go of its socket. `None`: it did not leave, it was killed.
+    fn exit_of_a_newborn(&self) -> Option<String> {
+        use rustix::process::{WaitId, WaitIdOptions, waitid};
+        // The kernel closes the socket a moment before that.
+        sleep_on(&self.pidfd, Instant::now().checked_add(Duration::from_secs(1)));
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
+            Ok(status) => Some(status?.exit_status()?.to_string()),
+            // This program has others that reap.
+            Err(_) => Some("unknown".into()),
+        }
+    }
+
+    /// Whether it is of this build; the error is why it is no zygote.
+    fn greeting(&self) -> Result<bool, Greeting> {
         let mut answer = [0; 256];
         match wire::receive(&self.socket, &mut answer, RecvFlags::empty()) {
             Ok(record) if record.len == 16 && answer[..8] == HELLO.to_ne_bytes() => {
-                if answer[8..16] == image().build().to_ne_bytes() {
-                    Ok(())
+                let same_build = answer[8..16] == image().build().to_ne_bytes();
+                if same_build || self.executable.is_some() {
+                    Ok(same_build)
                 } else {
-                    Err("/proc/self/exe is another build than this program".into())
+                    let reason = "/proc/self/exe is another build than this program";
+                    Err(Greeting::Wrong(reason.into()))
                 }
             }
-            Ok(record) if record.len == 0 => {
-                Err("it ended; is /proc/self/exe this program, or an interpreter of it?".into())
+            Ok(record) if record.len == 0 => Err(Greeting::Ended),
+            Err(Errno::CONNRESET) => Err(Greeting::Ended),
+            Ok(record) => {
+                Err(Greeting::Wrong(String::from_utf8_lossy(&answer[..record.len]).into()))
             }
-            Ok(record) => Err(String::from_utf8_lossy(&answer[..record.len]).into()),
-            Err(Errno::AGAIN) => Err("it was silent".into()),
-            Err(error) => Err(error.to_string()),
+            Err(Errno::AGAIN) => Err(Greeting::Wrong("it was silent".into())),
+            Err(error) => Err(Greeting::Wrong(error.to_string())),
         }
     }
 
@@ -300,6 +435,7 @@ impl Link {
         &self,
         slots: &Slots,
         slot: u32,
+        spare: Option<Spare>,
         request: &Request,
         known: Option<Box<State>>,
     ) -> Result<(u32, OwnedFd), Failure> {
@@ -307,6 +443,12 @@ impl Link {
         let Some(place) = slots.records.slot(slot) else {
             return Err(Failure::Error(StartError::TooMany { limit: slots.records.count() }));
         };
+        if spare.is_some() && !place.offer() {
+            return Err(Failure::Cold);
+        }
+        if request.names.birth.daemon {
+            place.make_daemon();
+        }
         if let Some(now) = &known {
             *expected = self.picture.changes_to(now);
             place.confirm();
@@ -334,9 +476,7 @@ impl Link {
         let mut changes = expected.clone();
         changes.override_by(request.overrides, || self.picture.environment());
         let letter = Letter {
-            build: image().build(),
-            entry: request.entry,
-            type_name: request.type_name.into(),
+            aim: request.target.aim(self.same_build).map_err(Failure::Error)?,
             birth: request.names.birth.clone(),
             method: request.names.method,
             changes,
@@ -344,13 +484,13 @@ impl Link {
         let mut body = postcard::to_extend(&letter, Vec::with_capacity(1024 + request.args.len()))
             .map_err(|error| {
                 Failure::Error(StartError::Arguments {
-                    target: request.type_name,
+                    target: request.target.name.into(),
                     message: error.to_string(),
                 })
             })?;
         body.extend_from_slice(request.args);
         let mut failure = None;
-        let answered = self.exchange_start(slot, request, &body, || {
+        let answered = self.exchange_start(slot, spare, request, &body, || {
             failure = look();
             if failure.is_some() {
                 place.withdraw();
@@ -372,7 +512,7 @@ impl Link {
                     Answer::Unreadable => {
                         Failure::Error(StartError::Resource { what: "ask the zygote", source })
                     }
-                    Answer::Done | Answer::NoPidfd => {
+                    Answer::Done | Answer::NoPidfd | Answer::Spare => {
                         self.give_up(slots, slot);
                         let source = io::Error::from_raw_os_error(libc::EMFILE);
                         let what = "get a pidfd for the new process";
@@ -381,10 +521,8 @@ impl Link {
                 })
             }
             // The socket has no other end: the zygote is gone, but perhaps it had forked by then.
-            Err(Broken::Gone) => match self.withdraw(slots, slot) {
-                None => Err(Failure::Gone),
-                Some(running) => Ok(running),
-            },
+            Err(Broken::Gone) => self.withdraw(slots, slot),
+            Err(Broken::Cold) => Err(Failure::Cold),
             Err(Broken::Silent) => {
                 self.give_up(slots, slot);
                 let seconds = PATIENCE.as_secs();
@@ -394,24 +532,39 @@ impl Link {
         }
     }
 
-    /// Makes sure that the process of this request never begins. Otherwise: it runs, here it is.
-    fn withdraw(&self, slots: &Slots, slot: u32) -> Option<(u32, OwnedFd)> {
-        let pid = slots.records.slot(slot)?.withdraw()?;
-        let process = Pid::from_raw(pid as i32)?;
-        let pidfd = rustix::process::pidfd_open(process, PidfdFlags::empty()).ok()?;
-        Some((pid, pidfd))
-    }
-
-    /// Ends the process of this request, whether or not it has begun.
-    fn give_up(&self, slots: &Slots, slot: u32) {
-        if let Some((_, pidfd)) = self.withdraw(slots, slot) {
-            let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+    /// Makes sure that the process of this request never begins. Otherwise: it runs, or has run already; here it is.
+    /// To be called when the zygote is gone.
+    fn withdraw(&self, slots: &Slots, slot: u32) -> Result<(u32, OwnedFd), Failure> {
+        let Some(pid) = slots.records.slot(slot).and_then(Slot::withdraw) else {
+            return Err(Failure::Gone);
+        };
+        let pidfd = Pid::from_raw(pid as i32)
+            .ok_or(Errno::SRCH)
+            .and_then(|process| rustix::process::pidfd_open(process, PidfdFlags::empty()));
+        match pidfd {
+            Ok(pidfd) => Ok((pid, wire::above_standard(pidfd))),
+            // It is gone too: what says so of the one says so of the other.
+            Err(Errno::SRCH) => match self.pidfd.try_clone() {
+                Ok(pidfd) => Ok((pid, pidfd)),
+                Err(error) => Err(Failure::Unclear(StartError::NoPidfd(error))),
+            },
+            Err(error) => Err(Failure::Unclear(StartError::NoPidfd(error.into()))),
         }
     }
 
+    /// Ends the process of this request, whether or not it has begun: the zygote knows it, we may not.
+    fn give_up(&self, slots: &Slots, slot: u32) {
+        if slots.records.slot(slot).and_then(Slot::withdraw).is_some() {
+            // A zygote that is gone cannot: its answer would have said so.
+            let _ = ask(&self.socket, Kind::Kill, slot, 0, &[], &[]);
+        }
+    }
+
+    /// Sends the letter to the spare, or to the zygote, which then answers.
     fn exchange_start(
         &self,
         slot: u32,
+        spare: Option<Spare>,
         request: &Request,
         body: &[u8],
         meanwhile: impl FnOnce(),
@@ -429,9 +582,6 @@ impl Link {
         if request.execute {
             flags |= EXECUTE;
         }
-        if request.names.birth.daemon {
-            flags |= DAEMON;
-        }
         let null;
         let mut fds = Vec::with_capacity(wire::MAX_FDS);
         for (chosen, own) in standard.iter().zip(stdio::own()) {
@@ -446,8 +596,9 @@ impl Link {
             flags |= LETTER_ENCLOSED;
             inline = &[];
         }
-        let _lane = self.lane.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut sent = self.ask(Kind::Start, slot, flags, inline, &fds);
+        let socket = spare.as_ref().map_or(&self.socket, |spare| &spare.socket);
+        let _lane = spare.is_none().then(|| self.lane());
+        let mut sent = ask(socket, Kind::Start, slot, flags, inline, &fds);
         if matches!(sent, Err(Errno::BADF)) {
             // A process without standard streams: its children have /dev/null there.
             null = stdio::null().map_err(Broken::Error)?;
@@ -456,62 +607,117 @@ impl Link {
                     *fd = null.as_fd();
                 }
             }
-            sent = self.ask(Kind::Start, slot, flags, inline, &fds);
+            sent = ask(socket, Kind::Start, slot, flags, inline, &fds);
         }
         if matches!(sent, Err(Errno::MSGSIZE)) && flags & LETTER_ENCLOSED == 0 {
             // Somebody made socket buffers small on this machine.
             let enclosed = enclose(body)?;
             fds.insert(4, enclosed.as_fd());
             let flags = flags | LETTER_ENCLOSED;
-            sent = self.ask(Kind::Start, slot, flags, &[], &fds);
+            sent = ask(socket, Kind::Start, slot, flags, &[], &fds);
         }
         match sent {
             Ok(()) => {}
-            Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => return Err(Broken::Gone),
+            Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => {
+                return Err(if spare.is_some() { Broken::Cold } else { Broken::Gone });
+            }
             Err(error) => {
                 let (what, source) = ("ask the zygote", error.into());
                 return Err(Broken::Error(StartError::Resource { what, source }));
             }
         }
         meanwhile();
-        self.answer()
-    }
-
-    fn ask(
-        &self,
-        kind: Kind,
-        slot: u32,
-        flags: u32,
-        body: &[u8],
-        fds: &[BorrowedFd],
-    ) -> Result<(), Errno> {
-        let words = [kind as u32, slot, flags, 0].map(u32::to_ne_bytes).concat();
-        debug_assert_eq!(words.len(), HEADER);
-        wire::send(&self.socket, &[IoSlice::new(&words), IoSlice::new(body)], fds)
-    }
-
-    fn answer(&self) -> Result<(Answer, u32, Option<OwnedFd>), Broken> {
-        let mut words = [0; 8];
-        match wire::receive(&self.socket, &mut words, RecvFlags::empty()) {
-            Ok(record) if record.len == 8 => {
-                let [a, b, c, d, rest @ ..] = words;
-                let answer = Answer::decode(u32::from_ne_bytes([a, b, c, d]));
-                let answer = answer.unwrap_or(Answer::Unreadable);
-                Ok((answer, u32::from_ne_bytes(rest), record.fds.into_iter().next()))
-            }
-            Ok(_) | Err(Errno::CONNRESET) => Err(Broken::Gone),
-            Err(Errno::AGAIN) => Err(Broken::Silent),
-            Err(error) => Err(Broken::Error(StartError::Resource {
-                what: "hear from the zygote",
-                source: error.into(),
-            })),
+        match spare {
+            Some(spare) => Ok((Answer::Done, spare.pid, Some(spare.pidfd))),
+            None => self.answer(),
         }
+    }
+
+    fn lane(&self) -> MutexGuard<'_, ()> {
+        self.lane.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the answer to the question that this thread has asked.
+    fn answer(&self) -> Result<(Answer, u32, Option<OwnedFd>), Broken> {
+        loop {
+            return match self.hear(RecvFlags::empty()) {
+                Ok(Some(answer)) => Ok(answer),
+                Ok(None) => continue,
+                Err(Errno::CONNRESET) => Err(Broken::Gone),
+                Err(Errno::AGAIN) => Err(Broken::Silent),
+                Err(error) => Err(Broken::Error(StartError::Resource {
+                    what: "hear from the zygote",
+                    source: error.into(),
+                })),
+            };
+        }
+    }
+
+    /// Hears an answer, or the announcement of a spare: `None`. The caller holds the lane.
+    fn hear(&self, flags: RecvFlags) -> Result<Option<(Answer, u32, Option<OwnedFd>)>, Errno> {
+        let mut words = [0; 12];
+        let record = wire::receive(&self.socket, &mut words, flags)?;
+        let [answer, value, slot] = [0, 4, 8]
+            .map(|at| u32::from_ne_bytes(words[at..at + 4].try_into().unwrap_or_default()));
+        match record.len {
+            8 => {
+                let answer = Answer::decode(answer).unwrap_or(Answer::Unreadable);
+                Ok(Some((answer, value, record.fds.into_iter().next())))
+            }
+            12 => {
+                self.pool().announced(slot, value, record.fds, &self.slots);
+                Ok(None)
+            }
+            _ => Err(Errno::CONNRESET),
+        }
+    }
+
+    pub(super) fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_spare(&self) -> Option<Spare> {
+        // Another thread that has the lane hears the announcements too.
+        if self.pool().expects()
+            && let Ok(_lane) = self.lane.try_lock()
+        {
+            while let Ok(None) = self.hear(RecvFlags::DONTWAIT) {}
+        }
+        self.pool().take(&self.slots)
+    }
+
+    /// Asks for the spares that are missing. Whatever fails leaves it at fewer.
+    fn ask_for_spares(&self) {
+        let missing = self.pool().missing();
+        let filled: Vec<u32> = (0..missing).map_while(|_| self.slots.take().ok()).collect();
+        if filled.is_empty() {
+            return;
+        }
+        self.pool().expect(&filled);
+        let words = [Kind::Warm as u32, 0, 0, 0].into_iter().chain(filled.iter().copied());
+        let words: Vec<u8> = words.flat_map(u32::to_ne_bytes).collect();
+        if wire::try_send(&self.socket, &[IoSlice::new(&words)], &[]).is_err() {
+            self.pool().forget(&filled, &self.slots);
+        }
+    }
+
+    /// Ends the spares, those too that the zygote is about to announce.
+    fn end_spares(&self) {
+        let _lane = self.lane();
+        while self.pool().is_pending() && matches!(self.hear(RecvFlags::empty()), Ok(None)) {}
+        self.pool().dismiss(&self.slots, !self.is_gone());
+    }
+
+    /// Ends the spares, and gives the zygote no more requests.
+    fn dismiss(&self) {
+        self.end_spares();
+        self.retire();
     }
 
     /// Fetches the large result of the process that had this slot.
     pub(super) fn take_result(&self, slot: u32) -> io::Result<Vec<u8>> {
-        let _lane = self.lane.lock().unwrap_or_else(PoisonError::into_inner);
-        self.ask(Kind::Take, slot, 0, &[], &[])?;
+        let _lane = self.lane();
+        ask(&self.socket, Kind::Take, slot, 0, &[], &[])?;
         match self.answer() {
             Ok((Answer::Done, _, Some(file))) => wire::read_letter(file),
             Ok(_) => Err(io::Error::other("the zygote had no free descriptor to keep it")),
@@ -532,10 +738,32 @@ impl Link {
     }
 }
 
+/// What a zygote said instead of its greeting.
+enum Greeting {
+    /// Nothing: it is gone.
+    Ended,
+    /// Something else.
+    Wrong(String),
+}
+
 enum Broken {
     Gone,
+    Cold,
     Silent,
     Error(StartError),
+}
+
+fn ask(
+    socket: &OwnedFd,
+    kind: Kind,
+    slot: u32,
+    flags: u32,
+    body: &[u8],
+    fds: &[BorrowedFd],
+) -> Result<(), Errno> {
+    let words = [kind as u32, slot, flags, 0].map(u32::to_ne_bytes).concat();
+    debug_assert_eq!(words.len(), HEADER);
+    wire::send(socket, &[IoSlice::new(&words), IoSlice::new(body)], fds)
 }
 
 fn enclose(body: &[u8]) -> Result<OwnedFd, Broken> {
@@ -556,6 +784,15 @@ pub(super) fn is_gone(pidfd: impl AsFd) -> bool {
             Ok(ready) => return ready > 0,
         }
     }
+}
+
+/// Sleeps until the process behind a pidfd has ended, at most until the deadline. May return early.
+pub(super) fn sleep_on(pidfd: &OwnedFd, deadline: Option<Instant>) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+    let left = left.and_then(|left| Timespec::try_from(left).ok());
+    // Interrupted or not: the caller looks again.
+    let _ = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], left.as_ref());
 }
 
 /// Zygotes that nobody talks to any more. They end by themselves, and are our children.

@@ -44,7 +44,7 @@
 //! |---|---|---|
 //! | returns | 0 | `Ok`, its result |
 //! | returns an `Err` | 1 | `Ok`, its result, which is that error |
-//! | panics | 101 (or -6 with `panic = "abort"`) | [`JoinError::Panicked`] with the message |
+//! | panics | 101 (or -6 with `panic = "abort"`) | [`JoinError::Panicked`] with message, place, and the backtrace if `RUST_BACKTRACE` asks for one |
 //! | calls `exit(n)` | n | [`JoinError::Exited`] |
 //! | is ended by signal n | -n | [`JoinError::Killed`] |
 //!
@@ -70,7 +70,9 @@
 mod builder;
 mod child;
 mod children;
+mod context;
 mod error;
+mod executable;
 pub(crate) mod exit;
 mod finalize;
 mod fork;
@@ -82,28 +84,37 @@ mod link;
 mod method;
 mod names;
 mod returned;
+mod run;
 mod spawn;
 mod state;
 mod status;
 mod stdio;
 mod target;
+mod warm;
 pub(crate) mod wire;
+mod words;
 mod zygote;
 
-pub use builder::Process;
+pub use builder::{Named, Process};
 pub use children::active_children;
+pub use context::{Context, get_context};
 pub use error::{JoinError, StartError, StillRunning};
+pub use executable::{executable, set_executable};
 pub use finalize::{Finalizer, finalizer};
 pub use handle::{ActiveChild, Child};
 pub use limits::{Resource, cpu_count};
 pub use method::{StartMethod, UnknownMethod, set_start_method, start_method};
 pub(crate) use names::is_starter;
 pub use names::{CurrentProcess, ParentProcess, current_process, parent_process};
+pub use run::Run;
 pub(crate) use spawn::{Execution, Role};
 pub(crate) use state::{become_a_servant, environment};
 pub use stdio::Stdio;
+#[doc(hidden)]
+pub use target::Export;
 pub use target::Target;
 pub(crate) use target::{CallError, Entry};
+pub use warm::keep_warm;
 pub(crate) use zygote::{close_all_but, silence};
 
 use link::Starter;

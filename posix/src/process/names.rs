@@ -3,15 +3,18 @@
 //! Without a name of its own a process is called by its way from the first one: `Process-2` is the
 //! second child of the main process, `Process-2:1` the first child of that.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::error::StartError;
+use super::link::{is_gone, sleep_on};
 use crate::signal::Ends;
 
 struct Identity {
     name: String,
     path: Vec<u32>,
-    parent: Option<(u32, String)>,
+    parent: Option<ParentProcess>,
     daemon: bool,
     childless: bool,
     children: u32,
@@ -45,12 +48,62 @@ pub struct CurrentProcess {
 }
 
 /// The process that started this one, see [`parent_process`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// It is known by a pidfd that came with the start, so whatever is asked here is about that very process, even if its
+/// id has long been given to another one.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ParentProcess {
     /// Its name.
     pub name: String,
     /// Its process id. It may be gone by now, and the id taken by another.
     pub pid: u32,
+    pidfd: Arc<OwnedFd>,
+}
+
+impl ParentProcess {
+    /// Whether it has not ended. One system call.
+    ///
+    /// ```
+    /// use procession_posix::process::{Process, parent_process};
+    ///
+    /// let child = Process::new(|| parent_process().is_some_and(|parent| parent.is_alive()), ());
+    /// assert!(child.start()?.join()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn is_alive(&self) -> bool {
+        !is_gone(&self.pidfd)
+    }
+
+    /// Waits until it has ended, however it does.
+    pub fn join(&self) {
+        self.wait(None);
+    }
+
+    /// Waits until it has ended, no longer than `timeout`, and says whether it has; zero only looks.
+    pub fn join_timeout(&self, timeout: Duration) -> bool {
+        // A time that the clock cannot express never comes.
+        self.wait(Instant::now().checked_add(timeout));
+        !self.is_alive()
+    }
+
+    fn wait(&self, deadline: Option<Instant>) {
+        while self.is_alive() && deadline.is_none_or(|at| Instant::now() < at) {
+            sleep_on(&self.pidfd, deadline);
+        }
+    }
+
+    /// A descriptor that is readable exactly when it is gone, for `poll`, `epoll` and
+    /// [`wait`](crate::wait::wait()).
+    pub fn sentinel(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+impl AsFd for ParentProcess {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.sentinel()
+    }
 }
 
 /// Who am I? In a process that was not started by this library: `MainProcess`.
@@ -77,18 +130,19 @@ pub fn current_process() -> CurrentProcess {
 /// ```
 pub fn parent_process() -> Option<ParentProcess> {
     let mut guard = identity();
-    me(&mut guard).parent.clone().map(|(pid, name)| ParentProcess { name, pid })
+    me(&mut guard).parent.clone()
 }
 
 /// Whether this is the process that started this one.
 pub(crate) fn is_starter(pid: u32) -> bool {
     let mut guard = identity();
-    me(&mut guard).parent.as_ref().is_some_and(|(parent, _)| *parent == pid)
+    me(&mut guard).parent.as_ref().is_some_and(|parent| parent.pid == pid)
 }
 
 /// Draws the next identity for a child; a daemon may have children only if it was `allowed`.
 pub(super) fn next_birth(
     name: Option<String>,
+    kind: &str,
     daemon: Option<bool>,
     allowed: bool,
 ) -> Result<Birth, StartError> {
@@ -102,7 +156,7 @@ pub(super) fn next_birth(
     path.push(me.children);
     let daemon = daemon.unwrap_or(me.daemon);
     Ok(Birth {
-        name: name.unwrap_or_else(|| default_name(&path)),
+        name: name.unwrap_or_else(|| default_name(kind, &path)),
         path,
         parent_pid: std::process::id(),
         parent_name: me.name.clone(),
@@ -113,12 +167,13 @@ pub(super) fn next_birth(
 }
 
 /// Takes on the identity that the parent drew.
-pub(super) fn take_on(birth: Birth) -> Result<(), String> {
+pub(super) fn take_on(birth: Birth, pidfd: Arc<OwnedFd>) -> Result<(), String> {
     crate::memory::name_process(&birth.name);
+    let parent = ParentProcess { name: birth.parent_name, pid: birth.parent_pid, pidfd };
     *identity() = Some(Identity {
         name: birth.name,
         path: birth.path,
-        parent: Some((birth.parent_pid, birth.parent_name)),
+        parent: Some(parent),
         daemon: birth.daemon,
         childless: birth.childless,
         children: 0,
@@ -141,9 +196,9 @@ fn me<'a>(guard: &'a mut MutexGuard<'static, Option<Identity>>) -> &'a mut Ident
     })
 }
 
-fn default_name(path: &[u32]) -> String {
+fn default_name(kind: &str, path: &[u32]) -> String {
     let path: Vec<String> = path.iter().map(u32::to_string).collect();
-    format!("Process-{}", path.join(":"))
+    format!("{kind}-{}", path.join(":"))
 }
 
 #[cfg(test)]
@@ -152,7 +207,7 @@ mod tests {
 
     #[test]
     fn default_names_are_paths() {
-        assert_eq!(default_name(&[3]), "Process-3");
-        assert_eq!(default_name(&[3, 1, 12]), "Process-3:1:12");
+        assert_eq!(default_name("Process", &[3]), "Process-3");
+        assert_eq!(default_name("Worker", &[3, 1, 12]), "Worker-3:1:12");
     }
 }

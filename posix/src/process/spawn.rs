@@ -13,7 +13,9 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::raw::{c_char, c_int};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+use std::sync::Arc;
 
 use super::child::{Child, Delivery, Letter};
 use super::image::image;
@@ -21,6 +23,8 @@ use super::status::Records;
 use super::{wire, zygote};
 
 const MARK: &str = "PROCESSION_START";
+/// What other builds of this crate know each other by.
+const RELEASE: &str = concat!("release ", env!("CARGO_PKG_VERSION"));
 
 type Init = extern "C" fn(c_int, *const *const c_char, *const *const c_char);
 
@@ -51,6 +55,7 @@ pub(crate) struct Inherited {
     pub(super) records: RawFd,
     pub(super) reports: RawFd,
     pub(super) cwd: RawFd,
+    pub(super) parent: RawFd,
     /// -1: there is no arena.
     pub(super) arena: RawFd,
     pub(super) slot: u32,
@@ -60,14 +65,19 @@ pub(crate) struct Inherited {
 
 impl Role {
     /// The mark that makes an execution take this role.
-    pub(super) fn mark(&self) -> Vec<u8> {
+    ///
+    /// It names the entry that is meant, in another build by the release of this crate.
+    pub(super) fn mark(&self, same_build: bool) -> Vec<u8> {
         let here = image().offset_of(&raw const ENTRY as usize, size_of::<Init>()).unwrap_or(0);
+        let here = if same_build { format!("{here:x}") } else { RELEASE.into() };
         let text = match self {
-            Role::Zygote => format!("{MARK}={here:x}:zygote"),
-            Role::Keeper => format!("{MARK}={here:x}:keeper"),
-            Role::Child(Inherited { letter, records, reports, cwd, arena, slot, guardian }) => {
-                let fds = format!("{letter}:{records}:{reports}:{cwd}:{arena}");
-                format!("{MARK}={here:x}:child:{fds}:{slot}:{guardian}")
+            Role::Zygote => format!("{MARK}={here}:zygote"),
+            Role::Keeper => format!("{MARK}={here}:keeper"),
+            Role::Child(child) => {
+                let Inherited { letter, records, reports, cwd, parent, arena, slot, guardian } =
+                    child;
+                let fds = format!("{letter}:{records}:{reports}:{cwd}:{parent}:{arena}");
+                format!("{MARK}={here}:child:{fds}:{slot}:{guardian}")
             }
         };
         text.into_bytes()
@@ -76,7 +86,8 @@ impl Role {
     fn parse(mark: &[u8]) -> Option<Role> {
         let mut parts = std::str::from_utf8(mark).ok()?.split(':');
         let here = image().offset_of(&raw const ENTRY as usize, size_of::<Init>())?;
-        if u64::from_str_radix(parts.next()?, 16).ok()? != here {
+        let named = parts.next()?;
+        if named != RELEASE && u64::from_str_radix(named, 16).ok()? != here {
             return None;
         }
         let role = parts.next()?;
@@ -89,6 +100,7 @@ impl Role {
                 records: number()?,
                 reports: number()?,
                 cwd: number()?,
+                parent: number()?,
                 arena: number()?,
                 slot: u32::try_from(number()?).ok()?,
                 guardian: u32::try_from(number()?).ok()?,
@@ -159,13 +171,13 @@ fn run_entries_behind(argc: c_int, argv: *const *const c_char, envp: *const *con
 /// The life of a process that was started by [`StartMethod::Spawn`](super::StartMethod::Spawn).
 fn run_child(inherited: Inherited) -> ! {
     use std::process::exit;
-    let Inherited { letter, records, reports, cwd, arena, slot, guardian } = inherited;
+    let Inherited { letter, records, reports, cwd, parent, arena, slot, guardian } = inherited;
     // SAFETY: the zygote handed these descriptors to this process, which is their owner.
-    let [letter, records, reports, cwd] =
-        [letter, records, reports, cwd].map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+    let [letter, records, reports, cwd, parent] =
+        [letter, records, reports, cwd, parent].map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
     // SAFETY: as above.
     let arena = (arena >= 0).then(|| unsafe { OwnedFd::from_raw_fd(arena) });
-    for fd in [&records, &reports].into_iter().chain(&arena) {
+    for fd in [&records, &reports, &parent].into_iter().chain(&arena) {
         // A descriptor that leaks into programs executed from here would be the only harm.
         let _ = rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC);
     }
@@ -190,6 +202,7 @@ fn run_child(inherited: Inherited) -> ! {
         slot: place,
         delivery: Delivery::Report { socket: reports, slot },
         guardian,
+        parent: Arc::new(parent),
         known: None,
         leave: |code| exit(code),
     };
@@ -199,9 +212,11 @@ fn run_child(inherited: Inherited) -> ! {
     }
 }
 
-/// Descriptors and signals that an executed program begins with.
+/// A program, and the descriptors that it begins with.
 pub(crate) struct Execution {
     actions: libc::posix_spawn_file_actions_t,
+    /// None: this program.
+    program: Option<CString>,
 }
 
 impl Execution {
@@ -210,7 +225,13 @@ impl Execution {
         // SAFETY: the call initialises the actions, or says that it did not.
         check(unsafe { libc::posix_spawn_file_actions_init(actions.as_mut_ptr()) })?;
         // SAFETY: initialised just above.
-        Ok(Execution { actions: unsafe { actions.assume_init() } })
+        Ok(Execution { actions: unsafe { actions.assume_init() }, program: None })
+    }
+
+    /// Executes the program in this file instead of this one.
+    pub(crate) fn program(&mut self, path: &Path) -> io::Result<()> {
+        self.program = Some(CString::new(path.as_os_str().as_bytes())?);
+        Ok(())
     }
 
     /// The program gets `fd` under the number `to`; the same number keeps it open.
@@ -220,11 +241,11 @@ impl Execution {
         check(unsafe { libc::posix_spawn_file_actions_adddup2(actions, fd.as_raw_fd(), to) })
     }
 
-    /// Executes this program with its own arguments, an environment and a mark, all signals blocked.
+    /// Executes the program with this one's arguments, an environment and a mark, all signals blocked.
     pub(crate) fn run(self, environment: &[u8], role: &Role) -> io::Result<u32> {
         let args: Vec<CString> =
             std::env::args_os().filter_map(|arg| CString::new(arg.into_vec()).ok()).collect();
-        let mark = role.mark();
+        let mark = role.mark(self.program.is_none());
         let entries: Vec<CString> = environment
             .split(|byte| *byte == 0)
             // A mark that somebody else put there would be found first.
@@ -250,7 +271,7 @@ impl Execution {
             libc::sigfillset(all.as_mut_ptr());
             libc::posix_spawnattr_setsigmask(attributes, all.as_ptr());
             libc::posix_spawnattr_setflags(attributes, libc::POSIX_SPAWN_SETSIGMASK as _);
-            let path = c"/proc/self/exe".as_ptr();
+            let path = self.program.as_deref().unwrap_or(c"/proc/self/exe").as_ptr();
             let actions = &raw const self.actions;
             libc::posix_spawn(&mut pid, path, actions, attributes, argv.as_ptr(), envp.as_ptr())
         };
@@ -293,17 +314,20 @@ mod tests {
             records: 4,
             reports: 5,
             cwd: 6,
+            parent: 7,
             arena: -1,
             slot: 70_000,
             guardian: 1234,
         });
         for role in [Role::Zygote, child] {
-            let mark = role.mark();
-            let value = &mark[MARK.len() + 1..];
-            assert_eq!(Role::parse(value), Some(role));
-            assert_eq!(Role::parse(&value[1..]), None);
+            for same_build in [true, false] {
+                let mark = role.mark(same_build);
+                let value = &mark[MARK.len() + 1..];
+                assert_eq!(Role::parse(value).as_ref(), Some(&role));
+                assert_eq!(Role::parse(&value[1..]), None);
+            }
         }
-        for other in ["", "1", "zygote", "0:zygote", "0:child", ":::"] {
+        for other in ["", "1", "zygote", "0:zygote", "0:child", ":::", "release 0.0.0:zygote"] {
             assert_eq!(Role::parse(other.as_bytes()), None);
         }
     }

@@ -5,7 +5,9 @@
 //!
 //! ```text
 //! claim:   OPEN → CONFIRMED (the starter) → RUNNING (the process, before it calls its target)
-//!          OPEN → AWAITED (the process, before it sleeps) → CONFIRMED
+//!          OPEN → OFFERED (the starter, before it sends a letter to a spare) → CONFIRMED
+//!          OPEN, OFFERED → AWAITED (the process, before it sleeps) → CONFIRMED
+//!          OPEN → WITHDRAWN (a spare that leaves)
 //!          all but RUNNING → WITHDRAWN (the starter; the zygote, when the starter died)
 //! outcome: NONE → WORDS (the panic hook) → VALUE | FILE | PANICKED | .. (the process, at its end)
 //! status:  0 → KNOWN | code (the zygote, before it reaps) → KNOWN | GONE | code (after it)
@@ -86,6 +88,7 @@ const AWAITED: u32 = 1;
 const CONFIRMED: u32 = 2;
 const RUNNING: u32 = 3;
 const WITHDRAWN: u32 = 4;
+const OFFERED: u32 = 5;
 /// Nobody sleeps longer than this without looking whether who should wake it still lives.
 const SLICE: Duration = Duration::from_millis(100);
 
@@ -130,6 +133,7 @@ pub(super) struct Slot {
     pid: AtomicU32,
     outcome: AtomicU32,
     len: AtomicU32,
+    daemon: AtomicU32,
     bytes: UnsafeCell<[u8; SLOT_BYTES]>,
 }
 
@@ -143,9 +147,21 @@ const _: () = assert!(size_of::<Slot>() == SLOT);
 impl Slot {
     /// Makes the slot ready for a new process. Nobody else knows the slot now.
     fn clear(&self) {
-        for word in [&self.status, &self.claim, &self.pid, &self.outcome, &self.len] {
+        let Slot { status, claim, pid, outcome, len, daemon, bytes: _ } = self;
+        for word in [status, claim, pid, outcome, len, daemon] {
             word.store(0, Ordering::Relaxed);
         }
+    }
+
+    /// The starter says that its own death is to end the process, before it asks for it.
+    pub(super) fn make_daemon(&self) {
+        // Met by the zygote's load, after the starter's death.
+        self.daemon.store(1, Ordering::Release);
+    }
+
+    /// Whether the starter's death is to end the process.
+    pub(super) fn is_daemon(&self) -> bool {
+        self.daemon.load(Ordering::Acquire) != 0
     }
 
     /// The process waits until it may begin. `false`: its starter gave up on it, and it must leave.
@@ -157,8 +173,8 @@ impl Slot {
         loop {
             match self.claim.load(Ordering::Acquire) {
                 CONFIRMED if step(CONFIRMED, RUNNING) => return true,
-                OPEN => {
-                    step(OPEN, AWAITED);
+                claim @ (OPEN | OFFERED) => {
+                    step(claim, AWAITED);
                 }
                 // Whoever would withdraw may be gone, and the zygote, which would notice, too.
                 AWAITED if !guardian_lives() => {
@@ -171,6 +187,16 @@ impl Slot {
         }
     }
 
+    /// The starter is about to send the spare its letter. `false`: the spare has left.
+    pub(super) fn offer(&self) -> bool {
+        self.claim.compare_exchange(OPEN, OFFERED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// The spare wants to leave. `false`: a letter is on its way.
+    pub(super) fn decline(&self) -> bool {
+        self.claim.compare_exchange(OPEN, WITHDRAWN, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
     /// The starter says that the process may begin.
     pub(super) fn confirm(&self) {
         if self.claim.swap(CONFIRMED, Ordering::AcqRel) == AWAITED {
@@ -178,14 +204,15 @@ impl Slot {
         }
     }
 
-    /// The zygote says that the starter will not confirm any more.
-    pub(super) fn abandon(&self) {
+    /// The zygote says that the starter will not confirm any more. `true`: the process never begins.
+    pub(super) fn abandon(&self) -> bool {
         let abandoned = self.claim.fetch_update(Ordering::AcqRel, Ordering::Acquire, |claim| {
-            matches!(claim, OPEN | AWAITED).then_some(WITHDRAWN)
+            matches!(claim, OPEN | OFFERED | AWAITED).then_some(WITHDRAWN)
         });
         if abandoned == Ok(AWAITED) {
             rouse(&self.claim);
         }
+        abandoned.is_ok()
     }
 
     /// The starter gives up. `Some(pid)`: too late, the process runs.

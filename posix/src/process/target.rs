@@ -5,12 +5,19 @@
 //! distance of that constant from the program's base. The receiver believes nothing: the
 //! address must be aligned, lie inside the program, carry the magic and the name of the type, and
 //! its functions must be code of the program. Only then it calls.
+//!
+//! Another build has its constants elsewhere. There a target is found by its name, among those that were exported: a
+//! function in the program's `.init_array` puts each of them into a list before `main`, since no linker throws that
+//! section away. The types of arguments and result have to have the same names too, for bytes do not tell theirs.
 
 use std::any::type_name;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::error::StartError;
 use super::image::image;
 use super::returned::is_err;
 
@@ -37,6 +44,9 @@ pub trait Target<Args>: Copy + Send + Sync + 'static {
     const ENTRY: &'static Entry;
 
     #[doc(hidden)]
+    fn call(args: Args) -> Self::Output;
+
+    #[doc(hidden)]
     fn encode(args: &Args) -> Result<Vec<u8>, String>;
 
     #[doc(hidden)]
@@ -57,6 +67,7 @@ pub enum CallError {
 
 /// The constant that stands for one target in the program.
 #[doc(hidden)]
+#[derive(Debug)]
 #[repr(C)]
 pub struct Entry {
     magic: u64,
@@ -106,6 +117,163 @@ impl Entry {
 
 const _: () = assert!(size_of::<Entry>() == 24, "three words are read as one");
 
+/// A value of a type that has no data.
+fn the_only_value_of<F: Copy>() -> F {
+    const { assert!(size_of::<F>() == 0) };
+    // SAFETY: F has no bytes and is Copy, so a value is nothing to read. There is a value of it: only who holds one
+    // comes here, or names an entry that was made from one.
+    unsafe { std::ptr::NonNull::<F>::dangling().read() }
+}
+
+/// What a starter wants to run.
+pub(super) struct Wanted<'a> {
+    /// The name of the target's type.
+    pub(super) name: &'a str,
+    pub(super) args: &'static str,
+    pub(super) output: &'static str,
+    /// None: whatever has this name.
+    pub(super) entry: Option<&'static Entry>,
+}
+
+impl Wanted<'_> {
+    /// What a process of the same build, or of another one, is told.
+    pub(super) fn aim(&self, same_build: bool) -> Result<Aim, StartError> {
+        let name = self.name.to_owned();
+        match self.entry {
+            Some(entry) if same_build => match entry.offset() {
+                Some(offset) => Ok(Aim::Entry { build: image().build(), offset, name }),
+                None => Err(StartError::ForeignTarget { target: name }),
+            },
+            _ => Ok(Aim::Name { name, args: self.args.into(), output: self.output.into() }),
+        }
+    }
+}
+
+/// The target of a process, as it is told to it.
+#[derive(serde::Serialize, serde::Deserialize, Debug)]
+pub(super) enum Aim {
+    /// Its entry in this build, and the name of its type.
+    Entry { build: u64, offset: u64, name: String },
+    /// The names of the types of an exported target, its arguments, and its result.
+    Name { name: String, args: String, output: String },
+}
+
+impl Aim {
+    /// The entry that is meant.
+    pub(super) fn find(&self) -> Result<&'static Entry, String> {
+        match self {
+            Aim::Entry { build, .. } if *build != image().build() => {
+                Err("the program was executed from another build".into())
+            }
+            Aim::Entry { offset, name, .. } => Entry::find(*offset, name)
+                .ok_or_else(|| format!("{name} is not a target of this program")),
+            Aim::Name { name, args, output } => Export::find(name, args, output),
+        }
+    }
+}
+
+/// A target that other builds may name. Made by [`export_target!`](crate::export_target).
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Export {
+    entry: &'static Entry,
+    args: fn() -> &'static str,
+    output: fn() -> &'static str,
+    next: AtomicPtr<Export>,
+}
+
+/// The newest in the list of exports.
+static EXPORTS: AtomicPtr<Export> = AtomicPtr::new(null_mut());
+
+impl Export {
+    /// The export of a target.
+    pub const fn of<F: Target<Args>, Args>(_: &F) -> Export {
+        Export {
+            entry: F::ENTRY,
+            args: type_name::<Args>,
+            output: type_name::<F::Output>,
+            next: AtomicPtr::new(null_mut()),
+        }
+    }
+
+    /// Puts it into the list. To be called once.
+    pub fn register(&'static self) {
+        let mut first = EXPORTS.load(Ordering::Relaxed);
+        loop {
+            self.next.store(first, Ordering::Relaxed);
+            let me = (&raw const *self).cast_mut();
+            // Release: who finds this one also finds what is behind it.
+            match EXPORTS.compare_exchange(first, me, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(other) => first = other,
+            }
+        }
+    }
+
+    fn find(name: &str, args: &str, output: &str) -> Result<&'static Entry, String> {
+        // Acquire: meets the release of who put it there.
+        let mut at = EXPORTS.load(Ordering::Acquire);
+        let mut other = None;
+        // SAFETY: whatever is in the list is a constant of the program.
+        while let Some(export) = unsafe { at.as_ref() } {
+            if export.entry.type_name() == name {
+                if ((export.args)(), (export.output)()) == (args, output) {
+                    return Ok(export.entry);
+                }
+                other = Some(export);
+            }
+            at = export.next.load(Ordering::Acquire);
+        }
+        Err(match other {
+            Some(export) => {
+                let (takes, returns) = ((export.args)(), (export.output)());
+                format!("{name} takes {takes} and returns {returns} here, not {args} and {output}")
+            }
+            None => format!("this program exports no target {name}, see `export_target!`"),
+        })
+    }
+}
+
+/// Lets other builds start a function of this program by its name.
+///
+/// A program that is named by [`set_executable`](crate::process::set_executable) and is not the starter's own build runs
+/// only what it exports. The function's name is that of its type, `crate::module::function`; the types of its
+/// arguments and its result must have the same names on both sides, so they are best those of a crate that both use.
+///
+/// ```
+/// use procession_posix::process::Process;
+///
+/// mod work {
+///     pub fn add(a: u32, b: u32) -> u32 {
+///         a + b
+///     }
+/// }
+/// procession_posix::export_target!(work::add);
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let name = std::any::type_name_of_val(&work::add);
+/// // "program::work::add", in a crate `program`
+/// let child = Process::named::<u32, _>(name, (2u32, 3u32)).start()?;
+/// assert_eq!(child.join()?, 5);
+/// # Ok(())
+/// # }
+/// ```
+#[macro_export]
+macro_rules! export_target {
+    ($target:path) => {
+        const _: () = {
+            static EXPORT: $crate::process::Export = $crate::process::Export::of(&$target);
+            extern "C" fn register() {
+                EXPORT.register();
+            }
+            // SAFETY: the loader calls what stands in this section once, before main.
+            #[used]
+            #[unsafe(link_section = ".init_array")]
+            static REGISTER: extern "C" fn() = register;
+        };
+    };
+}
+
 macro_rules! target {
     ($($arg:ident $value:ident),*) => {
         impl<F, R, $($arg),*> Target<($($arg,)*)> for F
@@ -130,19 +298,18 @@ macro_rules! target {
                 }
             };
 
+            fn call(($($value,)*): ($($arg,)*)) -> R {
+                the_only_value_of::<F>()($($value),*)
+            }
+
             fn encode(args: &($($arg,)*)) -> Result<Vec<u8>, String> {
                 postcard::to_stdvec(args).map_err(|error| error.to_string())
             }
 
             fn call_encoded(args: &[u8]) -> Result<Vec<u8>, CallError> {
-                const { assert!(size_of::<F>() == 0) };
-                // SAFETY: F has no bytes and is Copy, so a value is nothing to read. There is a
-                // value of it: this function is named by `ENTRY` only, which a starter takes
-                // from a value that it holds.
-                let target: F = unsafe { std::ptr::NonNull::<F>::dangling().read() };
-                let ($($value,)*): ($($arg,)*) = crate::memory::decode(args)
+                let args: ($($arg,)*) = crate::memory::decode(args)
                     .map_err(|error| CallError::Arguments(error.to_string()))?;
-                let result = target($($value),*);
+                let result = <F as Target<($($arg,)*)>>::call(args);
                 let encoded = postcard::to_stdvec(&result)
                     .map_err(|error| CallError::Result(error.to_string()))?;
                 let failed = is_err::<R>(&encoded);
@@ -187,6 +354,18 @@ mod tests {
         assert!(Entry::find(offset + 8, add.type_name()).is_none());
         assert!(Entry::find(u64::MAX - 3, add.type_name()).is_none());
         assert!(Entry::find(1 << 40, add.type_name()).is_none());
+    }
+
+    crate::export_target!(add);
+
+    #[test]
+    fn an_export_is_found_by_all_its_names() {
+        let (name, args, output) = (entry(add).type_name(), "(u32, u32)", "u32");
+        let found = Export::find(name, args, output).unwrap();
+        let encoded = postcard::to_stdvec(&(2u32, 3u32)).unwrap();
+        assert_eq!(postcard::from_bytes::<u32>(&found.call(&encoded).unwrap()), Ok(5));
+        assert!(Export::find(name, "(u32,)", output).unwrap_err().contains("takes (u32, u32)"));
+        assert!(Export::find("add", args, output).unwrap_err().contains("export_target"));
     }
 
     #[test]

@@ -15,13 +15,31 @@ pub(super) const MAX_FDS: usize = 8;
 
 /// Sends one record. A peer that is gone is an error, never a signal.
 pub(crate) fn send(socket: impl AsFd, parts: &[IoSlice], fds: &[BorrowedFd]) -> Result<(), Errno> {
+    send_with(socket, parts, fds, SendFlags::empty())
+}
+
+/// Sends one record if there is room for it now; else it is `EAGAIN`.
+pub(super) fn try_send(
+    socket: impl AsFd,
+    parts: &[IoSlice],
+    fds: &[BorrowedFd],
+) -> Result<(), Errno> {
+    send_with(socket, parts, fds, SendFlags::DONTWAIT)
+}
+
+fn send_with(
+    socket: impl AsFd,
+    parts: &[IoSlice],
+    fds: &[BorrowedFd],
+    flags: SendFlags,
+) -> Result<(), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(Errno::INVAL);
     }
     loop {
-        match rustix::net::sendmsg(&socket, parts, &mut control, SendFlags::NOSIGNAL) {
+        match rustix::net::sendmsg(&socket, parts, &mut control, flags | SendFlags::NOSIGNAL) {
             Err(Errno::INTR) => {}
             Err(error) => return Err(error),
             Ok(_) => return Ok(()),

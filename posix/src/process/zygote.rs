@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! the starter asks for a process   → fork, answer with its pid and a pidfd, go on
+//! the starter asks for spares      → fork them one by one while nothing else is to be done, see `warm`
 //! a process sends a large result   → keep the file until the starter asks for it
 //! a process ends                   → write its status into its slot, reap it, wake who waits
 //! the starter ends                 → kill its daemons; take no more requests
@@ -20,19 +21,21 @@
 //! All signals are blocked here, so neither the terminal nor SIGTERM ends it, and a signal that is sent to
 //! a new process before that has set its own mask waits there instead of being lost.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
+use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::child::{Child, Delivery, Letter};
 use super::image::image;
 use super::spawn::{Execution, Inherited, Role};
-use super::status::{ExitStatus, Outcome, Records};
-use super::{state, wire};
+use super::status::{ExitStatus, Outcome, Records, Slot};
+use super::{state, warm, wire};
 use crate::memory::{Arena, MemoryError};
 
 /// Opens every conversation, so that no foreign socket is taken for ours.
@@ -47,15 +50,17 @@ pub(super) enum Kind {
     Start = 1,
     /// Hand out the large result of the process that had this slot.
     Take = 2,
+    /// Make spares for the slots whose numbers follow, when there is time. Each is announced by three words:
+    /// `Answer::Spare`, its pid, its slot. Descriptors: its pidfd, its socket.
+    Warm = 3,
+    /// Kill the process that has this slot: its starter cannot. No answer.
+    Kill = 4,
 }
 
 /// The letter is not in the record, but in a memory file.
 pub(super) const LETTER_ENCLOSED: u32 = 1;
 /// The process is to be executed, not only forked.
 pub(super) const EXECUTE: u32 = 2;
-/// The starter's death is to end the process.
-pub(super) const DAEMON: u32 = 4;
-
 /// Four words before the letter: kind, slot, flags, 0.
 pub(super) const HEADER: usize = 16;
 /// Larger letters go as files. The socket holds 200 KiB, if nobody made its buffer smaller.
@@ -75,12 +80,14 @@ pub(super) enum Answer {
     NoExec = 4,
     /// The process runs, but there is no pidfd for it.
     NoPidfd = 5,
+    /// Nobody asked in this moment: a spare is ready.
+    Spare = 6,
 }
 
 impl Answer {
     pub(super) fn decode(word: u32) -> Option<Answer> {
         use Answer::*;
-        [Done, Unreadable, NoFork, NoExec, NoPidfd].into_iter().find(|a| *a as u32 == word)
+        [Done, Unreadable, NoFork, NoExec, NoPidfd, Spare].into_iter().find(|a| *a as u32 == word)
     }
 }
 
@@ -149,10 +156,22 @@ fn leave(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// A process that runs.
-struct Job {
-    slot: u32,
-    daemon: bool,
+/// What comes to a new process along with its letter.
+struct Belongings {
+    streams: [OwnedFd; 3],
+    cwd: OwnedFd,
+    /// The letter, if it is not in the record.
+    letter: Option<OwnedFd>,
+}
+
+impl Belongings {
+    fn from(fds: Vec<OwnedFd>, flags: u32) -> Option<Belongings> {
+        let mut fds = fds.into_iter();
+        let streams = [fds.next()?, fds.next()?, fds.next()?];
+        let cwd = fds.next()?;
+        let letter = if flags & LETTER_ENCLOSED != 0 { Some(fds.next()?) } else { None };
+        Some(Belongings { streams, cwd, letter })
+    }
 }
 
 struct Zygote {
@@ -166,7 +185,10 @@ struct Zygote {
     /// Large results come in here, from all children.
     reports: OwnedFd,
     report_to: OwnedFd,
-    jobs: HashMap<i32, Job>,
+    /// The slots of the processes, spares too.
+    jobs: HashMap<i32, u32>,
+    /// The slots of spares that are yet to be made.
+    owed: VecDeque<u32>,
     results: HashMap<u32, OwnedFd>,
     /// The memory of the tree; None: it could not be made.
     arena: Option<&'static Arena>,
@@ -210,6 +232,7 @@ impl Zygote {
             reports,
             report_to,
             jobs: HashMap::new(),
+            owed: VecDeque::new(),
             results: HashMap::new(),
             arena,
             buffer,
@@ -221,7 +244,7 @@ impl Zygote {
     }
 
     fn run(mut self) -> Option<()> {
-        super::child::listen_for_last_words();
+        super::words::listen();
         let _ = share_page_tables();
         while self.socket.is_some() || !self.jobs.is_empty() {
             let [request, report, end, starter] = self.wait()?;
@@ -236,6 +259,14 @@ impl Zygote {
             }
             if starter {
                 self.starter_died();
+            }
+            if self.socket.is_none() {
+                self.owed.clear();
+            } else if !(request || report || end || starter)
+                && let Some(slot) = self.owed.pop_front()
+                && self.make_spare(slot).is_none()
+            {
+                let _ = self.announce(slot, 0, &[]);
             }
         }
         Some(())
@@ -255,7 +286,9 @@ impl Zygote {
             watch(Some(&self.ends), &self.ends),
             watch(self.starter.as_ref(), &self.ends),
         ];
-        while let Err(error) = poll(&mut fds, None) {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let patience = (!self.owed.is_empty()).then_some(&now);
+        while let Err(error) = poll(&mut fds, patience) {
             if error != Errno::INTR {
                 return None;
             }
@@ -269,55 +302,123 @@ impl Zygote {
             Ok(record) if record.len > 0 => record,
             Err(Errno::AGAIN) => return,
             // No starter has the other end any more.
-            _ => return self.socket = None,
+            _ => return self.take_no_more(),
         };
-        let word = |at: usize| {
-            let bytes = self.buffer[at..at + 4].try_into().unwrap_or_default();
-            u32::from_ne_bytes(bytes)
-        };
-        let (kind, slot, flags) = (word(0), word(4), word(8));
+        let [kind, slot, flags] = self.header();
         let readable = record.len >= HEADER && !record.cut && self.records.slot(slot).is_some();
         if !readable {
             // What is cut has lost descriptors, for which there was no room.
             let error = if record.cut { Errno::MFILE } else { Errno::INVAL };
             self.answer(Answer::Unreadable, error.raw_os_error() as u32, None);
+        } else if kind == Kind::Kill as u32 {
+            self.jobs.iter().filter(|(_, its)| **its == slot).for_each(|(pid, _)| kill(*pid));
         } else if kind == Kind::Take as u32 {
             let file = self.results.remove(&slot);
             let code = if file.is_some() { Answer::Done } else { Answer::Unreadable };
             self.answer(code, 0, file.as_ref().map(AsFd::as_fd));
+        } else if kind == Kind::Warm as u32 {
+            let slots = self.buffer[HEADER..record.len].chunks_exact(4);
+            let slots = slots.map(|word| u32::from_ne_bytes(word.try_into().unwrap_or_default()));
+            self.owed.extend(slots);
         } else {
             self.start(slot, flags, record);
         }
     }
 
+    /// Forks a spare and announces it.
+    fn make_spare(&mut self, slot: u32) -> Option<()> {
+        self.records.slot(slot)?;
+        self.results.remove(&slot);
+        let (ours, theirs) = rustix::net::socketpair(
+            rustix::net::AddressFamily::UNIX,
+            rustix::net::SocketType::SEQPACKET,
+            rustix::net::SocketFlags::CLOEXEC,
+            None,
+        )
+        .ok()?;
+        // SAFETY: this process has one thread, so the child may do whatever this one may.
+        let pid = match unsafe { libc::fork() } {
+            0 => {
+                drop(ours);
+                self.become_spare(slot, theirs)
+            }
+            pid => Pid::from_raw(pid).filter(|_| pid > 0)?,
+        };
+        drop(theirs);
+        let number = pid.as_raw_nonzero().get();
+        self.jobs.insert(number, slot);
+        let announced = rustix::process::pidfd_open(pid, PidfdFlags::empty())
+            .and_then(|pidfd| self.announce(slot, number as u32, &[pidfd.as_fd(), ours.as_fd()]));
+        if announced.is_err() {
+            // It is our child and not reaped, so the number is its own.
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+            let _ = self.announce(slot, number as u32, &[]);
+        }
+        Some(())
+    }
+
+    /// Tells the starter of a spare; pid 0: that there is none.
+    fn announce(&self, slot: u32, pid: u32, fds: &[BorrowedFd]) -> Result<(), Errno> {
+        let words = [Answer::Spare as u32, pid, slot].map(u32::to_ne_bytes).concat();
+        let socket = self.socket.as_ref().ok_or(Errno::PIPE)?;
+        // A starter that does not listen must not stop us.
+        wire::try_send(socket, &[IoSlice::new(&words)], fds)
+    }
+
+    /// A spare's way from fork to its letter, and from there on as any child.
+    fn become_spare(&mut self, slot: u32, socket: OwnedFd) -> ! {
+        self.leave_supervision();
+        let _ = rustix::thread::set_name(c"spare");
+        let place = self.records.slot(slot);
+        if !place.is_some_and(|place| warm::await_letter(place, &socket, &self.report_to)) {
+            leave(0);
+        }
+        let record = wire::receive(&socket, &mut self.buffer, RecvFlags::empty());
+        drop(socket);
+        let Ok(record) = record else { leave(0) };
+        let [kind, meant, flags] = self.header();
+        // Without a letter nobody is there any more who would have one.
+        if record.len < HEADER || kind != Kind::Start as u32 || meant != slot {
+            leave(0);
+        }
+        match Belongings::from(record.fds, flags).filter(|_| !record.cut) {
+            Some(belongings) => self.become_child(slot, belongings, record.len),
+            None => leave(super::child::NOT_BEGUN),
+        }
+    }
+
+    /// The words at the beginning of the last record: kind, slot, flags.
+    fn header(&self) -> [u32; 3] {
+        [0, 4, 8]
+            .map(|at| u32::from_ne_bytes(self.buffer[at..at + 4].try_into().unwrap_or_default()))
+    }
+
     fn start(&mut self, slot: u32, flags: u32, record: wire::Record) {
-        let mut fds = record.fds.into_iter();
-        let (Some(stdin), Some(stdout), Some(stderr), Some(cwd)) =
-            (fds.next(), fds.next(), fds.next(), fds.next())
-        else {
+        let Some(belongings) = Belongings::from(record.fds, flags) else {
             return self.answer(Answer::Unreadable, Errno::BADF.raw_os_error() as u32, None);
         };
-        let letter = if flags & LETTER_ENCLOSED != 0 { fds.next() } else { None };
         self.results.remove(&slot);
-        let streams = [stdin, stdout, stderr];
         let started = if flags & EXECUTE != 0 {
-            self.execute(slot, &streams, &cwd, letter).map_err(|error| (Answer::NoExec, error))
+            self.execute(slot, &belongings).map_err(|error| (Answer::NoExec, error))
         } else {
             // SAFETY: this process has one thread, so the child may do whatever this one may.
             match unsafe { libc::fork() } {
-                0 => self.become_child(slot, streams, cwd, letter, record.len),
+                0 => {
+                    self.leave_supervision();
+                    self.become_child(slot, belongings, record.len)
+                }
                 -1 => Err((Answer::NoFork, std::io::Error::last_os_error())),
                 pid => Ok(pid),
             }
         };
         match started {
             Ok(pid) => {
-                self.jobs.insert(pid, Job { slot, daemon: flags & DAEMON != 0 });
+                self.jobs.insert(pid, slot);
                 // First make room for a pidfd.
-                drop((streams, cwd, fds));
-                let pidfd = rustix::process::Pid::from_raw(pid).ok_or(Errno::SRCH).and_then(|p| {
-                    rustix::process::pidfd_open(p, rustix::process::PidfdFlags::empty())
-                });
+                drop(belongings);
+                let pidfd = Pid::from_raw(pid)
+                    .ok_or(Errno::SRCH)
+                    .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()));
                 match pidfd {
                     Ok(pidfd) => self.answer(Answer::Done, pid as u32, Some(pidfd.as_fd())),
                     Err(_) => self.answer(Answer::NoPidfd, pid as u32, None),
@@ -338,28 +439,29 @@ impl Zygote {
         }
     }
 
-    /// The child's way from fork to its target.
-    fn become_child(
-        &mut self,
-        slot: u32,
-        streams: [OwnedFd; 3],
-        cwd: OwnedFd,
-        letter: Option<OwnedFd>,
-        len: usize,
-    ) -> ! {
-        let guardian = self.pid;
+    /// Closes in a child what is not its own.
+    fn leave_supervision(&mut self) {
         let supervision = [&self.ends, &self.reports].into_iter().chain(&self.socket);
-        for fd in supervision.chain(&self.starter).chain(self.results.values()) {
-            // SAFETY: this process never returns from here, so nobody uses or drops these again.
+        for fd in supervision.chain(self.results.values()) {
+            // SAFETY: a child never returns to the loop, so nobody uses or drops these again.
             unsafe { rustix::io::close(fd.as_raw_fd()) };
         }
-        // SAFETY: as above; the number is owned by the delivery from here on.
+    }
+
+    /// The child's way to its target.
+    fn become_child(&mut self, slot: u32, belongings: Belongings, len: usize) -> ! {
+        let guardian = self.pid;
+        let Belongings { streams, cwd, letter } = belongings;
+        // SAFETY: a child never returns to the loop, so nobody uses or drops this again; the number is owned by the delivery from here on.
         let socket = unsafe { OwnedFd::from_raw_fd(self.report_to.as_raw_fd()) };
-        let Some(place) = self.records.slot(slot) else { leave(super::child::NOT_BEGUN) };
+        let (Some(place), Some(parent)) = (self.records.slot(slot), self.starter.take()) else {
+            leave(super::child::NOT_BEGUN)
+        };
         let child = Child {
             slot: place,
             delivery: Delivery::Report { socket, slot },
             guardian,
+            parent: Arc::new(parent),
             known: None,
             leave: |code| std::process::exit(code),
         };
@@ -385,15 +487,10 @@ impl Zygote {
     }
 
     /// Executes the program as a new process.
-    fn execute(
-        &self,
-        slot: u32,
-        streams: &[OwnedFd; 3],
-        cwd: &OwnedFd,
-        letter: Option<OwnedFd>,
-    ) -> std::io::Result<i32> {
-        let letter = letter.ok_or(std::io::ErrorKind::InvalidInput)?;
-        let body = wire::read_letter(&letter)?;
+    fn execute(&self, slot: u32, belongings: &Belongings) -> std::io::Result<i32> {
+        let Belongings { streams, cwd, letter } = belongings;
+        let letter = letter.as_ref().ok_or(std::io::ErrorKind::InvalidInput)?;
+        let body = wire::read_letter(letter)?;
         let (read, _) = postcard::take_from_bytes::<Letter>(&body)
             .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))?;
         let mut execution = Execution::new()?;
@@ -403,7 +500,8 @@ impl Zygote {
         let records = self.records.as_fd();
         let kept = [letter.as_fd(), records, self.report_to.as_fd(), cwd.as_fd()];
         let arena = self.arena.map(Arena::fd);
-        for fd in kept.into_iter().chain(arena) {
+        let starter = self.starter.as_ref().ok_or(std::io::ErrorKind::BrokenPipe)?;
+        for fd in kept.into_iter().chain([starter.as_fd()]).chain(arena) {
             execution.pass(fd, fd.as_raw_fd())?;
         }
         let role = Role::Child(Inherited {
@@ -411,6 +509,7 @@ impl Zygote {
             records: records.as_raw_fd(),
             reports: self.report_to.as_raw_fd(),
             cwd: cwd.as_raw_fd(),
+            parent: starter.as_raw_fd(),
             arena: arena.map_or(-1, |fd| fd.as_raw_fd()),
             slot,
             guardian: self.pid,
@@ -438,10 +537,10 @@ impl Zygote {
         let _ = rustix::io::read(&self.ends, &mut signal);
         while !self.jobs.is_empty() {
             let Some((pid, status)) = next_dead() else { break };
-            let job = self.jobs.remove(&pid);
-            let slot = job.and_then(|job| self.records.slot(job.slot));
+            let slot = self.jobs.remove(&pid).and_then(|slot| self.records.slot(slot));
             if let Some(slot) = slot {
-                if slot.outcome() == Outcome::File {
+                // Long words go that way too.
+                if matches!(slot.outcome(), Outcome::File | Outcome::Words | Outcome::Panicked) {
                     self.take_reports();
                 }
                 slot.record(status);
@@ -455,19 +554,30 @@ impl Zygote {
 
     fn starter_died(&mut self) {
         self.starter = None;
-        self.socket = None;
-        for (pid, job) in &self.jobs {
-            if let Some(slot) = self.records.slot(job.slot) {
-                slot.abandon();
-            }
-            if !job.daemon {
-                continue;
-            }
-            if let Some(pid) = rustix::process::Pid::from_raw(*pid) {
-                // It is our child and not reaped, so the number is still its own.
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        self.take_no_more();
+        for (pid, slot) in &self.jobs {
+            if self.records.slot(*slot).is_some_and(Slot::is_daemon) {
+                kill(*pid);
             }
         }
+    }
+
+    /// Nobody asks any more, or says that a process may begin.
+    fn take_no_more(&mut self) {
+        self.socket = None;
+        for (pid, slot) in &self.jobs {
+            // What has not begun never will.
+            if self.records.slot(*slot).is_some_and(Slot::abandon) {
+                kill(*pid);
+            }
+        }
+    }
+}
+
+/// Kills a child that is not reaped, so that the number is still its own.
+fn kill(pid: i32) {
+    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
     }
 }
 

@@ -26,7 +26,7 @@ use std::io;
 
 pub use listen::{Origin, Received, Signals, listen};
 pub use mask::{Blocked, block};
-pub(crate) use tree::{Ends, yield_to_the_ending};
+pub(crate) use tree::{Ends, start_nothing_at_the_end, yield_to_the_ending};
 pub use tree::{Forwarding, end_in_order, forward};
 
 /// A signal, by its number.

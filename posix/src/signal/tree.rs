@@ -243,7 +243,7 @@ impl Ends {
 /// get SIGTERM, and SIGKILL if that does not help; the other children get this signal, unless the terminal gave it to them already, and are
 /// waited for, and killed if they are still there after `grace`; the remaining finalizers are called; output is flushed. Then the process ends by the very signal,
 /// so that whoever started it sees that. The other threads of the process run on until then; one that comes to the end of the process
-/// itself waits there.
+/// itself, or starts another process, waits there.
 ///
 /// The next one of these signals kills all children that were not detached, and ends the process at once. (A SIGTERM by its starter is not
 /// taken for the next one after a Ctrl-C, which has told the starter, too.)
@@ -281,6 +281,8 @@ fn is_ignored(signal: Signal) -> bool {
     }
 }
 
+/// How often who waits for the first signal to be heeded looks.
+const LOOK: Duration = Duration::from_millis(1);
 /// No signal has come yet.
 const QUIET: u64 = 0;
 /// The process that a signal ends, times 2³², and the thread that does it, or 0 before that runs.
@@ -352,27 +354,49 @@ fn end_by(signal: Signal) -> ! {
     }
 }
 
+/// The process that a signal is ending, and the thread that does it.
+fn ending() -> (u32, i32) {
+    // Acquire meets the Release of the attendant.
+    let word = ENDING.load(Ordering::Acquire);
+    ((word >> 32) as u32, word as i32)
+}
+
+fn me() -> (u32, i32) {
+    (std::process::id(), rustix::thread::gettid().as_raw_nonzero().get())
+}
+
+/// For who is about to start a process: does not return if a signal is ending this one, unless in the thread that does it. Mostly a load.
+pub(crate) fn start_nothing_at_the_end() {
+    if ENDING.load(Ordering::Relaxed) != QUIET {
+        wait_for_the_end();
+    }
+}
+
+/// Does not return if a signal is ending this process, unless in the thread that does it.
+fn wait_for_the_end() {
+    let me = me();
+    while ending().0 == me.0 && ending() != me {
+        std::thread::park();
+    }
+}
+
 /// For who has come to the end of this process: does not return if a signal is ending it, unless in the thread that does it.
 pub(crate) fn yield_to_the_ending() {
-    // While the attendants are quiet a signal is either in the pipe still, or has set the word. They come here themselves where there is no
-    // thread to end the process.
-    let Some((quiet, _)) = hush() else { return };
+    if ending() == me() {
+        return;
+    }
     let order = ORDER.lock().unwrap_or_else(PoisonError::into_inner);
-    let pid = std::process::id();
-    let watch = order.watch.as_ref().filter(|watch| watch.pid == pid);
-    let has_come = watch.is_some_and(|watch| {
+    // While the attendants are quiet a signal is either in the pipe still, or has set the word.
+    let quiet = hush();
+    let own = order.watch.as_ref().filter(|watch| watch.pid == me().0);
+    let has_come = own.is_some_and(|watch| {
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
         let mut signals = [PollFd::new(&*watch.signals, PollFlags::IN)];
         poll(&mut signals, Some(&at_once)).is_ok_and(|ready| ready > 0)
     });
     drop((order, quiet));
-    // Acquire meets the Release of the attendant.
-    let word = ENDING.load(Ordering::Acquire);
-    let thread = rustix::thread::gettid().as_raw_nonzero().get() as u64;
-    let is_another = word >> 32 == u64::from(pid) && word & 0xffff_ffff != thread;
-    if is_another || (has_come && word >> 32 != u64::from(pid)) {
-        loop {
-            std::thread::park();
-        }
+    while has_come && ending().0 != me().0 {
+        std::thread::park_timeout(LOOK);
     }
+    wait_for_the_end();
 }

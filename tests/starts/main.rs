@@ -1,0 +1,111 @@
+//! Starts under siege: processes of a start killed at each of their system calls and at random, thousands of starts,
+//! whole trees killed, rights given up between two starts. What survives goes on or says why not, and nothing is left.
+//!
+//! `cargo test --test starts`; each system call: `STARTS=full` before it.
+
+#[path = "../support/mod.rs"]
+#[allow(dead_code, reason = "no test uses all of it")]
+mod support;
+
+mod hazards;
+mod kill;
+mod many;
+mod trace;
+
+use std::process::ExitCode;
+
+use procession::process::StartMethod;
+
+use support::Test;
+
+const TESTS: &[Test] = &[
+    ("the_starter_is_killed_at_each_call", kill::starters),
+    ("the_zygote_is_killed_at_each_call", kill::zygotes),
+    ("the_child_is_killed_at_each_call", kill::children),
+    ("one_is_killed_after_the_others_went_on", kill::lates),
+    ("daemons_while_one_is_killed_at_each_call", kill::daemons),
+    ("twenty_siblings_while_one_is_killed_at_each_call", kill::crowds),
+    ("four_threads_start_while_one_is_killed_at_each_call", kill::threads),
+    ("a_start_that_fails_leaves_nothing", hazards::descriptors),
+    ("a_starter_that_calls_exec_leaves_nothing", hazards::exec),
+    ("random_kills_of_all_while_many_start", hazards::storm),
+    ("thousands_of_starts_leave_nothing", many::thousands),
+    ("two_hundred_at_once", many::hundreds),
+];
+
+fn main() -> ExitCode {
+    support::run_within(std::time::Duration::from_secs(if full() { 1200 } else { 120 }), TESTS)
+}
+
+/// Whether all is asked for, however long it takes.
+fn full() -> bool {
+    std::env::var("STARTS").is_ok_and(|words| words == "full")
+}
+
+/// All ways to start a process.
+const METHODS: [StartMethod; 3] = [StartMethod::Zygote, StartMethod::Spawn, StartMethod::Fork];
+/// Those that need a zygote.
+const EXECUTING: [StartMethod; 2] = [StartMethod::Zygote, StartMethod::Spawn];
+
+/// The children of all threads of a process.
+fn children_of(pid: u32) -> Vec<u32> {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let lists = threads
+        .filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("children")).ok());
+    lists
+        .flat_map(|list| {
+            list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// What many children do.
+fn add(a: u64, b: u64) -> u64 {
+    a + b
+}
+
+/// Gives this process names of its own: files of /tmp and /dev/shm, sockets, segments. Without rights it shares those of
+/// others, and leftovers are not looked for.
+fn alone() {
+    // SAFETY: takes numbers and strings that end in zero.
+    let own = unsafe {
+        let flags = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWNET;
+        let none: *const libc::c_char = std::ptr::null();
+        let mount = |path: &std::ffi::CStr| {
+            let kind = c"tmpfs".as_ptr();
+            libc::mount(kind, path.as_ptr(), kind, 0, none.cast()) == 0
+        };
+        libc::unshare(flags) == 0
+            && libc::mount(none, c"/".as_ptr(), none, libc::MS_REC | libc::MS_PRIVATE, none.cast())
+                == 0
+            && mount(c"/tmp")
+            && mount(c"/dev/shm")
+    };
+    if own {
+        std::fs::write("/tmp/alone", "").unwrap();
+    }
+}
+
+/// Whether no file, socket name or segment is left in what [`alone`] made.
+fn nothing_left() -> Result<(), String> {
+    if !std::path::Path::new("/tmp/alone").exists() {
+        return Ok(());
+    }
+    for dir in ["/tmp", "/dev/shm"] {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let name = entry.unwrap().file_name();
+            if name != "alone" {
+                return Err(format!("{name:?} is left in {dir}"));
+            }
+        }
+    }
+    let sockets = std::fs::read_to_string("/proc/self/net/unix").unwrap();
+    if let Some(named) = sockets.lines().find(|line| line.contains('@')) {
+        return Err(format!("a socket is left: {named}"));
+    }
+    let segments = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
+    match segments.lines().nth(1) {
+        Some(segment) => Err(format!("a segment is left: {segment}")),
+        None => Ok(()),
+    }
+}
