@@ -14,7 +14,7 @@ use super::state::Changes;
 use super::status::{Outcome, SLOT_BYTES, Slot};
 use super::target::{Aim, CallError, Entry};
 use super::words::{self, Words};
-use super::{StartMethod, wire};
+use super::{StartMethod, news, wire};
 
 /// The exit status of a process whose target returned an error, as that of any Rust program.
 const FAILED: i32 = 1;
@@ -98,6 +98,7 @@ impl Child {
             Ok(None) => return 0,
             Err(message) => return self.not_begun(&message),
         };
+        news::begins();
         let (outcome, bytes, code) = match catch_unwind(|| entry.call(args)) {
             Ok(Ok(result)) => self.deliver(result, 0),
             Ok(Err(CallError::Failed(result))) => self.deliver(result, FAILED),
@@ -114,6 +115,7 @@ impl Child {
                 (Outcome::Panicked, words, PANICKED)
             }
         };
+        news::ends(code);
         super::exit::in_order(super::exit::Others::Join);
         words::fall_silent(|| {
             // SAFETY: this is the process of the slot; other threads leave words only under the lock that is

@@ -83,6 +83,7 @@ mod limits;
 mod link;
 mod method;
 mod names;
+mod news;
 mod returned;
 mod run;
 mod spawn;

@@ -32,6 +32,9 @@ pub(super) struct Birth {
     pub(super) daemon: bool,
     /// Which signals end it in order.
     ends: Ends,
+    /// Where it logs.
+    #[cfg(feature = "tracing")]
+    log: Option<Vec<u8>>,
     /// It may not start processes.
     pub(super) childless: bool,
 }
@@ -162,6 +165,8 @@ pub(super) fn next_birth(
         parent_name: me.name.clone(),
         daemon,
         ends: Ends::now(),
+        #[cfg(feature = "tracing")]
+        log: crate::log::Heritage::now(),
         childless: daemon && !allowed,
     })
 }
@@ -178,6 +183,11 @@ pub(super) fn take_on(birth: Birth, pidfd: Arc<OwnedFd>) -> Result<(), String> {
         childless: birth.childless,
         children: 0,
     });
+    #[cfg(feature = "tracing")]
+    if let Some(log) = birth.log {
+        let failed = |error| format!("cannot log where its starter does: {error}");
+        crate::log::Heritage::take_on(&log).map_err(failed)?;
+    }
     birth.ends.take_on().map_err(|error| format!("cannot see to its end by signals: {error}"))
 }
 
