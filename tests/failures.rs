@@ -9,6 +9,10 @@ mod channels;
 mod descriptors;
 #[path = "support/family.rs"]
 mod family;
+#[path = "failures/memory.rs"]
+mod memory;
+#[path = "failures/processes.rs"]
+mod processes;
 #[allow(dead_code, reason = "no test uses all of it")]
 mod support;
 
@@ -18,6 +22,7 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use procession::process::{StartMethod, set_start_method};
 use procession::sync::{
     Barrier, BarrierError, BoundedSemaphore, Broken, Condition, ConditionError, Event, Latch,
     LatchError, Lock, Mutex, Once, RLock, Reason, ReleaseError, RwLock, Semaphore, SeqLock,
@@ -51,6 +56,14 @@ const TESTS: &[Test] = &[
     ("f09_a_barrier_does_not_wait_for_a_dead_party", f09_barrier),
     ("f10_a_pulse_is_seen", f10_pulse),
     ("f10_set_in_a_signal_handler", f10_handler),
+    ("f16_no_end_of_a_stranger_takes_memory_away", || by_each_method(memory::f16)),
+    ("f17_no_failed_attach_takes_memory_away", || by_each_method(memory::f17)),
+    ("f18_a_killed_tree_leaves_nothing_that_cannot_be_swept", || by_each_method(memory::f18)),
+    ("f19_no_room_is_an_error_and_no_signal", memory::f19),
+    ("f21_a_process_with_threads_starts_others", || by_each_method(processes::f21)),
+    ("f22_main_runs_once_and_starting_costs_no_import", || by_each_method(processes::f22)),
+    ("f25_a_join_ends_in_time_whatever_the_child_became", || by_each_method(processes::f25_join)),
+    ("f25_all_who_ask_at_once_hear_the_same", || by_each_method(processes::f25_race)),
     ("f23_counts_are_known_and_bounds_kept", f23),
     ("f29_who_put_at_the_same_time_do_not_mix", channels::f29_queue),
     ("f29_writers_at_one_end_do_not_mix", channels::f29_pipe),
@@ -61,7 +74,24 @@ const TESTS: &[Test] = &[
 ];
 
 fn main() -> ExitCode {
+    if let Some(code) = memory::stranger() {
+        return code;
+    }
+    processes::enter_main();
     support::run(TESTS)
+}
+
+const METHODS: [StartMethod; 3] = [StartMethod::Zygote, StartMethod::Spawn, StartMethod::Fork];
+
+/// Runs it under each method, each time in a process of its own, which has one thread.
+fn by_each_method(body: fn(StartMethod)) {
+    for method in METHODS {
+        let child = Child::start(|| {
+            set_start_method(method);
+            body(method);
+        });
+        assert!(child.outcome_within(3 * LONG), "under {method:?}, see above");
+    }
 }
 
 /// What takes microseconds, on a machine under load.
@@ -682,12 +712,14 @@ enum Spoilt {
     ReadOnly,
     /// It does not exist, nor does anything in /dev but `null`.
     Missing,
+    /// It has 1 MiB.
+    Small,
 }
 
 /// Spoils /dev/shm for this process and its children. `false`: it may not.
 fn spoil(how: Spoilt) -> bool {
     let target = match how {
-        Spoilt::ReadOnly => c"/dev/shm",
+        Spoilt::ReadOnly | Spoilt::Small => c"/dev/shm",
         Spoilt::Missing => c"/dev",
     };
     let flags = if how == Spoilt::ReadOnly { libc::MS_RDONLY } else { 0 };
@@ -704,12 +736,13 @@ fn spoil(how: Spoilt) -> bool {
     }
     let null = std::fs::File::open("/dev/null").unwrap();
     let none = std::ptr::null();
+    let data = if how == Spoilt::Small { c"size=1m".as_ptr() } else { none };
     // SAFETY: the calls take numbers and strings that end in zero.
     let mounted = apart
         && unsafe {
             let private = libc::MS_REC | libc::MS_PRIVATE;
             libc::mount(none, c"/".as_ptr(), none, private, none.cast()) == 0
-                && libc::mount(none, target.as_ptr(), c"tmpfs".as_ptr(), flags, none.cast()) == 0
+                && libc::mount(none, target.as_ptr(), c"tmpfs".as_ptr(), flags, data.cast()) == 0
         };
     if mounted && how == Spoilt::Missing {
         use std::os::fd::AsRawFd;

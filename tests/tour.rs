@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use procession::prelude::*;
 
+#[macro_use]
+#[path = "../posix/tests/support/alone.rs"]
+mod alone;
 #[path = "../examples/tour/main.rs"]
 mod tour;
 
@@ -93,6 +96,7 @@ fn starting_with<'l>(lines: &'l [String], start: &str) -> Vec<&'l str> {
 
 #[test]
 fn the_tour_prints_what_its_tutorials_promise() {
+    alone!(the_tour_prints_what_its_tutorials_promise);
     let printed = printed();
     processes(&printed);
     forks(&printed);

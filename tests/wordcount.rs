@@ -12,6 +12,9 @@ use std::time::Duration;
 use procession::prelude::*;
 use rustix::fs::{CWD, FileType, Mode};
 
+#[macro_use]
+#[path = "../posix/tests/support/alone.rs"]
+mod alone;
 #[path = "../examples/wordcount/main.rs"]
 #[allow(dead_code)]
 mod wordcount;
@@ -127,6 +130,7 @@ fn totals(out: &str) -> Totals {
 
 #[test]
 fn odd_files_count_as_with_wc_or_are_reported() {
+    alone!(odd_files_count_as_with_wc_or_are_reported);
     let directory = Directory::new("odd");
     directory.file("empty", "");
     directory.file("no newline", "one two");
@@ -198,6 +202,7 @@ fn odd_files_count_as_with_wc_or_are_reported() {
 
 #[test]
 fn nothing_to_count_is_no_error() {
+    alone!(nothing_to_count_is_no_error);
     let directory = Directory::new("nothing");
     let (out, err) = wordcount_of(std::slice::from_ref(&directory.0), false, &directory);
     let out = String::from_utf8(out).unwrap();
@@ -207,6 +212,7 @@ fn nothing_to_count_is_no_error() {
 
 #[test]
 fn the_most_frequent_words_come_first_and_equals_by_the_alphabet() {
+    alone!(the_most_frequent_words_come_first_and_equals_by_the_alphabet);
     let directory = Directory::new("frequent");
     directory.file("1", "c b a d d d ".repeat(1000));
     directory.file("2", "b \x1B[31m ");
@@ -221,6 +227,7 @@ fn the_most_frequent_words_come_first_and_equals_by_the_alphabet() {
 
 #[test]
 fn words_are_what_they_are_to_wc() {
+    alone!(words_are_what_they_are_to_wc);
     let directory = Directory::new("words");
     // Whether words are counted that cannot be seen depends on the age of wc.
     let samples: [&[u8]; 12] = [
@@ -255,6 +262,7 @@ fn words_are_what_they_are_to_wc() {
 
 #[test]
 fn pieces_of_any_size_make_the_whole() {
+    alone!(pieces_of_any_size_make_the_whole);
     let directory = Directory::new("pieces");
     let files = [
         directory.file("a", text(600, 100, 1)),
@@ -291,6 +299,7 @@ fn pieces_of_any_size_make_the_whole() {
 
 #[test]
 fn workers_count_what_one_process_counts() {
+    alone!(workers_count_what_one_process_counts);
     let directory = Directory::new("workers");
     // So many words that each answer takes a megabyte.
     directory.file("large", text(6 << 20, 1 << 40, 3));
@@ -308,6 +317,7 @@ fn workers_count_what_one_process_counts() {
 
 #[test]
 fn killed_workers_change_nothing_but_the_time() {
+    alone!(killed_workers_change_nothing_but_the_time);
     let directory = Directory::new("killed");
     directory.file("large", text(4 << 20, 1 << 16, 4));
     let found = Found::below(std::slice::from_ref(&directory.0), |_| false);
@@ -328,6 +338,7 @@ fn killed_workers_change_nothing_but_the_time() {
 
 #[test]
 fn without_any_worker_the_parent_counts() {
+    alone!(without_any_worker_the_parent_counts);
     let directory = Directory::new("alone");
     directory.file("large", text(1 << 20, 1 << 16, 5));
     let found = Found::below(std::slice::from_ref(&directory.0), |_| false);

@@ -1,5 +1,9 @@
 //! Barriers and things done once, between real processes that also die.
 
+#[macro_use]
+#[path = "support/alone.rs"]
+mod alone;
+
 use std::time::{Duration, Instant};
 
 use procession_posix::process::{Child, Process, StartMethod};
@@ -45,6 +49,7 @@ fn gather(barrier: &Barrier, count: usize) {
 
 #[test]
 fn each_round_gives_each_index_once() {
+    alone!(each_round_gives_each_index_once);
     const ROUNDS: u32 = 300;
     let barrier = Barrier::new(3).unwrap();
     let children: Vec<_> = (0..2).map(|_| start(&barrier, ROUNDS, false)).collect();
@@ -59,6 +64,7 @@ fn each_round_gives_each_index_once() {
 
 #[test]
 fn a_party_that_is_killed_while_it_waits_breaks_it() {
+    alone!(a_party_that_is_killed_while_it_waits_breaks_it);
     let barrier = Barrier::new(3).unwrap();
     let (waiting, _) = start(&barrier, 1, false);
     gather(&barrier, 1);
@@ -76,6 +82,7 @@ fn a_party_that_is_killed_while_it_waits_breaks_it() {
 
 #[test]
 fn a_party_that_is_killed_between_two_rounds_breaks_it() {
+    alone!(a_party_that_is_killed_between_two_rounds_breaks_it);
     let barrier = Barrier::new(2).unwrap();
     let (child, passed) = start(&barrier, 1, true);
     barrier.wait_timeout(LONG).unwrap();
@@ -94,6 +101,7 @@ fn a_party_that_is_killed_between_two_rounds_breaks_it() {
 
 #[test]
 fn who_ended_in_order_is_replaced_by_others() {
+    alone!(who_ended_in_order_is_replaced_by_others);
     let barrier = Barrier::new(2).unwrap();
     for _ in 0..3 {
         let (child, _) = start(&barrier, 1, false);
@@ -113,6 +121,7 @@ fn who_ended_in_order_is_replaced_by_others() {
 
 #[test]
 fn a_timeout_travels_with_the_handle_and_breaks_it_for_all() {
+    alone!(a_timeout_travels_with_the_handle_and_breaks_it_for_all);
     fn wait(barrier: Barrier) -> bool {
         barrier.wait() == Err(BarrierError::TimedOut)
     }
@@ -155,6 +164,7 @@ fn an_action_travels_with_the_handle() {
 
 #[test]
 fn a_process_that_dies_in_the_action_breaks_it() {
+    alone!(a_process_that_dies_in_the_action_breaks_it);
     fn die() -> Result<(), String> {
         std::process::abort()
     }
@@ -173,6 +183,7 @@ fn a_process_that_dies_in_the_action_breaks_it() {
 
 #[test]
 fn one_process_acts_and_all_see_it() {
+    alone!(one_process_acts_and_all_see_it);
     fn wait(barrier: Barrier, rounds: Value<u32>) -> u32 {
         let act = || {
             count(rounds.clone());
@@ -191,6 +202,7 @@ fn one_process_acts_and_all_see_it() {
 
 #[test]
 fn who_is_killed_over_a_once_is_replaced() {
+    alone!(who_is_killed_over_a_once_is_replaced);
     fn begin(once: Once, begun: Event) {
         let _ = once.call(|_| {
             begun.set();
@@ -211,6 +223,7 @@ fn who_is_killed_over_a_once_is_replaced() {
 
 #[test]
 fn a_cell_is_set_once_among_processes() {
+    alone!(a_cell_is_set_once_among_processes);
     fn settle(cell: OnceCell<[u64; 4]>, mine: u64) -> [u64; 4] {
         *cell.get_or_init(|| [mine; 4]).unwrap()
     }

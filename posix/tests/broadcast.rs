@@ -1,5 +1,9 @@
 //! Broadcasts between real processes, which also die.
 
+#[macro_use]
+#[path = "support/alone.rs"]
+mod alone;
+
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -56,6 +60,7 @@ fn follower(cast: &Broadcast<(u64, String)>) -> Child<(u64, u64, u64)> {
 
 #[test]
 fn every_process_gets_everything() {
+    alone!(every_process_gets_everything);
     let cast = Broadcast::blocking(8).unwrap();
     let children: Vec<_> = (0..3).map(|_| follower(&cast)).collect();
     let publisher = cast.publisher().unwrap();
@@ -71,6 +76,7 @@ fn every_process_gets_everything() {
 
 #[test]
 fn who_is_too_slow_knows_how_much_it_has_missed() {
+    alone!(who_is_too_slow_knows_how_much_it_has_missed);
     let cast = Broadcast::losing(8).unwrap();
     let children: Vec<_> = (0..2).map(|_| follower(&cast)).collect();
     let publisher = cast.publisher().unwrap();
@@ -94,6 +100,7 @@ fn stall(subscriber: Subscriber<(u64, String)>, ready: Event) {
 
 #[test]
 fn a_subscriber_that_is_killed_holds_nobody_up() {
+    alone!(a_subscriber_that_is_killed_holds_nobody_up);
     let cast = Broadcast::blocking(4).unwrap();
     let publisher = cast.publisher().unwrap();
     let ready = Event::new().unwrap();
@@ -129,6 +136,7 @@ fn announce(cast: Broadcast<(u64, String)>, count: u64, ready: Event) {
 
 #[test]
 fn a_publisher_that_is_killed_leaves_its_role_and_what_it_has_published() {
+    alone!(a_publisher_that_is_killed_leaves_its_role_and_what_it_has_published);
     let cast = Broadcast::blocking(16).unwrap();
     let mine = cast.subscribe().unwrap();
     let ready = Event::new().unwrap();

@@ -1,5 +1,9 @@
 //! Buffers that travel without being copied, between real processes that also die.
 
+#[macro_use]
+#[path = "support/alone.rs"]
+mod alone;
+
 use std::time::Duration;
 
 use procession_posix::channel::{Buffer, BufferQueue, GetError, PutError, Queue};
@@ -73,6 +77,7 @@ fn raise(from: BufferQueue, to: BufferQueue) {
 
 #[test]
 fn they_pass_through_processes() {
+    alone!(they_pass_through_processes);
     let (there, back) = (BufferQueue::bounded(4).unwrap(), BufferQueue::bounded(4).unwrap());
     let args = (there.clone(), back.clone());
     let child = Process::new(raise, args).daemon(true).start().unwrap();
@@ -100,6 +105,7 @@ fn hoard(queue: BufferQueue, count: usize, ready: Event) {
 
 #[test]
 fn what_the_dead_had_in_hand_comes_back() {
+    alone!(what_the_dead_had_in_hand_comes_back);
     let (queue, ready) = (BufferQueue::bounded(16).unwrap(), Event::new().unwrap());
     let args = (queue.clone(), 10, ready.clone());
     let child = Process::new(hoard, args).daemon(true).start().unwrap();

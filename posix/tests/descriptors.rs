@@ -1,5 +1,9 @@
 //! Descriptors on their way from one process to another.
 
+#[macro_use]
+#[path = "support/alone.rs"]
+mod alone;
+
 use procession_posix::Descriptor;
 use procession_posix::channel::Queue;
 use procession_posix::process::Process;
@@ -25,6 +29,7 @@ fn fill_and_empty(limit: u64) -> usize {
 
 #[test]
 fn as_many_as_can_be_kept_can_be_collected() {
+    alone!(as_many_as_can_be_kept_can_be_collected);
     let child = Process::new(fill_and_empty, (200,)).start().unwrap();
     let count = child.join().unwrap();
     assert!((50..200).contains(&count), "{count}");

@@ -4,17 +4,26 @@ mod support;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use procession_posix::channel::Queue;
 use procession_posix::process::{
-    JoinError, Process, StartError, StartMethod, executable, set_executable,
+    JoinError, Process, StartError, StartMethod, executable, keep_warm, set_executable,
 };
 use support::{Bound, LONG};
 
 /// The methods that execute.
 const EXECUTING: [StartMethod; 2] = [StartMethod::Zygote, StartMethod::Spawn];
+
+/// Held while a program is written or executed by this process: until it has executed its own program, a child
+/// holds what its parent was just writing, and a file that somebody writes cannot be executed.
+static WRITING: Mutex<()> = Mutex::new(());
+
+fn writing() -> MutexGuard<'static, ()> {
+    WRITING.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A directory that is gone when the test ends.
 struct Workshop(PathBuf);
@@ -29,6 +38,7 @@ impl Workshop {
     /// A copy of this program.
     fn copy(&self, name: &str) -> PathBuf {
         let path = self.0.join(name);
+        let _writing = writing();
         std::fs::copy("/proc/self/exe", &path).unwrap();
         path
     }
@@ -42,6 +52,7 @@ impl Workshop {
         // Without a note each copy is a build of its own.
         if let Some(at) = bytes.windows(note.len()).position(|window| window == note) {
             bytes[at + note.len()] ^= 0xff;
+            let _writing = writing();
             std::fs::write(&path, bytes).unwrap();
         }
         path
@@ -49,6 +60,7 @@ impl Workshop {
 
     fn file(&self, name: &str, content: &str) -> PathBuf {
         let path = self.0.join(name);
+        let _writing = writing();
         std::fs::write(&path, content).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
         path
@@ -65,7 +77,11 @@ impl Drop for Workshop {
 fn run_apart(program: &Path, test: &str, path: &Path) {
     let mut command = Command::new(program);
     command.args(["--exact", test, "--ignored", "--nocapture"]).env("EXECUTABLE", path);
-    let output = command.output().unwrap();
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let locked = writing();
+    let child = command.spawn().unwrap();
+    drop(locked);
+    let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let complained = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}\n{complained}");
@@ -122,6 +138,8 @@ fn a_copy_runs_everything() {
 fn from_a_copy() {
     let before = Bound(Process::new(where_am_i, ()).start().unwrap());
     assert_eq!(before.join_timeout(LONG).unwrap(), here());
+    // Processes that are kept ready are of the program that was chosen when they were made: they go.
+    keep_warm(2).unwrap();
     set_executable(chosen());
     assert_eq!(executable(), Some(chosen()));
     for method in EXECUTING {
@@ -177,9 +195,21 @@ fn from_another_build() {
 
 #[test]
 fn names_are_found_in_this_program_too() {
+    // And for `Fork`, which a test with its threads cannot do by itself.
+    let forking = |name: String| {
+        let process = Process::named::<u32, _>(name, (4u32, 5u32)).method(StartMethod::Fork);
+        Bound(process.start().unwrap()).join_timeout(LONG).unwrap()
+    };
+    let locked = writing();
+    let child = Bound(Process::new(forking, (name_of(add).into(),)).start().unwrap());
+    drop(locked);
+    assert_eq!(child.join_timeout(LONG).unwrap(), 9);
     for method in EXECUTING {
-        let child = Process::named::<u32, _>(name_of(add), (4u32, 5u32)).method(method);
-        assert_eq!(Bound(child.start().unwrap()).join_timeout(LONG).unwrap(), 9);
+        let process = Process::named::<u32, _>(name_of(add), (4u32, 5u32)).method(method);
+        let locked = writing();
+        let child = Bound(process.start().unwrap());
+        drop(locked);
+        assert_eq!(child.join_timeout(LONG).unwrap(), 9);
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use procession_posix::channel::{Queue, Sender, pipe};
 use procession_posix::process::{
-    Context, Process, Run, StartMethod, current_process, get_context, parent_process,
+    Context, Process, Run, StartMethod, cpu_count, current_process, get_context, parent_process,
 };
 use procession_posix::wait::{wait, wait_timeout};
 use rustix::process::Pid;
@@ -139,4 +139,46 @@ fn a_context_starts_by_its_method(method: StartMethod) {
 fn the_main_process_has_no_parent_here() {
     assert!(parent_process().is_none());
     assert!(get_context(StartMethod::Fork).parent_process().is_none());
+}
+
+/// A control group that is gone when the test ends.
+struct Group(std::path::PathBuf);
+
+impl Group {
+    /// One whose processes may use one CPU's time, if this machine lets us make one.
+    fn of_one_cpu() -> Option<Group> {
+        let group = |parent: &str| {
+            let path = format!("{parent}/procession-test-{}", std::process::id());
+            std::fs::create_dir(&path).ok().map(|()| Group(path.into()))
+        };
+        let first = group("/sys/fs/cgroup/cpu").and_then(|group| {
+            std::fs::write(group.0.join("cpu.cfs_period_us"), "100000").ok()?;
+            std::fs::write(group.0.join("cpu.cfs_quota_us"), "100000").ok()?;
+            Some(group)
+        });
+        first.or_else(|| {
+            let group = group("/sys/fs/cgroup")?;
+            std::fs::write(group.0.join("cpu.max"), "100000 100000").ok()?;
+            Some(group)
+        })
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn the_quota_of_a_control_group_counts() {
+    let Some(group) = Group::of_one_cpu() else {
+        return eprintln!("not tested: no control group of the CPU can be made here");
+    };
+    fn count_in(group: std::path::PathBuf) -> usize {
+        std::fs::write(group.join("cgroup.procs"), std::process::id().to_string()).unwrap();
+        cpu_count()
+    }
+    let child = Bound(Process::new(count_in, (group.0.clone(),)).start().unwrap());
+    assert_eq!(child.join_timeout(LONG).unwrap(), 1);
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use procession_posix::channel::Queue;
 use procession_posix::process::{
-    JoinError, Process, StartError, StartMethod, active_children, current_process, finalizer,
+    JoinError, Process, StartError, StartMethod, Stdio, active_children, current_process, finalizer,
 };
 use support::{Bound, LONG};
 
@@ -21,6 +21,7 @@ under_each_method! {
     a_target_that_fails_exits_with_1
     a_panic_is_told_in_full
     standard_error_says_whose_panic_it_is
+    a_deadline_ends_what_takes_longer
     a_daemon_may_not_have_children_unless_allowed
     a_target_waits_for_its_children_and_ends_its_daemons
     finalizers_are_called_in_their_order
@@ -139,7 +140,8 @@ fn a_panic_is_told_in_full(method: StartMethod) {
     // The second does not fit into the shared page, the third only without its backtrace.
     for (length, backtrace) in [(10, "0"), (100_000, "0"), (10, "1")] {
         let child = Process::new(fail, (length,)).env("RUST_BACKTRACE", backtrace).method(method);
-        let child = Bound(child.env_remove("RUST_LIB_BACKTRACE").start().unwrap());
+        let child = child.env_remove("RUST_LIB_BACKTRACE").stderr(Stdio::Null);
+        let child = Bound(child.start().unwrap());
         let end = child.join_timeout(LONG).unwrap_err();
         let text = end.to_string();
         let JoinError::Panicked { message, location, backtrace: told, .. } = end else {
@@ -166,7 +168,8 @@ fn a_panic_is_told_in_full(method: StartMethod) {
         let _bomb = Bomb;
         panic!("once");
     };
-    let child = Bound(Process::new(twice, ()).method(method).start().unwrap());
+    let child = Process::new(twice, ()).stderr(Stdio::Null).method(method);
+    let child = Bound(child.start().unwrap());
     let end: Result<(), JoinError> = child.join_timeout(LONG);
     assert_eq!(child.exitcode(), Some(-6));
     assert!(matches!(end, Err(JoinError::Panicked { .. })), "{end:?}");
@@ -174,13 +177,53 @@ fn a_panic_is_told_in_full(method: StartMethod) {
 
 fn standard_error_says_whose_panic_it_is(method: StartMethod) {
     let child = Process::new(|| panic!("bread"), ()).name("baker").method(method);
-    let child = Bound(child.stderr(procession_posix::process::Stdio::Piped).start().unwrap());
+    let child = Bound(child.stderr(Stdio::Piped).start().unwrap());
     let _: Result<(), JoinError> = child.join_timeout(LONG);
     let mut text = String::new();
     std::io::Read::read_to_string(&mut child.take_stderr().unwrap(), &mut text).unwrap();
     let title = format!("Process baker (pid {}):\n", child.pid());
     assert!(text.starts_with(&title), "{text}");
     assert!(text.contains("bread") && text.contains("life.rs:"), "{text}");
+}
+
+fn a_deadline_ends_what_takes_longer(method: StartMethod) {
+    const SHORT: Duration = Duration::from_millis(50);
+    fn resist() {
+        // SAFETY: blocks all signals that can be blocked; the set is initialised before it is used.
+        unsafe {
+            let mut all = std::mem::zeroed();
+            libc::sigfillset(&mut all);
+            libc::sigprocmask(libc::SIG_BLOCK, &all, std::ptr::null_mut());
+        }
+        wait_for_ever();
+    }
+    let before = Instant::now();
+    let child = Process::new(resist, ()).method(method).deadline(SHORT).start().unwrap();
+    let child = Bound(child);
+    let end = child.join_timeout(LONG);
+    assert!(matches!(end, Err(JoinError::DeadlinePassed { .. })), "{end:?}");
+    assert_eq!(child.exitcode(), Some(-9));
+    assert!(before.elapsed() >= SHORT);
+    // Who is quicker, or is ended in another way before, has its own end.
+    for deadline in [LONG, Duration::MAX] {
+        let child = Process::new(|| 7, ()).method(method).deadline(deadline).start().unwrap();
+        assert_eq!(Bound(child).join_timeout(LONG), Ok(7));
+        let child = Process::new(resist, ()).method(method).deadline(deadline).start().unwrap();
+        let child = Bound(child);
+        child.kill().unwrap();
+        let end = child.join_timeout(LONG);
+        assert!(matches!(end, Err(JoinError::Killed { signal: 9, .. })), "{end:?}");
+    }
+    // Nobody who started it has to be there for that.
+    fn start(method: StartMethod) -> u32 {
+        let child = Process::new(resist, ()).daemon(false).method(method);
+        let child = child.deadline(Duration::from_millis(300)).start().unwrap();
+        child.detach();
+        child.pid()
+    }
+    let starter = Bound(Process::new(start, (method,)).method(method).start().unwrap());
+    let orphan = starter.join_timeout(LONG).unwrap();
+    eventually("its end", || gone(orphan));
 }
 
 fn a_daemon_may_not_have_children_unless_allowed(method: StartMethod) {
@@ -346,7 +389,7 @@ fn a_join_ends_with_the_process_and_not_with_its_heirs(method: StartMethod) {
     }
     let report = Queue::bounded(1).unwrap();
     let child = Process::new(bequeath, (report.clone(),)).method(method);
-    let child = Bound(child.stdout(procession_posix::process::Stdio::Piped).start().unwrap());
+    let child = Bound(child.stdout(Stdio::Piped).start().unwrap());
     let heir = report.get_timeout(LONG).unwrap();
     // The shell has left another heir by the time it says so.
     let mut output = child.take_stdout().unwrap();
@@ -501,4 +544,69 @@ fn a_fork_has_neither_the_finalizers_nor_the_children_of_its_parent() {
     }
     let alone = Bound(Process::new(body, ()).start().unwrap());
     alone.join_timeout(LONG).unwrap();
+}
+
+/// In a memory cgroup of its own, made by root where there is a hierarchy of the first or second version.
+#[test]
+fn a_kill_for_want_of_memory_is_told() {
+    const LIMIT: usize = 64 << 20;
+    fn own_cgroup() -> Option<std::path::PathBuf> {
+        let all = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+        let path = |controller: &str| {
+            let line = all.lines().find(|line| line.split(':').nth(1) == Some(controller))?;
+            line.splitn(3, ':').nth(2)
+        };
+        let (root, path, file) = match path("memory") {
+            Some(path) => ("/sys/fs/cgroup/memory", path, "memory.limit_in_bytes"),
+            None => ("/sys/fs/cgroup", path("")?, "memory.max"),
+        };
+        let parent = std::path::Path::new(root).join(path.trim_start_matches('/'));
+        let own = parent.join(format!("procession-test-{}", std::process::id()));
+        std::fs::create_dir(&own).ok()?;
+        let limited = std::fs::write(own.join(file), LIMIT.to_string()).is_ok()
+            && std::fs::write(own.join("cgroup.procs"), std::process::id().to_string()).is_ok();
+        if !limited {
+            let _ = std::fs::remove_dir(&own);
+        }
+        limited.then_some(own)
+    }
+    fn body() -> Option<std::path::PathBuf> {
+        let own = own_cgroup()?;
+        let eat = || {
+            let mut all = Vec::new();
+            for _ in 0..LIMIT / 4096 * 4 {
+                all.push(std::hint::black_box(vec![1u8; 4096]));
+            }
+            all.len()
+        };
+        let child = Bound(Process::new(eat, ()).start().unwrap());
+        let end = child.join_timeout(LONG);
+        assert!(
+            matches!(end, Err(JoinError::Killed { signal: 9, out_of_memory: true, .. })),
+            "{end:?}"
+        );
+        assert!(end.unwrap_err().to_string().contains("memory"));
+        for ours in [true, false] {
+            let child = Bound(Process::new(wait_for_ever, ()).start().unwrap());
+            if ours {
+                child.kill().unwrap()
+            } else {
+                kill(child.pid())
+            }
+            let end = child.join_timeout(LONG);
+            assert!(
+                matches!(end, Err(JoinError::Killed { signal: 9, out_of_memory: false, .. })),
+                "{end:?}"
+            );
+        }
+        Some(own)
+    }
+    let alone = Bound(Process::new(body, ()).start().unwrap());
+    let ended = alone.join_timeout(LONG);
+    // What is in it still may take a moment to end.
+    match &ended {
+        Ok(Some(own)) => eventually("an empty cgroup", || std::fs::remove_dir(own).is_ok()),
+        _ => println!("there is no memory cgroup that could be limited here"),
+    }
+    ended.unwrap();
 }

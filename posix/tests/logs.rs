@@ -43,8 +43,9 @@ macro_rules! tests {
             $(#[test] fn $each() {
                 let test = TESTS.iter().position(|(name, _)| *name == stringify!($each)).unwrap();
                 for method in [StartMethod::Zygote, StartMethod::Spawn, StartMethod::Fork] {
-                    let process = Process::new(run, (test, method)).name("alone").start().unwrap();
-                    Bound(process).join_timeout(2 * LONG).unwrap();
+                    let process = Process::new(run, (test, method)).method(StartMethod::Zygote);
+                    let process = Bound(process.name("alone").start().unwrap());
+                    process.join_timeout(2 * LONG).unwrap();
                 }
             })*
         }

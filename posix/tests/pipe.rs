@@ -1,5 +1,9 @@
 //! Pipes, as their users meet them: between threads and between processes, by whatever way their ends travel.
 
+#[macro_use]
+#[path = "support/alone.rs"]
+mod alone;
+
 use std::time::{Duration, Instant};
 
 use procession_posix::Descriptor;
@@ -224,6 +228,7 @@ fn pass_on(numbers: Receiver<u32>, out: Sender<u32>) -> u32 {
 
 #[test]
 fn a_chain_of_processes_ends_by_itself() {
+    alone!(a_chain_of_processes_ends_by_itself);
     let (first, next) = pipe().unwrap();
     let (last, results) = pipe().unwrap();
     let source = Bound(Process::new(count_up, (first, 1000)).start().unwrap());
@@ -255,6 +260,7 @@ fn refused_first(_nothing: Refuses, _kept: Sender<u32>) {}
 
 #[test]
 fn what_a_process_did_not_decode_goes_back() {
+    alone!(what_a_process_did_not_decode_goes_back);
     let (sender, receiver) = pipe::<u32>().unwrap();
     let child = Bound(Process::new(refused_first, (Refuses, sender)).start().unwrap());
     assert_ends(&receiver);
@@ -361,6 +367,7 @@ fn what_is_not_sent_or_not_decoded_goes_back() {
 
 #[test]
 fn an_end_in_a_pipe_that_nobody_reads_is_nobodys() {
+    alone!(an_end_in_a_pipe_that_nobody_reads_is_nobodys);
     // The reading end is dropped before and after it was sent, and dies with its process.
     let (sender, receiver) = pipe::<u32>().unwrap();
     let (reader, writer) = Pipe::simplex().unwrap();
@@ -399,6 +406,7 @@ fn answer(requests: Receiver<(u32, Sender<u32>)>) -> u32 {
 
 #[test]
 fn a_reply_can_be_sent_to_who_asked_and_leaves_nothing_behind() {
+    alone!(a_reply_can_be_sent_to_who_asked_and_leaves_nothing_behind);
     let (ask, requests) = pipe().unwrap();
     let child = Bound(Process::new(answer, (requests,)).start().unwrap());
     let usage = || procession_posix::memory::arena().unwrap().region().usage();
@@ -429,6 +437,7 @@ fn write_much(out: Connection, who: u8) {
 
 #[test]
 fn several_writers_of_one_end_tear_and_merge_nothing() {
+    alone!(several_writers_of_one_end_tear_and_merge_nothing);
     let (reader, writer) = Pipe::simplex().unwrap();
     let writers: Vec<_> = (0..3u8)
         .map(|who| Bound(Process::new(write_much, (writer.clone(), who)).start().unwrap()))
@@ -542,6 +551,9 @@ fn read_to_the_end(receiver: Receiver<u32>) -> usize {
 
 #[test]
 fn an_end_whose_process_died_over_its_arguments_is_missed_while_its_starter_waits_for_another() {
+    alone!(
+        an_end_whose_process_died_over_its_arguments_is_missed_while_its_starter_waits_for_another
+    );
     let (sender, receiver) = pipe().unwrap();
     let reader = Bound(Process::new(read_to_the_end, (receiver,)).start().unwrap());
     let _writer = Bound(Process::new(refused_first, (Refuses, sender)).start().unwrap());

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use procession_posix::channel::Queue;
 use procession_posix::process::{
     Child, CurrentProcess, JoinError, ParentProcess, Process, StartError, StartMethod,
-    active_children, current_process, keep_warm, parent_process,
+    active_children, current_process, keep_warm, parent_process, set_start_method,
 };
 use procession_posix::sync::{AcquireError, Lock};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -34,8 +34,8 @@ fn under_each_method(body: fn(StartMethod), name: &str) {
     body(StartMethod::Zygote);
     body(StartMethod::Spawn);
     let test = TESTS.iter().position(|(known, _)| *known == name).unwrap();
-    let alone = Bound(Process::new(run_forking, (test,)).name("alone").start().unwrap());
-    alone.join_timeout(LONG).unwrap();
+    let alone = Process::new(run_forking, (test,)).name("alone").method(StartMethod::Zygote);
+    Bound(alone.start().unwrap()).join_timeout(LONG).unwrap();
 }
 
 fn run_forking(test: usize) {
@@ -586,10 +586,14 @@ fn a_killed_holder_is_reported_to_the_next(method: StartMethod) {
 /// Runs `body` in a process of its own and hands on its panic.
 fn in_a_process_of_its_own(body: fn(), name: &str) {
     let test = BROKEN.iter().position(|(known, _)| *known == name).unwrap();
-    let run = |test: usize| BROKEN[test].1();
-    let alone = Bound(Process::new(run, (test,)).name(name).start().unwrap());
+    let run = |test: usize| {
+        // Whatever the default is elsewhere: most of them are about the zygote.
+        set_start_method(StartMethod::Zygote);
+        BROKEN[test].1();
+    };
+    let alone = Process::new(run, (test,)).name(name).method(StartMethod::Zygote);
     let _ = body;
-    alone.join_timeout(LONG).unwrap();
+    Bound(alone.start().unwrap()).join_timeout(LONG).unwrap();
 }
 
 macro_rules! broken_surroundings {

@@ -2,6 +2,10 @@
 //!
 //! One test, for it counts the threads and descriptors of its process.
 
+#[macro_use]
+#[path = "support/alone.rs"]
+mod alone;
+
 use std::time::{Duration, Instant};
 
 use procession_posix::process::Process;
@@ -39,6 +43,7 @@ fn set(event: Event) {
 
 #[test]
 fn readiness_comes_and_leaves_nothing_behind() {
+    alone!(readiness_comes_and_leaves_nothing_behind);
     let (event, lock) = (Event::new().unwrap(), Lock::new().unwrap());
     // The arena and the starter of processes have their descriptors from here on.
     Process::new(set, (Event::new().unwrap(),)).start().unwrap().join().unwrap();

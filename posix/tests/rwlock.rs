@@ -1,5 +1,9 @@
 //! Locks for readers and writers, cells and atomics between processes: some are killed or stopped, and all handles travel.
 
+#[macro_use]
+#[path = "support/alone.rs"]
+mod alone;
+
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
@@ -61,6 +65,7 @@ fn signal(process: &Child<()>, signal: i32) {
 
 #[test]
 fn a_killed_reader_is_in_nobodys_way() {
+    alone!(a_killed_reader_is_in_nobodys_way);
     let data = RwData::new([0u64; 2]).unwrap();
     let reader = held(&data, Hold::Reading);
     assert!(matches!(data.write_timeout(Duration::ZERO), Err(AcquireError::TimedOut)));
@@ -74,6 +79,7 @@ fn a_killed_reader_is_in_nobodys_way() {
 
 #[test]
 fn a_killed_writer_is_told_of_until_somebody_mends() {
+    alone!(a_killed_writer_is_told_of_until_somebody_mends);
     let data = RwData::new([0u64; 2]).unwrap();
     let writer = held(&data, Hold::Writing);
     assert_eq!(data.writer().unwrap().pid, writer.pid());
@@ -94,6 +100,7 @@ fn a_killed_writer_is_told_of_until_somebody_mends() {
 
 #[test]
 fn who_is_stopped_keeps_the_lock() {
+    alone!(who_is_stopped_keeps_the_lock);
     let data = RwData::new([0u64; 2]).unwrap();
     for how in [Hold::Reading, Hold::Writing] {
         let holder = held(&data, how);
@@ -128,6 +135,7 @@ fn turns(lock: RwLock, cell: SeqLock<[u64; 2]>, sum: Atomic<u32>, done: Atomic<b
 
 #[test]
 fn handles_travel_to_other_processes() {
+    alone!(handles_travel_to_other_processes);
     let lock = RwLock::new().unwrap();
     let cell = SeqLock::new([5u64; 2]).unwrap();
     let (sum, done) = (Atomic::new(0u32).unwrap(), Atomic::new(false).unwrap());
@@ -187,6 +195,7 @@ fn die_writing(cell: SeqLock<[u64; 8]>) {
 
 #[test]
 fn a_writer_that_dies_leaves_the_cell_as_it_was() {
+    alone!(a_writer_that_dies_leaves_the_cell_as_it_was);
     let cell = SeqLock::new([7u64; 8]).unwrap();
     let other = Process::new(die_writing, (cell.clone(),)).start().unwrap();
     assert!(other.join().is_err());
@@ -268,6 +277,7 @@ fn rage(storm: Storm) {
 
 #[test]
 fn a_storm_of_kills_and_stops_leaves_all_whole() {
+    alone!(a_storm_of_kills_and_stops_leaves_all_whole);
     let storm = Storm {
         data: RwData::new([0; 2]).unwrap(),
         cell: SeqLock::new([0; 6]).unwrap(),

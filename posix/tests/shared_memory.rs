@@ -1,5 +1,9 @@
 //! Named shared memory, as its users meet it.
 
+#[macro_use]
+#[path = "support/alone.rs"]
+mod alone;
+
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
@@ -324,6 +328,7 @@ fn what_was_not_made_here_is_left_alone() {
 
 #[test]
 fn only_those_who_may_can_attach() {
+    alone!(only_those_who_may_can_attach);
     let shelf = Shelf::new();
     let options = shelf.options();
     let mode = |name: &str| fs::metadata(shelf.0.join(name)).unwrap().permissions().mode() & 0o7777;
@@ -355,6 +360,7 @@ fn only_those_who_may_can_attach() {
 
 #[test]
 fn who_may_only_read_cannot_write() {
+    alone!(who_may_only_read_cannot_write);
     let shelf = Shelf::new();
     let memory = shelf.options().create("it", 10).unwrap();
     let reader = shelf.options().attach_read_only("it").unwrap();
@@ -398,6 +404,7 @@ fn what_others_cut_is_an_error() {
 
 #[test]
 fn it_travels() {
+    alone!(it_travels);
     fn fill(memory: SharedMemory, more: Queue<SharedMemory>) -> usize {
         memory.write_at(1, b"from afar").unwrap();
         let other = more.get().unwrap();
@@ -436,6 +443,7 @@ fn hold(directory: PathBuf, name: String, held: Queue<u64>) {
 
 #[test]
 fn what_the_dead_leave_is_found_and_swept() {
+    alone!(what_the_dead_leave_is_found_and_swept);
     let shelf = Shelf::new();
     let options = shelf.options();
     let held = Queue::bounded(1).unwrap();
@@ -488,6 +496,7 @@ fn what_the_dead_leave_is_found_and_swept() {
 
 #[test]
 fn an_exec_is_an_end() {
+    alone!(an_exec_is_an_end);
     fn become_another(directory: PathBuf) {
         let memory = at(directory).create("it", 10).unwrap();
         memory.write_at(0, b"x").unwrap();
@@ -506,6 +515,7 @@ fn an_exec_is_an_end() {
 
 #[test]
 fn limits_are_errors() {
+    alone!(limits_are_errors);
     fn limited(directory: PathBuf) {
         let options = at(directory);
         let file = getrlimit(Resource::Fsize);
@@ -574,6 +584,7 @@ fn restless(directory: PathBuf, seed: u64) {
 
 #[test]
 fn killed_at_any_moment_they_leave_nothing_that_cannot_be_swept() {
+    alone!(killed_at_any_moment_they_leave_nothing_that_cannot_be_swept);
     let shelf = Shelf::new();
     let start =
         |seed| Bound(Process::new(restless, (shelf.0.clone(), seed)).daemon(true).start().unwrap());

@@ -36,7 +36,8 @@ fn run(test: usize, method: StartMethod) {
 
 fn alone(name: &str, method: StartMethod) {
     let test = TESTS.iter().position(|(known, _)| *known == name).unwrap();
-    let process = Bound(Process::new(run, (test, method)).name("alone").start().unwrap());
+    let process = Process::new(run, (test, method)).method(StartMethod::Zygote).name("alone");
+    let process = Bound(process.start().unwrap());
     // It gives up earlier, and then kills what it has started.
     process.join_timeout(2 * LONG).unwrap();
 }

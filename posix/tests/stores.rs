@@ -1,5 +1,9 @@
 //! The queues over a store, used by several threads and processes.
 
+#[macro_use]
+#[path = "support/alone.rs"]
+mod alone;
+
 use std::time::Duration;
 
 use procession_posix::channel::{
@@ -44,6 +48,7 @@ fn work(queue: JoinableQueue<(u64, String)>, out: SimpleQueue<u64>) {
 
 #[test]
 fn processes_share_the_work_and_join_sees_its_end() {
+    alone!(processes_share_the_work_and_join_sees_its_end);
     for options in [QueueOptions::bounded(5), QueueOptions::unbounded().at_least_once()] {
         let queue = JoinableQueue::with(options).unwrap();
         let out = SimpleQueue::new().unwrap();
@@ -75,6 +80,7 @@ fn take_and_hang(queue: JoinableQueue<String>, out: SimpleQueue<String>) {
 
 #[test]
 fn what_a_killed_worker_had_is_delivered_again_or_reported() {
+    alone!(what_a_killed_worker_had_is_delivered_again_or_reported);
     for again in [true, false] {
         let options = QueueOptions::unbounded();
         let options = if again { options.at_least_once() } else { options };
@@ -238,6 +244,7 @@ fn speak_and_hang(queue: JoinableQueue<Sender<u32>>) {
 
 #[test]
 fn an_end_of_a_pipe_is_the_queues_until_it_is_done() {
+    alone!(an_end_of_a_pipe_is_the_queues_until_it_is_done);
     let queue = JoinableQueue::with(QueueOptions::unbounded().at_least_once()).unwrap();
     let (sender, receiver): (Sender<u32>, Receiver<u32>) = pipe().unwrap();
     queue.put(&sender).unwrap();

@@ -2,6 +2,10 @@
 //!
 //! One test at a time, for one of them counts the threads and descriptors of its process.
 
+#[macro_use]
+#[path = "support/alone.rs"]
+mod alone;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
@@ -68,6 +72,7 @@ fn nothing() {}
 
 #[test]
 fn all_that_are_ready_are_said_by_their_places() {
+    alone!(all_that_are_ready_are_said_by_their_places);
     let _turn = turn();
     assert!(wait(&[]).is_empty() && wait_any(&[]).is_none());
     let (queue, event) = (Queue::bounded(1).unwrap(), Event::new().unwrap());
@@ -105,6 +110,7 @@ fn all_that_are_ready_are_said_by_their_places() {
 
 #[test]
 fn each_wakes_the_others_company() {
+    alone!(each_wakes_the_others_company);
     let _turn = turn();
     let (go, queue) = (Event::new().unwrap(), Queue::bounded(4).unwrap());
     let (mut near, far) = UnixStream::pair().unwrap();
@@ -239,6 +245,7 @@ fn put_all(queue: Queue<u32>, count: u32) {
 
 #[test]
 fn nobody_sleeps_beside_what_it_waits_for() {
+    alone!(nobody_sleeps_beside_what_it_waits_for);
     let _turn = turn();
     const EACH: u32 = 600;
     let queues: Vec<Queue<u32>> = (0..3).map(|_| Queue::bounded(3).unwrap()).collect();
@@ -422,6 +429,7 @@ fn hold(go: Event, _end: Sender<u32>, _duplex: Connection) {
 
 #[test]
 fn the_death_of_whoever_has_the_other_end_is_readiness() {
+    alone!(the_death_of_whoever_has_the_other_end_is_readiness);
     let _turn = turn();
     let (event, go) = (Event::new().unwrap(), Event::new().unwrap());
     let (_open, socket) = UnixStream::pair().unwrap();

@@ -102,7 +102,7 @@ pub fn storm() {
                 scope.spawn(|| {
                     loop {
                         let begin = Instant::now();
-                        let daemon = number % 3 == 0;
+                        let daemon = number.is_multiple_of(3);
                         let child = Process::new(add, (2, 3)).method(method).daemon(daemon).start();
                         match child.map(|child| child.join_timeout(LONG)) {
                             Ok(Ok(sum)) => {

@@ -183,7 +183,7 @@ fn play(scene: Scene, call: u32) -> Result<bool, String> {
             return Err(format!("what was said: {}, runs: {runs}", said.get()));
         }
     }
-    let survives = !(killed && role == Role::Starter) && !daemon;
+    let survives = !(daemon || killed && role == Role::Starter);
     if survives && next.get() != 1 {
         return Err("the starter did not come to its end, see above".into());
     }

@@ -159,6 +159,11 @@ impl Child {
         self.outcome().expect("a child that does what it has to");
     }
 
+    /// Waits for its end; whether it left with status 0, and in time.
+    pub fn outcome_within(self, time: Duration) -> bool {
+        self.has_ended_by(Instant::now() + time) && self.outcome().is_ok()
+    }
+
     /// Waits for its end; which signal it was ended by, if one did.
     pub fn ends_by(self) -> Option<i32> {
         assert!(self.has_ended_by(Instant::now() + LONG), "a child does not end");

@@ -15,6 +15,9 @@ const WARM: u64 = 4000;
 /// The same for operations that take some hundred microseconds each.
 const WARM_LARGE: u64 = 16;
 
+/// A start takes a millisecond by fork, and some twenty by spawn.
+const FEW: u64 = 2;
+
 /// A Python process that runs one of our scripts.
 pub struct Python {
     child: Child,
@@ -44,10 +47,20 @@ impl Python {
         Self::start(include_str!("counter.py"), WARM)
     }
 
+    /// `multiprocessing.Process`, started by `method` and joined.
+    pub fn process(method: &str) -> Result<Self> {
+        Self::start_with(include_str!("start.py"), FEW, &[method])
+    }
+
     fn start(script: &str, least: u64) -> Result<Self> {
+        Self::start_with(script, least, &[])
+    }
+
+    fn start_with(script: &str, least: u64, args: &[&str]) -> Result<Self> {
         let cpus = two::cpus()?;
         let mut command = Command::new("python3");
         command.arg("-c").arg(script).args(cpus.iter().take(2).map(usize::to_string));
+        command.args(args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         // SAFETY: the closure makes one system call and allocates nothing, as it must between fork and exec.
         unsafe { command.pre_exec(|| Ok(two::die_with_parent()?)) };
@@ -87,7 +100,9 @@ mod tests {
 
     #[test]
     fn each_script_answers() -> Result<()> {
-        for start in [Python::queue, Python::pipe, Python::lock, Python::counter] {
+        let fork = || Python::process("fork");
+        let spawn = || Python::process("spawn");
+        for start in [Python::queue, Python::pipe, Python::lock, Python::counter, fork, spawn] {
             match start() {
                 Ok(mut python) => assert!(python.run(1)?.took > Duration::ZERO),
                 Err(error) if error.is::<Missing>() => return Ok(()),

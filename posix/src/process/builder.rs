@@ -5,6 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -13,7 +14,7 @@ use super::error::StartError;
 use super::handle::Child;
 use super::limits::{Resource, check_limit, cpu_mask};
 use super::link::{Request, Starter};
-use super::method::{StartMethod, default_method, start_method};
+use super::method::{StartMethod, default_method};
 use super::state::{Changes, Environment, Overrides};
 use super::stdio::{Places, Stdio};
 use super::target::{Target, Wanted};
@@ -53,6 +54,7 @@ struct Options {
     name: Option<String>,
     daemon: Option<bool>,
     allow_children: bool,
+    deadline: Option<Duration>,
     method: Option<StartMethod>,
     environment: Option<Environment>,
     directory: Option<PathBuf>,
@@ -169,7 +171,26 @@ impl<F, Args> Process<F, Args> {
         self
     }
 
-    /// How the process comes to be. Without it: [`start_method`].
+    /// Has the kernel kill the process if it is still there after this time, counted from when its target begins:
+    /// [`JoinError::DeadlinePassed`](super::JoinError::DeadlinePassed). That holds whatever happens to the starter,
+    /// and whatever the process does, but for one thing: a program that it executes in its own place (`exec`) has no
+    /// deadline. Processes that it has started itself have none either; its daemons end with it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use procession_posix::process::{JoinError, Process};
+    ///
+    /// let child = Process::new(std::thread::park, ()).deadline(Duration::from_millis(20)).start()?;
+    /// assert!(matches!(child.join(), Err(JoinError::DeadlinePassed { .. })));
+    /// assert_eq!(child.exitcode(), Some(-9));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.options.deadline = Some(deadline);
+        self
+    }
+
+    /// How the process comes to be. Without it: as [`start_method`](super::start_method) says.
     pub fn method(mut self, method: StartMethod) -> Self {
         self.options.method = Some(method);
         self
@@ -224,7 +245,8 @@ impl<F, Args> Process<F, Args> {
         self
     }
 
-    /// What the process reads as its standard input.
+    /// What the process reads as its standard input. If it is forked from the starter, it reads first what the
+    /// starter's `std::io::stdin` had read ahead, as it has all of the starter's memory.
     ///
     /// ```
     /// use std::io::Write;
@@ -283,7 +305,9 @@ fn start<R>(
     options: Options,
     encode: impl FnOnce() -> Result<Vec<u8>, String>,
 ) -> Result<Child<R>, StartError> {
-    let method = options.method.map_or_else(default_method, Ok)?;
+    let by_default = default_method();
+    let handed_on = *by_default.as_ref().unwrap_or(&StartMethod::default());
+    let method = options.method.map_or(by_default, Ok)?;
     let overrides = options.overrides()?;
     let (places, pipes) = Places::open(&options.streams, options.directory.as_deref())?;
     let packing = Packing::begin();
@@ -298,13 +322,15 @@ fn start<R>(
     let _starting = children::starting();
     let kind = options.kind.unwrap_or("Process");
     let allowed = options.allow_children;
-    let birth = names::next_birth(options.name, kind, options.daemon, allowed)?;
-    let names = Names { birth, method: start_method() };
+    let mut birth = names::next_birth(options.name, kind, options.daemon, allowed)?;
+    birth.deadline = options.deadline;
+    let names = Names { birth, method: handed_on };
     let (name, daemon) = (names.birth.name.clone(), names.birth.daemon);
     if method == StartMethod::Fork {
         let aim = wanted.aim(true)?;
         let mut changes = Changes::default();
-        let inherited = super::environment();
+        let edited = overrides.environment.is_some();
+        let inherited = if edited { super::environment() } else { Vec::new() };
         changes.override_by(&overrides, || &inherited);
         let letter = Letter { aim, birth: names.birth, method: names.method, changes };
         let slot = starter.slots.take()?;

@@ -14,7 +14,7 @@ use super::state::Changes;
 use super::status::{Outcome, SLOT_BYTES, Slot};
 use super::target::{Aim, CallError, Entry};
 use super::words::{self, Words};
-use super::{StartMethod, news, wire};
+use super::{StartMethod, deadline, news, wire};
 
 /// The exit status of a process whose target returned an error, as that of any Rust program.
 const FAILED: i32 = 1;
@@ -93,12 +93,16 @@ impl Child {
 
     fn live(&'static self, letter: Letter, args: &[u8]) -> i32 {
         words::speak(&letter.birth.name, self.slot, &self.delivery);
+        let limit = letter.birth.deadline;
         let entry = match self.prepare(letter) {
             Ok(Some(entry)) => entry,
             Ok(None) => return 0,
             Err(message) => return self.not_begun(&message),
         };
         news::begins();
+        if let Some(Err(error)) = limit.map(|limit| deadline::begin(self.slot, limit)) {
+            return self.not_begun(&format!("its deadline cannot be set: {error}"));
+        }
         let (outcome, bytes, code) = match catch_unwind(|| entry.call(args)) {
             Ok(Ok(result)) => self.deliver(result, 0),
             Ok(Err(CallError::Failed(result))) => self.deliver(result, FAILED),

@@ -3,6 +3,7 @@
 use bytemuck::{AnyBitPattern, Pod};
 
 use super::builder::{Named, Process};
+use super::handle::ActiveChild;
 use super::method::StartMethod;
 use super::names::{self, CurrentProcess, ParentProcess};
 use super::run::Run;
@@ -11,7 +12,7 @@ use crate::channel::{
     self, Broadcast, BufferQueue, Connection, JoinableQueue, LifoQueue, Pipe, PodQueue,
     PriorityQueue, Queue, Receiver, Sender, SimpleQueue,
 };
-use crate::memory::MemoryError;
+use crate::memory::{MemoryError, SharedMemory, SharedMemoryError};
 use crate::sync::{
     Atomic, AtomicType, Barrier, BarrierCreateError, BoundedSemaphore, Condition, Event, Latch,
     LatchCreateError, Lock, Mutex, Once, OnceCell, RLock, RwData, RwLock, Semaphore,
@@ -27,8 +28,8 @@ use crate::value::{self, Array, CType, Value};
 /// let context = get_context(StartMethod::Spawn);
 /// let total = context.value(0i64)?;
 /// let child = context.process(|total: procession_posix::value::Value<i64>| total.set(5), (total.clone(),));
-/// child.start()?.join()??;
-/// assert_eq!(total.get()?, 5);
+/// child.start()?.join()?;
+/// assert_eq!(total.get(), 5);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub const fn get_context(method: StartMethod) -> Context {
@@ -53,7 +54,7 @@ pub const fn get_context(method: StartMethod) -> Context {
 ///     for child in children? {
 ///         assert!(child.join()?);
 ///     }
-///     let mut squares: Vec<u32> = (0..up_to).map_while(|_| results.try_get().ok()).collect();
+///     let mut squares: Vec<u32> = (0..up_to).map_while(|_| results.get_nowait().ok()).collect();
 ///     squares.sort();
 ///     Ok(squares)
 /// }
@@ -85,6 +86,12 @@ impl Context {
     /// The process that a value of a [type of its own](Run) is.
     pub fn run<T: Run>(self, value: T) -> Process<impl Target<(T,), Output = T::Output>, (T,)> {
         value.process().method(self.method)
+    }
+
+    /// The living children of this process, by whatever method they were started. See
+    /// [`active_children`](super::active_children).
+    pub fn active_children(self) -> Vec<ActiveChild> {
+        super::active_children()
     }
 
     /// Who am I? See [`current_process`](super::current_process).
@@ -187,6 +194,9 @@ makers! {
         = Broadcast::blocking(capacity);
     /// [`channel::pipe`].
     fn pipe<T>() -> Result<(Sender<T>, Receiver<T>), channel::CreateError> = channel::pipe();
+    /// [`SharedMemory::create`].
+    fn shared_memory(name: &str, size: u64) -> Result<SharedMemory, SharedMemoryError>
+        = SharedMemory::create(name, size);
     /// [`Pipe::duplex`].
     fn duplex_pipe() -> Result<(Connection, Connection), channel::CreateError> = Pipe::duplex();
 }

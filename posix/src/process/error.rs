@@ -167,7 +167,10 @@ pub enum JoinError {
         code: i32,
     },
     /// A signal ended the process.
-    #[error("{name} (pid {pid}) was ended by signal {signal}")]
+    #[error(
+        "{name} (pid {pid}) was ended by signal {signal}{}",
+        if *out_of_memory { ", probably because its control group ran out of memory" } else { "" }
+    )]
     Killed {
         /// The name of the process.
         name: String,
@@ -175,6 +178,17 @@ pub enum JoinError {
         pid: u32,
         /// The signal's number.
         signal: i32,
+        /// Whether its memory cgroup has counted one more kill for want of memory, and nobody else is known to have
+        /// sent SIGKILL: a hint, since others in the same cgroup are counted too.
+        out_of_memory: bool,
+    },
+    /// Its [deadline](super::Process::deadline) passed, and the kernel killed it.
+    #[error("{name} (pid {pid}) was killed since its deadline had passed")]
+    DeadlinePassed {
+        /// The name of the process.
+        name: String,
+        /// Its process id.
+        pid: u32,
     },
     /// The process was created, but its target was never called.
     #[error("{name} (pid {pid}) could not begin: {message}")]

@@ -17,6 +17,8 @@ static EXECUTABLE: Mutex<Option<Arc<Path>>> = Mutex::new(None);
 /// - *Any other program*: it is executed and does what it does, with this program's arguments, until the start fails:
 ///   [`StartError::Handshake`](super::StartError::Handshake), after ten seconds at most, and it is killed.
 ///
+/// The first start after a change makes a new helper process, which takes some milliseconds.
+///
 /// The started processes' own children are executed from what they are executed from. A file that cannot be executed
 /// is an error of the start, not of this call.
 ///

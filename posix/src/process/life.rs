@@ -19,7 +19,7 @@ use super::fork::{Forked, try_reap};
 use super::link::{Link, Started, is_gone, sleep_on};
 use super::status::{ExitStatus, Outcome, Slot, Slots};
 use super::words::Words;
-use super::{children, news, wire};
+use super::{children, news, oom, wire};
 use crate::channel::luggage::recall;
 
 /// A process that was started from here. It is kept alive by its handles, and until its end is known by the list of
@@ -33,6 +33,8 @@ pub(super) struct Life {
     pub(super) slot: u32,
     source: Source,
     end: OnceLock<End>,
+    /// SIGKILL was sent from here.
+    killed: AtomicBool,
     /// Nobody waits for it when this process ends.
     detached: AtomicBool,
     /// Whether its end was spoken of.
@@ -54,6 +56,7 @@ enum Source {
 /// How a process ended, and what it left.
 struct End {
     status: ExitStatus,
+    out_of_memory: bool,
     outcome: Outcome,
     bytes: Result<Vec<u8>, String>,
 }
@@ -95,10 +98,10 @@ impl Life {
         slot: u32,
         source: Source,
     ) -> Self {
-        let end = OnceLock::new();
-        let (detached, told) = (AtomicBool::new(false), AtomicBool::new(false));
-        let starter = std::process::id();
-        Life { pid, name, daemon, pidfd, slots, slot, source, end, detached, told, starter }
+        let no = || AtomicBool::new(false);
+        let (killed, detached, told) = (no(), no(), no());
+        let (end, starter) = (OnceLock::new(), std::process::id());
+        Life { pid, name, daemon, pidfd, slots, slot, source, end, killed, detached, told, starter }
     }
 
     pub(super) fn sentinel(&self) -> BorrowedFd<'_> {
@@ -117,7 +120,11 @@ impl Life {
     }
 
     /// Sends a signal; none if it is already gone.
-    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
+    pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
+        if signal == Signal::KILL {
+            // The kernel orders it before the end that is looked at later.
+            self.killed.store(true, Ordering::Relaxed);
+        }
         match rustix::process::pidfd_send_signal(&self.pidfd, signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(error) => Err(error.into()),
@@ -190,10 +197,9 @@ impl Life {
             Source::Fork { reaping, .. } => {
                 let _reaping = reaping.lock().unwrap_or_else(PoisonError::into_inner);
                 slot.status().or_else(|| {
-                    let status = try_reap(&self.pidfd)?;
-                    slot.record(status);
+                    slot.record(try_reap(&self.pidfd)?);
                     slot.wake();
-                    Some(status)
+                    slot.status()
                 })
             }
         }
@@ -229,7 +235,9 @@ impl Life {
             }
             _ => Ok(bytes),
         };
-        End { status, outcome, bytes }
+        let killed = status == ExitStatus::Signal(libc::SIGKILL);
+        let by_another = killed && !self.killed.load(Ordering::Relaxed);
+        End { status, out_of_memory: by_another && oom::has_killed(), outcome, bytes }
     }
 
     /// Gets what did not fit into the slot.
@@ -243,8 +251,8 @@ impl Life {
     fn sleep_on_pidfd(&self, deadline: Option<Instant>) {
         /// A foreign process' end is written down by somebody who does not wake us.
         const SLICE: Duration = Duration::from_millis(100);
-        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         if self.starter != std::process::id() && is_gone(&self.pidfd) {
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             return std::thread::sleep(left.map_or(SLICE, |left| left.min(SLICE)));
         }
         sleep_on(&self.pidfd, deadline);
@@ -253,7 +261,7 @@ impl Life {
     /// Waits for the end, and tells what the process left.
     pub(super) fn join(&self, deadline: Option<Instant>) -> Result<Left<'_>, JoinError> {
         let (name, pid) = (self.name.clone(), self.pid);
-        let Some(End { status, outcome, bytes }) = self.wait(deadline) else {
+        let Some(End { status, out_of_memory, outcome, bytes }) = self.wait(deadline) else {
             return Err(JoinError::TimedOut { name, pid });
         };
         let text =
@@ -278,8 +286,10 @@ impl Life {
             (ExitStatus::Code(0), _) => Ok(Left::Nothing),
             (ExitStatus::Code(code), _) => Err(JoinError::Exited { name, pid, code: *code }),
             (ExitStatus::Signal(signal), _) => {
-                Err(JoinError::Killed { name, pid, signal: *signal })
+                let (signal, out_of_memory) = (*signal, *out_of_memory);
+                Err(JoinError::Killed { name, pid, signal, out_of_memory })
             }
+            (ExitStatus::Expired, _) => Err(JoinError::DeadlinePassed { name, pid }),
             (ExitStatus::Lost, _) => Err(JoinError::Lost { name, pid }),
         }
     }

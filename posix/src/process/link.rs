@@ -62,6 +62,7 @@ impl Starter {
                 if let Some(mut link) = known.and_then(|known| known.zygote.try_lock().ok()) {
                     *link = None;
                 }
+                super::oom::begin();
                 // SAFETY: just published, and leaked.
                 Ok(unsafe { &*new })
             }

@@ -16,7 +16,7 @@
 //! # What can run
 //!
 //! Any function or closure without captured variables, with up to eight arguments that serde can carry, see
-//! [`Target`]. The result comes back by serde too.
+//! [`Target`]. The result comes back by serde too. A type of one's own can be a process: see [`Run`].
 //!
 //! # Where it works
 //!
@@ -34,9 +34,16 @@
 //! [`StartMethod::Spawn`] executes the program anew: 1 ms, but an address space of its own.
 //! [`StartMethod::Fork`] forks the starter itself, with all it has, and is refused if it has threads.
 //!
+//! The method is chosen for one process ([`Process::method`]), for what one [`Context`] makes, for the whole program
+//! ([`set_start_method`]), or by `PROCESSION_START_METHOD` in the environment; in this order.
+//!
+//! Zygote and spawn execute the program's own file, also when that has been deleted or replaced since, or another
+//! one that [`set_executable`] names. That takes `/proc`; without it only fork works.
+//!
 //! The new process has the starter's standard streams, working directory, environment, umask, ignored
 //! signals, signal mask, resource limits, CPU affinity, niceness, process group, and whatever confines it.
-//! Signal handlers do not cross, except by `Fork`.
+//! Signal handlers do not cross, except by `Fork`. Streams, directory, environment, affinity and limits can be chosen
+//! for each process, see [`Process`].
 //!
 //! # How it ends
 //!
@@ -47,6 +54,7 @@
 //! | panics | 101 (or -6 with `panic = "abort"`) | [`JoinError::Panicked`] with message, place, and the backtrace if `RUST_BACKTRACE` asks for one |
 //! | calls `exit(n)` | n | [`JoinError::Exited`] |
 //! | is ended by signal n | -n | [`JoinError::Killed`] |
+//! | takes longer than its [deadline](Process::deadline) | -9 | [`JoinError::DeadlinePassed`] |
 //!
 //! Nobody has to join: no zombie stays, since the zygote reaps.
 //!
@@ -71,6 +79,7 @@ mod builder;
 mod child;
 mod children;
 mod context;
+mod deadline;
 mod error;
 mod executable;
 pub(crate) mod exit;
@@ -84,6 +93,7 @@ mod link;
 mod method;
 mod names;
 mod news;
+mod oom;
 mod returned;
 mod run;
 mod spawn;

@@ -37,6 +37,8 @@ pub(super) struct Birth {
     log: Option<Vec<u8>>,
     /// It may not start processes.
     pub(super) childless: bool,
+    /// How long it may take from when its target begins.
+    pub(super) deadline: Option<Duration>,
 }
 
 /// The running process, see [`current_process`].
@@ -168,6 +170,7 @@ pub(super) fn next_birth(
         #[cfg(feature = "tracing")]
         log: crate::log::Heritage::now(),
         childless: daemon && !allowed,
+        deadline: None,
     })
 }
 

@@ -23,7 +23,7 @@ use std::cell::UnsafeCell;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,8 @@ pub(super) enum ExitStatus {
     Code(i32),
     /// A signal ended it.
     Signal(i32),
+    /// Its deadline ended it, by SIGKILL.
+    Expired,
     /// Nobody knows any more.
     Lost,
 }
@@ -51,6 +53,7 @@ impl ExitStatus {
         match self {
             ExitStatus::Code(code) => code,
             ExitStatus::Signal(signal) => -signal,
+            ExitStatus::Expired => -libc::SIGKILL,
             ExitStatus::Lost => LOST,
         }
     }
@@ -64,6 +67,7 @@ impl ExitStatus {
         match self {
             ExitStatus::Code(code) => code as u32 & 0xff,
             ExitStatus::Signal(signal) => SIGNAL | (signal as u32 & 0xff),
+            ExitStatus::Expired => EXPIRED,
             ExitStatus::Lost => NOBODY_KNOWS,
         }
     }
@@ -71,6 +75,7 @@ impl ExitStatus {
     fn decode(word: u32) -> ExitStatus {
         let low = (word & 0xff) as i32;
         match word {
+            _ if word & EXPIRED != 0 => ExitStatus::Expired,
             _ if word & NOBODY_KNOWS != 0 => ExitStatus::Lost,
             _ if word & SIGNAL != 0 => ExitStatus::Signal(low),
             _ => ExitStatus::Code(low),
@@ -80,6 +85,7 @@ impl ExitStatus {
 
 const SIGNAL: u32 = 0x100;
 const NOBODY_KNOWS: u32 = 0x200;
+const EXPIRED: u32 = 0x400;
 const KNOWN: u32 = 1 << 30;
 const GONE: u32 = 1 << 31;
 
@@ -89,6 +95,8 @@ const CONFIRMED: u32 = 2;
 const RUNNING: u32 = 3;
 const WITHDRAWN: u32 = 4;
 const OFFERED: u32 = 5;
+/// How long a new process spins before it sleeps.
+const SPIN: Duration = Duration::from_micros(50);
 /// Nobody sleeps longer than this without looking whether who should wake it still lives.
 const SLICE: Duration = Duration::from_millis(100);
 
@@ -134,6 +142,8 @@ pub(super) struct Slot {
     outcome: AtomicU32,
     len: AtomicU32,
     daemon: AtomicU32,
+    /// When the process is to be killed, in nanoseconds of the monotonic clock; 0: never.
+    deadline: AtomicU64,
     bytes: UnsafeCell<[u8; SLOT_BYTES]>,
 }
 
@@ -147,10 +157,17 @@ const _: () = assert!(size_of::<Slot>() == SLOT);
 impl Slot {
     /// Makes the slot ready for a new process. Nobody else knows the slot now.
     fn clear(&self) {
-        let Slot { status, claim, pid, outcome, len, daemon, bytes: _ } = self;
+        let Slot { status, claim, pid, outcome, len, daemon, deadline, bytes: _ } = self;
         for word in [status, claim, pid, outcome, len, daemon] {
             word.store(0, Ordering::Relaxed);
         }
+        deadline.store(0, Ordering::Relaxed);
+    }
+
+    /// The process says when it will be killed, before that can happen.
+    pub(super) fn expire_at(&self, time: u64) {
+        // Met by the load of whoever writes down its end, which the kernel has told of that.
+        self.deadline.store(time, Ordering::Release);
     }
 
     /// The starter says that its own death is to end the process, before it asks for it.
@@ -170,6 +187,7 @@ impl Slot {
         let step = |from, to| {
             self.claim.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
         };
+        self.spin();
         loop {
             match self.claim.load(Ordering::Acquire) {
                 CONFIRMED if step(CONFIRMED, RUNNING) => return true,
@@ -183,6 +201,19 @@ impl Slot {
                 AWAITED => nap(&self.claim, AWAITED, SLICE),
                 CONFIRMED => {}
                 _ => return false,
+            }
+        }
+    }
+
+    /// The starter looks at its own state meanwhile, which takes less than to fall asleep and be woken, if
+    /// it has another CPU.
+    fn spin(&self) {
+        let undecided = || matches!(self.claim.load(Ordering::Acquire), OPEN | OFFERED);
+        if undecided() && rustix::thread::sched_getaffinity(None).is_ok_and(|cpus| cpus.count() > 1)
+        {
+            let until = Instant::now() + SPIN;
+            while undecided() && Instant::now() < until {
+                std::hint::spin_loop();
             }
         }
     }
@@ -256,8 +287,12 @@ impl Slot {
         (outcome, bytes)
     }
 
-    /// The zygote writes down how the process ended, before it reaps.
+    /// Its parent writes down how the process ended, before it reaps.
     pub(super) fn record(&self, status: ExitStatus) {
+        let deadline = self.deadline.load(Ordering::Acquire);
+        let killed = status == ExitStatus::Signal(libc::SIGKILL);
+        let expired = killed && deadline != 0 && super::deadline::monotonic() >= deadline;
+        let status = if expired { ExitStatus::Expired } else { status };
         self.status.store(KNOWN | status.encode(), Ordering::Release);
     }
 
@@ -441,6 +476,7 @@ mod tests {
             ExitStatus::Code(255),
             ExitStatus::Signal(9),
             ExitStatus::Signal(64),
+            ExitStatus::Expired,
             ExitStatus::Lost,
         ] {
             assert_eq!(ExitStatus::decode(KNOWN | GONE | status.encode()), status);

@@ -38,6 +38,8 @@ pub enum Stdio {
     Null,
     /// A new pipe. The starter takes its end out of the [`Child`](super::Child): `take_stdin`, `take_stdout`,
     /// `take_stderr`. It holds 64 KiB; a process that writes more waits until somebody reads.
+    /// A process that is forked from the starter later ([`StartMethod::Fork`](super::StartMethod::Fork)) has the
+    /// starter's end too, as it has all its descriptors: a pipe ends when that process has ended as well.
     Piped,
     /// This descriptor: a file, a socket, the end of another pipe. Made by `from`.
     Descriptor(Arc<OwnedFd>),

@@ -239,6 +239,7 @@ impl Export {
 /// A program that is named by [`set_executable`](crate::process::set_executable) and is not the starter's own build runs
 /// only what it exports. The function's name is that of its type, `crate::module::function`; the types of its
 /// arguments and its result must have the same names on both sides, so they are best those of a crate that both use.
+/// A process type of one's own is exported as `<Type as Run>::run`.
 ///
 /// ```
 /// use procession_posix::process::Process;
@@ -260,7 +261,14 @@ impl Export {
 /// ```
 #[macro_export]
 macro_rules! export_target {
+    // Closures have no names of their own: nothing but paths.
+    (<$type:ty as $trait:path>::$name:ident) => {
+        $crate::export_target!(@ <$type as $trait>::$name);
+    };
     ($target:path) => {
+        $crate::export_target!(@ $target);
+    };
+    (@ $target:expr) => {
         const _: () = {
             static EXPORT: $crate::process::Export = $crate::process::Export::of(&$target);
             extern "C" fn register() {

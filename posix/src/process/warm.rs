@@ -64,7 +64,7 @@ static WANTED: AtomicUsize = AtomicUsize::new(BY_USE);
 /// Keeps `count` processes ready in the background, at most 128: a start that finds one need not wait for
 /// a fork.
 ///
-/// Without this call one is kept ready from the second start on. More are useful where several are
+/// Without this call two are kept ready from the second start on. More are useful where several are
 /// started in quick succession. `keep_warm(0)` ends those that are there. The choice holds for the
 /// calling process, not for those that it starts, and for [`StartMethod::Zygote`] only.
 ///
@@ -158,15 +158,14 @@ impl Pool {
         self.starts = self.starts.saturating_add(1);
     }
 
-    /// How many spares should be asked for: as many as are missing, once half of them are.
+    /// How many spares should be asked for.
     pub(super) fn missing(&self) -> usize {
         let wanted = match WANTED.load(Ordering::Relaxed) {
             BY_USE if self.starts < 2 => 0,
-            BY_USE => 1,
+            BY_USE => 2,
             chosen => chosen,
         };
-        let missing = wanted.saturating_sub(self.ready.len() + self.pending.len());
-        if 2 * missing >= wanted { missing } else { 0 }
+        wanted.saturating_sub(self.ready.len() + self.pending.len())
     }
 
     /// The zygote will be asked to fill these slots.
@@ -195,55 +194,75 @@ impl Pool {
     }
 }
 
+/// What signals do to a spare. Looked up once, by the zygote.
+pub(super) struct Manners {
+    /// Closed also while a spare sleeps: a handler of the program, which its zygote was forked with, is
+    /// not for a spare.
+    blocked: libc::sigset_t,
+    /// Their default is to stop the process, or to dump its memory; a spare ends instead.
+    ending: Vec<libc::c_int>,
+}
+
+impl Manners {
+    pub(super) fn look_up() -> Manners {
+        // SAFETY: the set is initialised before signals are added; the kernel writes a whole action.
+        unsafe {
+            let mut blocked = std::mem::zeroed::<libc::sigset_t>();
+            libc::sigemptyset(&mut blocked);
+            let mut ending = Vec::new();
+            for signal in 1..=64 {
+                let mut action = std::mem::zeroed::<libc::sigaction>();
+                if libc::sigaction(signal, std::ptr::null(), &mut action) != 0 {
+                    continue;
+                }
+                match (action.sa_sigaction, signal) {
+                    (libc::SIG_IGN, _) => {}
+                    (
+                        libc::SIG_DFL,
+                        libc::SIGQUIT | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU,
+                    ) => ending.push(signal),
+                    (libc::SIG_DFL, _) => {}
+                    _ => {
+                        libc::sigaddset(&mut blocked, signal);
+                    }
+                }
+            }
+            Manners { blocked, ending }
+        }
+    }
+}
+
 /// Sleeps in a spare until its letter is there. `false`: none will come. `zygote`: a socket that ends there.
-pub(super) fn await_letter(slot: &Slot, socket: &OwnedFd, zygote: &OwnedFd) -> bool {
-    /// What would stop the spare, or dump its memory, in place of ending it.
-    const ENDS_TOO: [libc::c_int; 4] = [libc::SIGQUIT, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
+pub(super) fn await_letter(
+    slot: &Slot,
+    socket: &OwnedFd,
+    zygote: &OwnedFd,
+    manners: &Manners,
+) -> bool {
     extern "C" fn end(_: libc::c_int) {
         // SAFETY: ends the process; allowed in a handler.
         unsafe { libc::_exit(0) }
     }
-    // SAFETY: all that the calls read is initialised before and outlives them; the handler makes only a
-    // call that is allowed there; the kernel writes whole actions and the two descriptors' events.
-    unsafe {
-        let mut blocked = std::mem::zeroed::<libc::sigset_t>();
-        libc::sigemptyset(&mut blocked);
-        let mut ending = std::mem::zeroed::<libc::sigaction>();
-        ending.sa_sigaction = end as *const () as usize;
-        let mut changed = Vec::with_capacity(ENDS_TOO.len());
-        for signal in 1..=64 {
-            let mut action = std::mem::zeroed::<libc::sigaction>();
-            if libc::sigaction(signal, std::ptr::null(), &mut action) != 0 {
-                continue;
-            }
-            match action.sa_sigaction {
-                libc::SIG_IGN => {}
-                libc::SIG_DFL if ENDS_TOO.contains(&signal) => {
-                    libc::sigaction(signal, &ending, std::ptr::null_mut());
-                    changed.push((signal, action));
-                }
-                libc::SIG_DFL => {}
-                // A handler of the program, which its zygote was forked with, is not for a spare.
-                _ => {
-                    libc::sigaddset(&mut blocked, signal);
-                }
-            }
+    let set_all = |action: libc::sighandler_t| {
+        for signal in &manners.ending {
+            // SAFETY: the action is the default or makes only a call that is allowed in a handler.
+            unsafe { libc::signal(*signal, action) };
         }
-        let watch = |fd: &OwnedFd, events| libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
-        let mut fds = [watch(socket, libc::POLLIN), watch(zygote, 0)];
-        let ready = loop {
-            match libc::ppoll(fds.as_mut_ptr(), 2, std::ptr::null(), &blocked) {
-                -1 if *libc::__errno_location() == libc::EINTR => {}
-                -1 => break false,
-                _ if fds[0].revents != 0 => break true,
-                _ if slot.decline() => break false,
-                // A letter is on its way; the descriptor is left out from now on.
-                _ => fds[1].fd = -1,
-            }
-        };
-        for (signal, action) in &changed {
-            libc::sigaction(*signal, action, std::ptr::null_mut());
+    };
+    set_all(end as *const () as libc::sighandler_t);
+    let watch = |fd: &OwnedFd, events| libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
+    let mut fds = [watch(socket, libc::POLLIN), watch(zygote, 0)];
+    let ready = loop {
+        // SAFETY: the kernel reads and writes two descriptors' events, and reads the set.
+        match unsafe { libc::ppoll(fds.as_mut_ptr(), 2, std::ptr::null(), &manners.blocked) } {
+            -1 if std::io::Error::last_os_error().raw_os_error() == Some(libc::EINTR) => {}
+            -1 => break false,
+            _ if fds[0].revents != 0 => break true,
+            _ if slot.decline() => break false,
+            // A letter is on its way; the descriptor is left out from now on.
+            _ => fds[1].fd = -1,
         }
-        ready
-    }
+    };
+    set_all(libc::SIG_DFL);
+    ready
 }

@@ -189,6 +189,7 @@ struct Zygote {
     jobs: HashMap<i32, u32>,
     /// The slots of spares that are yet to be made.
     owed: VecDeque<u32>,
+    manners: warm::Manners,
     results: HashMap<u32, OwnedFd>,
     /// The memory of the tree; None: it could not be made.
     arena: Option<&'static Arena>,
@@ -233,6 +234,7 @@ impl Zygote {
             report_to,
             jobs: HashMap::new(),
             owed: VecDeque::new(),
+            manners: warm::Manners::look_up(),
             results: HashMap::new(),
             arena,
             buffer,
@@ -370,7 +372,10 @@ impl Zygote {
         self.leave_supervision();
         let _ = rustix::thread::set_name(c"spare");
         let place = self.records.slot(slot);
-        if !place.is_some_and(|place| warm::await_letter(place, &socket, &self.report_to)) {
+        let lives = place.is_some_and(|place| {
+            warm::await_letter(place, &socket, &self.report_to, &self.manners)
+        });
+        if !lives {
             leave(0);
         }
         let record = wire::receive(&socket, &mut self.buffer, RecvFlags::empty());

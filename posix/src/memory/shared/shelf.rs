@@ -63,15 +63,20 @@ impl Shelf {
         Subject { directory: &self.directory, name }
     }
 
-    fn open_directory(&self) -> Result<OwnedFd, SharedMemoryError> {
+    fn open_directory(&self, name: &str) -> Result<OwnedFd, SharedMemoryError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::open(&self.directory, flags, Mode::empty())
-            .map_err(|errno| self.unusable(errno))
+            .map_err(|errno| self.unusable(name, "open", errno))
     }
 
-    fn unusable(&self, errno: Errno) -> SharedMemoryError {
-        let directory = self.directory.clone();
-        SharedMemoryError::Directory { directory, source: errno.into() }
+    fn unusable(&self, name: &str, call: &'static str, errno: Errno) -> SharedMemoryError {
+        match errno {
+            Errno::MFILE | Errno::NFILE | Errno::NOMEM => self.subject(name).failed(call)(errno),
+            _ => {
+                let directory = self.directory.clone();
+                SharedMemoryError::Directory { directory, source: errno.into() }
+            }
+        }
     }
 
     /// A file with so much memory and this header, which has no name.
@@ -100,7 +105,7 @@ impl Shelf {
         }
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let file = rustix::fs::open(&self.directory, flags, Mode::RUSR | Mode::WUSR)
-            .map_err(|errno| self.unusable(errno))?;
+            .map_err(|errno| self.unusable(name, "open(O_TMPFILE)", errno))?;
         rustix::fs::fchmod(&file, mode).map_err(subject.failed("fchmod"))?;
         // Before its size: the limits of a file system show here.
         for start in (0..bytes).step_by(PIECE as usize) {
@@ -131,7 +136,7 @@ impl Shelf {
     pub(super) fn link(&self, name: &str, file: impl AsFd) -> Result<(), SharedMemoryError> {
         use std::os::fd::AsRawFd;
         let subject = self.subject(name);
-        let directory = self.open_directory()?;
+        let directory = self.open_directory(name)?;
         let own = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
         loop {
             let linked = rustix::fs::linkat(CWD, &own, &directory, name, AtFlags::SYMLINK_FOLLOW)
@@ -177,7 +182,7 @@ impl Shelf {
     /// Opens a file of a segment, for a look.
     fn look(&self, name: &str, writing: bool) -> Result<(OwnedFd, Stat), SharedMemoryError> {
         let subject = self.subject(name);
-        let directory = self.open_directory()?;
+        let directory = self.open_directory(name)?;
         // A pipe must not make it wait, a link not lead it elsewhere.
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let access = if writing { OFlags::RDWR } else { OFlags::RDONLY };
@@ -214,7 +219,7 @@ impl Shelf {
         if !locks::take(&file, Byte::Unlink).map_err(subject.failed("fcntl(F_OFD_SETLK)"))? {
             return Err(SharedMemoryError::Busy { name: name.to_owned() });
         }
-        let directory = self.open_directory()?;
+        let directory = self.open_directory(name)?;
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         let named = rustix::fs::statat(&directory, name, flags).map_err(subject.failed("stat"))?;
         if (named.st_dev, named.st_ino) != it {
