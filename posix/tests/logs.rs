@@ -61,6 +61,7 @@ tests! {
     events_are_given_to_the_own_subscriber
     this_library_says_what_it_does
     the_log_is_complete_at_the_end
+    a_zygote_that_was_killed_is_made_anew_and_told_of
 }
 
 /// The records, as they come.
@@ -321,4 +322,24 @@ fn the_log_is_complete_at_the_end(method: StartMethod) {
     for n in 0..10 {
         assert!(text.contains(&format!("] number {n}\n")), "{n}: {text:?}");
     }
+}
+
+fn a_zygote_that_was_killed_is_made_anew_and_told_of(method: StartMethod) {
+    if method == StartMethod::Fork {
+        return; // It has none.
+    }
+    let (log, all) = kept(Level::DEBUG);
+    let start = || {
+        let child = Process::new(|| (), ()).method(method).start().unwrap();
+        Bound(child).join_timeout(LONG).unwrap();
+        let told = drained(&log, &all);
+        told.into_iter().find(|record| record.message.starts_with("zygote made"))
+    };
+    let made = start().unwrap();
+    assert_eq!((made.level, &*made.message), (Level::DEBUG, "zygote made"));
+    let Datum::Unsigned(pid) = made.fields[0].1 else { panic!("{made}") };
+    let zygote = rustix::process::Pid::from_raw(pid as i32).unwrap();
+    rustix::process::kill_process(zygote, rustix::process::Signal::KILL).unwrap();
+    let again = start().unwrap();
+    assert_eq!((again.level, &*again.message), (Level::INFO, "zygote made anew"));
 }
