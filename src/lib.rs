@@ -34,8 +34,10 @@
 //! The algorithms are in [`procession_core`], which needs no std; what needs files and processes is in
 //! [`procession_posix`]. This crate is the face of both.
 
+#[cfg(feature = "tracing")]
+pub use procession_posix::log;
 pub use procession_posix::{
-    Descriptor, Error, Result, channel, memory, process, ready, sync, value, wait,
+    Descriptor, Error, Result, channel, memory, process, ready, signal, sync, value, wait,
 };
 
 pub use channel::{

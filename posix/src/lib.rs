@@ -9,14 +9,20 @@
 //! ready     readiness as a descriptor, and for async programs
 //! descriptor  how descriptors travel
 //! process   starting processes, and what becomes of them
+//! log       what the processes of a tree say, in one place (feature `tracing`)
+//! signal    blocking signals, hearing of them, ending in order
 //! ```
 
+mod attendant;
 pub mod channel;
 mod descriptor;
 mod error;
+#[cfg(feature = "tracing")]
+pub mod log;
 pub mod memory;
 pub mod process;
 pub mod ready;
+pub mod signal;
 pub mod sync;
 pub mod value;
 pub mod wait;

@@ -18,7 +18,7 @@ use super::method::{StartMethod, default_method};
 use super::state::{Changes, Environment, Overrides};
 use super::stdio::{Places, Stdio};
 use super::target::{Target, Wanted};
-use super::{Names, children, fork, names};
+use super::{Names, children, fork, names, news};
 use crate::channel::luggage::Packing;
 
 /// A process to be started: its target and arguments, and how it is to run.
@@ -319,6 +319,7 @@ fn start<R>(
     let luggage = packing.end();
     let starter = Starter::get()?;
     children::sweep();
+    let _starting = children::starting();
     let kind = options.kind.unwrap_or("Process");
     let allowed = options.allow_children;
     let mut birth = names::next_birth(options.name, kind, options.daemon, allowed)?;
@@ -339,6 +340,7 @@ fn start<R>(
         let (forked, pipes) =
             fork::fork(starter, slot, wanted.entry, letter, &encoded, places, pipes)
                 .inspect_err(|_| starter.slots.give_back(slot, true))?;
+        news::started(&name, forked.pid, method);
         let child = Child::forked(name, daemon, starter.slots.clone(), slot, forked);
         return Ok(child.with_pipes(pipes).with(luggage));
     }
@@ -351,6 +353,7 @@ fn start<R>(
         execute: method == StartMethod::Spawn,
     };
     let started = starter.start(request)?;
+    news::started(&name, started.pid, method);
     let child = Child::started(name, daemon, starter.slots.clone(), started);
     Ok(child.with_pipes(pipes).with(luggage))
 }

@@ -14,7 +14,7 @@ use super::state::Changes;
 use super::status::{Outcome, SLOT_BYTES, Slot};
 use super::target::{Aim, CallError, Entry};
 use super::words::{self, Words};
-use super::{StartMethod, deadline, wire};
+use super::{StartMethod, deadline, news, wire};
 
 /// The exit status of a process whose target returned an error, as that of any Rust program.
 const FAILED: i32 = 1;
@@ -99,6 +99,7 @@ impl Child {
             Ok(None) => return 0,
             Err(message) => return self.not_begun(&message),
         };
+        news::begins();
         if let Some(Err(error)) = limit.map(|limit| deadline::begin(self.slot, limit)) {
             return self.not_begun(&format!("its deadline cannot be set: {error}"));
         }
@@ -118,6 +119,7 @@ impl Child {
                 (Outcome::Panicked, words, PANICKED)
             }
         };
+        news::ends(code);
         super::exit::in_order(super::exit::Others::Join);
         words::fall_silent(|| {
             // SAFETY: this is the process of the slot; other threads leave words only under the lock that is
@@ -139,7 +141,7 @@ impl Child {
         }
         letter.changes.apply()?;
         set_comm(&letter.birth.name);
-        names::take_on(letter.birth, self.parent.clone());
+        names::take_on(letter.birth, self.parent.clone())?;
         super::set_start_method(letter.method);
         let entry = self.known.map_or_else(|| letter.aim.find(), Ok)?;
         Ok(self.slot.begin(|| parent() == Some(self.guardian)).then_some(entry))

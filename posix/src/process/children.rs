@@ -22,9 +22,12 @@ struct Children {
     places: Vec<Option<Arc<Life>>>,
     /// Where the next look goes.
     next: usize,
+    /// How many are being started, and will be in the list.
+    starting: u32,
 }
 
-static CHILDREN: Mutex<Children> = Mutex::new(Children { pid: 0, places: Vec::new(), next: 0 });
+static CHILDREN: Mutex<Children> =
+    Mutex::new(Children { pid: 0, places: Vec::new(), next: 0, starting: 0 });
 
 fn children() -> MutexGuard<'static, Children> {
     let mut children = CHILDREN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -32,9 +35,31 @@ fn children() -> MutexGuard<'static, Children> {
     if children.pid != pid {
         // The slots and descriptors are those of the process that this is a fork of.
         std::mem::forget(std::mem::take(&mut children.places));
-        (children.pid, children.next) = (pid, 0);
+        (children.pid, children.next, children.starting) = (pid, 0, 0);
     }
     children
+}
+
+/// One is being started: until this is dropped the end of this process waits for it.
+pub(super) struct Starting;
+
+/// Announces that one will be in the list.
+pub(super) fn starting() -> Starting {
+    crate::signal::start_nothing_at_the_end();
+    children().starting += 1;
+    Starting
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        let mut children = children();
+        children.starting = children.starting.saturating_sub(1);
+    }
+}
+
+/// Whether there will be more in the list soon.
+pub(super) fn is_any_starting() -> bool {
+    children().starting > 0
 }
 
 /// Keeps a new process in the list.

@@ -17,16 +17,21 @@
 use std::io::Write;
 use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use super::handle::ActiveChild;
+use super::life::Life;
 use super::{children, finalize};
+use crate::signal::yield_to_the_ending;
 
 /// Daemons have this long between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How often is looked whether a start that was under way is done.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// Where this process is with its end.
 #[derive(Clone, Copy, PartialEq)]
@@ -49,7 +54,7 @@ static DONE: Condvar = Condvar::new();
 pub(crate) enum Others<'a> {
     /// They are waited for.
     Join,
-    /// Each is told in this way, then they are waited for, but not longer than this.
+    /// Each is told in this way, then they are waited for; those that are still there after this time are killed.
     Tell(&'a dyn Fn(&ActiveChild), Duration),
 }
 
@@ -81,7 +86,11 @@ pub(crate) fn in_order(others: Others) {
             Stage::Ending { thread } if thread != me => {
                 end = DONE.wait(end).unwrap_or_else(PoisonError::into_inner);
             }
-            Stage::Ending { .. } | Stage::Done => return,
+            Stage::Ending { .. } => return,
+            Stage::Done => {
+                drop(end);
+                return yield_to_the_ending();
+            }
         }
     }
     end.stage = Stage::Ending { thread: me };
@@ -97,6 +106,13 @@ pub(crate) fn in_order(others: Others) {
     let _ = std::io::stdout().flush();
     END.lock().unwrap_or_else(PoisonError::into_inner).stage = Stage::Done;
     DONE.notify_all();
+    yield_to_the_ending();
+}
+
+/// Whether somebody is going through the end of this process.
+pub(crate) fn is_under_way() -> bool {
+    let end = END.lock().unwrap_or_else(PoisonError::into_inner);
+    end.pid == std::process::id() && end.stage != Stage::Running
 }
 
 fn end_daemons() {
@@ -119,16 +135,40 @@ fn wait_for_others(others: &Others) {
         children.retain(|child| !child.daemon && !child.is_detached());
         children
     };
-    let mut deadline = None;
-    if let Others::Tell(tell, patience) = others {
+    let (mut told, mut deadline) = (Vec::new(), None);
+    if let Others::Tell(_, patience) = others {
         deadline = Some(Instant::now() + *patience);
-        the_others().into_iter().map(ActiveChild::new).for_each(|child| tell(&child));
     }
+    // Other threads may start some meanwhile, so look again, until there is nothing to wait for.
     loop {
+        let starting = children::is_any_starting();
         let children = the_others();
-        // Other threads may have started some meanwhile, so look again, until there was nothing to wait for.
-        if children.is_empty() || !children.iter().all(|child| child.wait_until(deadline)) {
+        if let Others::Tell(tell, _) = others {
+            for child in &children {
+                if !told.iter().any(|known| Arc::ptr_eq(known, child)) {
+                    tell(&ActiveChild::new(child.clone()));
+                    told.push(child.clone());
+                }
+            }
+        }
+        if children.is_empty() && !starting {
             return;
         }
+        if starting {
+            std::thread::sleep(LOOK);
+        } else if !children.iter().all(|child| child.wait_until(deadline)) {
+            return kill(children);
+        }
+    }
+}
+
+/// Kills those that had time enough. One that the kernel cannot end does not hold up this end for ever.
+fn kill(children: Vec<Arc<Life>>) {
+    for child in &children {
+        let _ = child.signal(Signal::KILL);
+    }
+    let deadline = Instant::now() + GRACE;
+    for child in children {
+        child.wait_until(Some(deadline));
     }
 }

@@ -18,6 +18,7 @@ use super::status::{ExitStatus, Slots};
 use super::stdio::{Pipes, Places};
 use super::target::Entry;
 use super::wire;
+use crate::attendant;
 
 /// A process that was forked from here, and that we have to reap.
 pub(super) struct Forked {
@@ -37,7 +38,8 @@ pub(super) fn fork(
     places: Places,
     pipes: Pipes,
 ) -> Result<(Forked, Pipes), StartError> {
-    if !is_single_threaded() {
+    let Some((hush, attendants)) = attendant::hush() else { return Err(StartError::Threads) };
+    if !has_no_threads_but(attendants) {
         return Err(StartError::Threads);
     }
     let slots: Arc<Slots> = starter.slots.clone();
@@ -48,10 +50,11 @@ pub(super) fn fork(
         .map_err(|error| StartError::NoPidfd(error.into()))?;
     let _ = io::stdout().flush();
     let guardian = std::process::id();
-    // SAFETY: this process has one thread, so no lock is held by a thread that the child lacks.
+    // SAFETY: this process has one thread, and some that hold nothing now, so no lock is held by a thread that the child lacks.
     match unsafe { libc::fork() } {
         -1 => Err(StartError::Fork(io::Error::last_os_error())),
         0 => {
+            hush.forked();
             starter.close();
             let slots = Box::leak(Box::new(slots));
             let leave = |code| {
@@ -86,6 +89,26 @@ pub(super) fn fork(
             }
         }
     }
+}
+
+/// Whether there is nobody but the calling thread and so many attendants.
+fn has_no_threads_but(attendants: u32) -> bool {
+    /// One that has ended may be counted for a moment after it was joined.
+    const LOOKS: u32 = 100;
+    if attendants == 0 && is_single_threaded() {
+        return true;
+    }
+    let alone = || {
+        // It has a link for each thread, and two of its own.
+        rustix::fs::stat("/proc/self/task")
+            .is_ok_and(|stat| usize::try_from(stat.st_nlink) == Ok(3 + attendants as usize))
+    };
+    (0..LOOKS).any(|_| {
+        alone() || {
+            std::thread::yield_now();
+            false
+        }
+    })
 }
 
 /// Whether the calling thread is the only one.

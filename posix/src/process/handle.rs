@@ -312,6 +312,10 @@ impl ActiveChild {
         self.life.detach();
     }
 
+    pub(crate) fn is_detached(&self) -> bool {
+        self.life.is_detached()
+    }
+
     /// Waits for the end of the process. A result of its target, of whatever type, is a success.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ use super::fork::{Forked, try_reap};
 use super::link::{Link, Started, is_gone, sleep_on};
 use super::status::{ExitStatus, Outcome, Slot, Slots};
 use super::words::Words;
-use super::{children, oom, wire};
+use super::{children, news, oom, wire};
 use crate::channel::luggage::recall;
 
 /// A process that was started from here. It is kept alive by its handles, and until its end is known by the list of
@@ -37,6 +37,8 @@ pub(super) struct Life {
     killed: AtomicBool,
     /// Nobody waits for it when this process ends.
     detached: AtomicBool,
+    /// Whether its end was spoken of.
+    told: AtomicBool,
     /// Whose child it is: a fork of that process finds this too.
     starter: u32,
 }
@@ -96,9 +98,10 @@ impl Life {
         slot: u32,
         source: Source,
     ) -> Self {
-        let (killed, detached) = (AtomicBool::new(false), AtomicBool::new(false));
+        let no = || AtomicBool::new(false);
+        let (killed, detached, told) = (no(), no(), no());
         let (end, starter) = (OnceLock::new(), std::process::id());
-        Life { pid, name, daemon, pidfd, slots, slot, source, end, killed, detached, starter }
+        Life { pid, name, daemon, pidfd, slots, slot, source, end, killed, detached, told, starter }
     }
 
     pub(super) fn sentinel(&self) -> BorrowedFd<'_> {
@@ -153,6 +156,7 @@ impl Life {
             if let Some(status) = self.status_now() {
                 let end = self.end.get_or_init(|| self.make_end(status));
                 children::remove(self);
+                self.tell_end(&end.status);
                 return Some(end);
             }
             if deadline.is_some_and(|at| Instant::now() >= at) {
@@ -204,6 +208,14 @@ impl Life {
     /// Whether the process has ended and everything that is known of it is in its slot.
     pub(super) fn is_over(&self) -> bool {
         self.end.get().is_some() || self.status_now().is_some()
+    }
+
+    /// Says once how it ended.
+    fn tell_end(&self, status: &ExitStatus) {
+        // Relaxed: nothing goes along with it.
+        if self.starter == std::process::id() && !self.told.swap(true, Ordering::Relaxed) {
+            news::ended(&self.name, self.pid, status.exitcode());
+        }
     }
 
     fn place(&self) -> Option<&Slot> {
@@ -302,7 +314,11 @@ impl Life {
 
 impl Drop for Life {
     fn drop(&mut self) {
-        self.slots.give_back(self.slot, self.is_over());
+        let status = self.end.get().map(|end| end.status).or_else(|| self.status_now());
+        if let Some(status) = &status {
+            self.tell_end(status);
+        }
+        self.slots.give_back(self.slot, status.is_some());
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ use super::stdio::{self, Places};
 use super::target::Wanted;
 use super::warm::{self, Pool, Spare};
 use super::zygote::{Answer, EXECUTE, HEADER, HELLO, Kind, LETTER_ENCLOSED, LONGEST_RECORD};
-use super::{Names, wire};
+use super::{Names, news, wire};
 use crate::memory::Arena;
 
 /// How long a zygote may take to report, and to answer. Both take a millisecond when all is well.
@@ -36,6 +36,8 @@ pub(super) struct Starter {
     pid: u32,
     pub(super) slots: Arc<Slots>,
     zygote: Mutex<Option<Arc<Link>>>,
+    /// How many zygotes there have been.
+    made: AtomicU32,
 }
 
 static STARTER: AtomicPtr<Starter> = AtomicPtr::new(std::ptr::null_mut());
@@ -51,7 +53,8 @@ impl Starter {
             return Ok(starter);
         }
         let slots = Arc::new(Slots::create()?);
-        let new = Box::into_raw(Box::new(Starter { pid, slots, zygote: Mutex::new(None) }));
+        let (zygote, made) = (Mutex::new(None), AtomicU32::new(0));
+        let new = Box::into_raw(Box::new(Starter { pid, slots, zygote, made }));
         match STARTER.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => {
                 // The parent's zygote serves the parent only: close our end, unless the fork caught
@@ -80,6 +83,16 @@ impl Starter {
 
     /// Has the zygote start a process; executes a zygote where there is none that fits.
     pub(super) fn start(&self, request: Request) -> Result<Started, StartError> {
+        let mut made = None;
+        let started = self.start_by(request, &mut made);
+        if let Some(pid) = made {
+            // Without a lock: whoever hears of it may start processes.
+            news::zygote(pid, self.made.fetch_add(1, Ordering::Relaxed) > 0);
+        }
+        started
+    }
+
+    fn start_by(&self, request: Request, made: &mut Option<u32>) -> Result<Started, StartError> {
         sweep_zygotes();
         let mut held = self.lock();
         let mut known = None;
@@ -101,7 +114,10 @@ impl Starter {
                     continue;
                 }
                 None => match Link::execute(&self.slots, executable.clone())? {
-                    Some(link) => held.insert(Arc::new(link)).clone(),
+                    Some(link) => {
+                        *made = Some(link.pid);
+                        held.insert(Arc::new(link)).clone()
+                    }
                     None => continue,
                 },
             };

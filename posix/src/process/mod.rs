@@ -69,7 +69,8 @@
 //! 4. the remaining finalizers are called, and standard output is flushed.
 //!
 //! When a process is ended in another way, by a signal, `abort` or `_exit`, nothing of that happens: its daemons are
-//! killed within milliseconds, and its other children run on.
+//! killed within milliseconds, and its other children run on. A process that wants to end in order by signals, with all
+//! that it starts, says so by [`end_in_order`](crate::signal::end_in_order).
 //!
 //! The helper process is a child of the starter: `wait` for *any* child sees it. It ends when its
 //! starter has ended and its processes have. If it is killed, daemons of it are killed too, the others run on,
@@ -92,6 +93,7 @@ mod limits;
 mod link;
 mod method;
 mod names;
+mod news;
 mod oom;
 mod returned;
 mod run;
@@ -114,6 +116,7 @@ pub use finalize::{Finalizer, finalizer};
 pub use handle::{ActiveChild, Child};
 pub use limits::{Resource, cpu_count};
 pub use method::{StartMethod, UnknownMethod, set_start_method, start_method};
+pub(crate) use names::is_starter;
 pub use names::{CurrentProcess, ParentProcess, current_process, parent_process};
 pub use run::Run;
 pub(crate) use spawn::{Execution, Role};

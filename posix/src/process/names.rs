@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::error::StartError;
 use super::link::{is_gone, sleep_on};
+use crate::signal::Ends;
 
 struct Identity {
     name: String,
@@ -29,6 +30,11 @@ pub(super) struct Birth {
     pub(super) parent_pid: u32,
     pub(super) parent_name: String,
     pub(super) daemon: bool,
+    /// Which signals end it in order.
+    ends: Ends,
+    /// Where it logs.
+    #[cfg(feature = "tracing")]
+    log: Option<Vec<u8>>,
     /// It may not start processes.
     pub(super) childless: bool,
     /// How long it may take from when its target begins.
@@ -132,6 +138,12 @@ pub fn parent_process() -> Option<ParentProcess> {
     me(&mut guard).parent.clone()
 }
 
+/// Whether this is the process that started this one.
+pub(crate) fn is_starter(pid: u32) -> bool {
+    let mut guard = identity();
+    me(&mut guard).parent.as_ref().is_some_and(|parent| parent.pid == pid)
+}
+
 /// Draws the next identity for a child; a daemon may have children only if it was `allowed`.
 pub(super) fn next_birth(
     name: Option<String>,
@@ -154,13 +166,16 @@ pub(super) fn next_birth(
         parent_pid: std::process::id(),
         parent_name: me.name.clone(),
         daemon,
+        ends: Ends::now(),
+        #[cfg(feature = "tracing")]
+        log: crate::log::Heritage::now(),
         childless: daemon && !allowed,
         deadline: None,
     })
 }
 
 /// Takes on the identity that the parent drew.
-pub(super) fn take_on(birth: Birth, pidfd: Arc<OwnedFd>) {
+pub(super) fn take_on(birth: Birth, pidfd: Arc<OwnedFd>) -> Result<(), String> {
     crate::memory::name_process(&birth.name);
     let parent = ParentProcess { name: birth.parent_name, pid: birth.parent_pid, pidfd };
     *identity() = Some(Identity {
@@ -171,6 +186,12 @@ pub(super) fn take_on(birth: Birth, pidfd: Arc<OwnedFd>) {
         childless: birth.childless,
         children: 0,
     });
+    #[cfg(feature = "tracing")]
+    if let Some(log) = birth.log {
+        let failed = |error| format!("cannot log where its starter does: {error}");
+        crate::log::Heritage::take_on(&log).map_err(failed)?;
+    }
+    birth.ends.take_on().map_err(|error| format!("cannot see to its end by signals: {error}"))
 }
 
 fn identity() -> MutexGuard<'static, Option<Identity>> {

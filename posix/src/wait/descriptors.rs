@@ -45,7 +45,7 @@ macro_rules! descriptors {
 }
 descriptors!(IN: OwnedFd, BorrowedFd<'_>, File, Stdin, PipeReader, ChildStdout, ChildStderr);
 descriptors!(IN: TcpStream, TcpListener, UdpSocket, UnixStream, UnixListener, UnixDatagram);
-descriptors!(IN: crate::ready::Readiness, crate::descriptor::Descriptor);
+descriptors!(IN: crate::ready::Readiness, crate::descriptor::Descriptor, crate::signal::Signals);
 descriptors!(OUT: PipeWriter, ChildStdin);
 
 impl<R> Awaited for crate::process::Child<R> {

@@ -1,0 +1,110 @@
+//! Threads of this library that do not stand in the way of a fork.
+//!
+//! A process that forks itself must not have other threads, since locks that those hold would stay locked in the child. What makes that
+//! true of an attendant is that it sleeps nearly always, in a way that holds nothing, and takes the lock of the `CREW` for everything else:
+//!
+//! ```text
+//! attendant   register (under the lock); then again and again: sleep, lock, work, unlock; at last, under the lock: sign off
+//! hiring      lock, make the thread, wait until it has registered
+//! forking     lock; as many threads as have registered, and this one? fork, then unlock in both
+//! ```
+//!
+//! So whoever forks waits for an attendant that works, and an attendant that wakes up waits for the fork. In the child the lock is
+//! unlocked by the one thread that there is, and the crew is empty.
+
+use std::cell::Cell;
+use std::io;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+/// What an attendant is there for.
+pub(crate) trait Duty: Send + 'static {
+    /// Sleeps until there may be something to do. Holds and allocates nothing: the process may be forked meanwhile.
+    fn sleep(&self);
+
+    /// Does it; whether there can be more.
+    fn work(&mut self) -> bool;
+}
+
+struct Crew {
+    /// Whose it is: a forked process has none.
+    pid: u32,
+    on_duty: u32,
+    /// How many have ever registered.
+    registered: u64,
+}
+
+static CREW: Mutex<Crew> = Mutex::new(Crew { pid: 0, on_duty: 0, registered: 0 });
+static REGISTERED: Condvar = Condvar::new();
+
+thread_local! {
+    static IS_ATTENDANT: Cell<bool> = const { Cell::new(false) };
+}
+
+fn crew() -> MutexGuard<'static, Crew> {
+    let mut crew = CREW.lock().unwrap_or_else(PoisonError::into_inner);
+    let pid = std::process::id();
+    if crew.pid != pid {
+        (crew.pid, crew.on_duty) = (pid, 0);
+    }
+    crew
+}
+
+/// Makes a thread that does its duty until there is no more of it. What it works at must not wait for a start by
+/// [`StartMethod::Fork`](crate::process::StartMethod::Fork).
+///
+/// # Errors
+/// If there is no thread to be had, or an attendant itself asks for one.
+pub(crate) fn hire(name: &str, mut duty: impl Duty) -> io::Result<JoinHandle<()>> {
+    if IS_ATTENDANT.get() {
+        return Err(io::Error::other(
+            "this cannot be asked for from within a handler of log records",
+        ));
+    }
+    let mut crew = crew();
+    let before = crew.registered;
+    let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
+        IS_ATTENDANT.set(true);
+        let mut crew = self::crew();
+        crew.on_duty += 1;
+        crew.registered += 1;
+        REGISTERED.notify_all();
+        drop(crew);
+        loop {
+            duty.sleep();
+            let mut crew = self::crew();
+            let more = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| duty.work()));
+            if !more.unwrap_or(true) {
+                drop(duty);
+                crew.on_duty -= 1;
+                return;
+            }
+        }
+    })?;
+    while crew.registered == before {
+        crew = REGISTERED.wait(crew).unwrap_or_else(PoisonError::into_inner);
+    }
+    Ok(thread)
+}
+
+/// While it lives no attendant does anything.
+pub(crate) struct Hush {
+    crew: MutexGuard<'static, Crew>,
+}
+
+/// Keeps the attendants from doing anything; how many there are. `None` in one of them.
+pub(crate) fn hush() -> Option<(Hush, u32)> {
+    if IS_ATTENDANT.get() {
+        return None;
+    }
+    let crew = crew();
+    let on_duty = crew.on_duty;
+    Some((Hush { crew }, on_duty))
+}
+
+impl Hush {
+    /// This is the child of the fork: there is no crew.
+    pub(crate) fn forked(mut self) {
+        (self.crew.pid, self.crew.on_duty) = (std::process::id(), 0);
+    }
+}
