@@ -169,7 +169,7 @@ fn cgroup() -> Option<String> {
 fn enter_cgroup() -> io::Result<()> {
     let dir = cgroup().ok_or(io::ErrorKind::NotFound)?;
     match std::fs::create_dir(&dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => std::fs::write(format!("{dir}/cgroup.procs"), std::process::id().to_string()),
     }
 }
