@@ -333,9 +333,6 @@ fn start<R>(
         changes.override_by(&overrides, || &inherited);
         let letter = Letter { aim, birth: names.birth, method: names.method, changes };
         let slot = starter.slots.take()?;
-        if let Some(slot) = starter.slots.records.slot(slot) {
-            slot.confirm();
-        }
         let (forked, pipes) =
             fork::fork(starter, slot, wanted.entry, letter, &encoded, places, pipes)
                 .inspect_err(|_| starter.slots.give_back(slot, true))?;
