@@ -73,8 +73,9 @@ static WANTED: AtomicUsize = AtomicUsize::new(BY_USE);
 ///
 /// Each costs a sleeping process, some 200 KiB of memory, and two descriptors in the calling one. Nothing of
 /// it outlives the calling process. What cannot be made (too many processes, no descriptors) is
-/// missing without an error: starts then take as long as without it. A spare that is killed is
-/// replaced at the next start.
+/// missing without an error: starts then take as long as without it, and where a start fails for want of what
+/// these processes hold, they make room for it and none are made again. One that is killed is
+/// replaced after the next start.
 ///
 /// [`StartMethod::Zygote`]: super::StartMethod::Zygote
 ///
@@ -118,6 +119,8 @@ pub(super) struct Pool {
     /// Slots that the zygote was asked to fill.
     pending: Vec<u32>,
     starts: u32,
+    /// There was not enough for spares and for a start.
+    frugal: bool,
 }
 
 impl Pool {
@@ -130,6 +133,22 @@ impl Pool {
             slots.give_back(spare.slot, false);
         }
         None
+    }
+
+    /// Forgets those that have ended, and ends those that are too many.
+    pub(super) fn sweep(&mut self, slots: &Slots) {
+        self.ready.retain(|spare| {
+            let gone = is_gone(&spare.pidfd);
+            if gone {
+                slots.give_back(spare.slot, false);
+            }
+            !gone
+        });
+        while self.ready.len() > self.wanted()
+            && let Some(spare) = self.ready.pop_back()
+        {
+            end(spare, slots, true);
+        }
     }
 
     /// Whether there is none, but the zygote may have announced some.
@@ -158,14 +177,18 @@ impl Pool {
         self.starts = self.starts.saturating_add(1);
     }
 
-    /// How many spares should be asked for.
-    pub(super) fn missing(&self) -> usize {
-        let wanted = match WANTED.load(Ordering::Relaxed) {
+    fn wanted(&self) -> usize {
+        match WANTED.load(Ordering::Relaxed) {
+            _ if self.frugal => 0,
             BY_USE if self.starts < 2 => 0,
             BY_USE => 2,
             chosen => chosen,
-        };
-        wanted.saturating_sub(self.ready.len() + self.pending.len())
+        }
+    }
+
+    /// How many spares should be asked for.
+    pub(super) fn missing(&self) -> usize {
+        self.wanted().saturating_sub(self.ready.len() + self.pending.len())
     }
 
     /// The zygote will be asked to fill these slots.
@@ -181,17 +204,30 @@ impl Pool {
         }
     }
 
+    /// From now on no spare is asked for.
+    pub(super) fn be_frugal(&mut self) {
+        self.frugal = true;
+    }
+
+    pub(super) fn ready_slots(&self) -> Vec<u32> {
+        self.ready.iter().map(|spare| spare.slot).collect()
+    }
+
     /// Ends all spares. `zygote_lives`: it will bury them.
     pub(super) fn dismiss(&mut self, slots: &Slots, zygote_lives: bool) {
         for spare in self.ready.drain(..) {
-            // Where this is refused, since they have rights that we gave up, they see their socket close.
-            let _ = rustix::process::pidfd_send_signal(&spare.pidfd, rustix::process::Signal::KILL);
-            slots.give_back(spare.slot, !zygote_lives);
+            end(spare, slots, zygote_lives);
         }
         for slot in self.pending.drain(..) {
             slots.give_back(slot, !zygote_lives);
         }
     }
+}
+
+fn end(spare: Spare, slots: &Slots, zygote_lives: bool) {
+    // Where this is refused, since it has rights that we gave up, it sees its socket close.
+    let _ = rustix::process::pidfd_send_signal(&spare.pidfd, rustix::process::Signal::KILL);
+    slots.give_back(spare.slot, !zygote_lives);
 }
 
 /// What signals do to a spare. Looked up once, by the zygote.
@@ -229,6 +265,47 @@ impl Manners {
             }
             Manners { blocked, ending }
         }
+    }
+}
+
+/// The memory that a fork has written so far, and so will its children: ranges of whole pages.
+pub(super) struct Written(Vec<(usize, usize)>);
+
+impl Written {
+    /// Looks at this process. Where it cannot, children copy these pages one by one when they need them.
+    pub(super) fn look_up() -> Written {
+        const PAGE: usize = 4096;
+        let mut ranges = Vec::new();
+        for line in std::fs::read_to_string("/proc/self/maps").unwrap_or_default().lines() {
+            let mut words = line.split_ascii_whitespace();
+            let (Some(range), Some("rw-p")) = (words.next(), words.next()) else { continue };
+            let Some((start, end)) = range.split_once('-') else { continue };
+            let address = |digits| usize::from_str_radix(digits, 16);
+            let (Ok(start), Ok(end)) = (address(start), address(end)) else { continue };
+            let mut resident = vec![0u8; (end - start).div_ceil(PAGE)];
+            // SAFETY: the range is mapped, and there is one byte for each of its pages.
+            if unsafe { libc::mincore(start as _, end - start, resident.as_mut_ptr()) } != 0 {
+                continue;
+            }
+            let pages = resident.iter().enumerate().filter(|(_, page)| **page & 1 != 0);
+            for at in pages.map(|(page, _)| start + page * PAGE) {
+                match ranges.last_mut() {
+                    Some((_, end)) if *end == at => *end += PAGE,
+                    _ => ranges.push((at, at + PAGE)),
+                }
+            }
+        }
+        Written(ranges)
+    }
+
+    /// Has the kernel copy these pages for this process now. A refusal costs nothing but time.
+    pub(super) fn copy(&self) {
+        for (start, end) in &self.0 {
+            // SAFETY: changes no content; where nothing is mapped any more it is refused.
+            unsafe { libc::madvise(*start as _, end - start, libc::MADV_POPULATE_WRITE) };
+        }
+        // A page that tells the time is nobody's copy.
+        let _ = std::time::Instant::now();
     }
 }
 

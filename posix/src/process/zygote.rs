@@ -190,6 +190,7 @@ struct Zygote {
     /// The slots of spares that are yet to be made.
     owed: VecDeque<u32>,
     manners: warm::Manners,
+    written: Option<warm::Written>,
     results: HashMap<u32, OwnedFd>,
     /// The memory of the tree; None: it could not be made.
     arena: Option<&'static Arena>,
@@ -202,9 +203,9 @@ impl Zygote {
     fn greet(socket: OwnedFd) -> Option<Zygote> {
         let mut buffer = vec![0; HEADER + LONGEST_RECORD];
         let hello = wire::receive(&socket, &mut buffer, RecvFlags::empty()).ok()?;
-        if buffer.get(..hello.len)? != HELLO.to_ne_bytes() {
-            return None;
-        }
+        let rights = buffer.get(..hello.len)?.strip_prefix(&HELLO.to_ne_bytes())?;
+        // It may have become more than its starter by being executed.
+        postcard::from_bytes::<state::Capabilities>(rights).ok()?.hold().ok()?;
         let mut fds = hello.fds.into_iter();
         let records = Records::attach(fds.next()?).ok()?;
         let starter = fds.next()?;
@@ -235,6 +236,7 @@ impl Zygote {
             jobs: HashMap::new(),
             owed: VecDeque::new(),
             manners: warm::Manners::look_up(),
+            written: None,
             results: HashMap::new(),
             arena,
             buffer,
@@ -331,6 +333,7 @@ impl Zygote {
     fn make_spare(&mut self, slot: u32) -> Option<()> {
         self.records.slot(slot)?;
         self.results.remove(&slot);
+        self.written.get_or_insert_with(warm::Written::look_up);
         let (ours, theirs) = rustix::net::socketpair(
             rustix::net::AddressFamily::UNIX,
             rustix::net::SocketType::SEQPACKET,
@@ -344,7 +347,8 @@ impl Zygote {
                 drop(ours);
                 self.become_spare(slot, theirs)
             }
-            pid => Pid::from_raw(pid).filter(|_| pid > 0)?,
+            -1 => return None,
+            pid => Pid::from_raw(pid)?,
         };
         drop(theirs);
         let number = pid.as_raw_nonzero().get();
@@ -371,6 +375,9 @@ impl Zygote {
     fn become_spare(&mut self, slot: u32, socket: OwnedFd) -> ! {
         self.leave_supervision();
         let _ = rustix::thread::set_name(c"spare");
+        if let Some(written) = &self.written {
+            written.copy();
+        }
         let place = self.records.slot(slot);
         let lives = place.is_some_and(|place| {
             warm::await_letter(place, &socket, &self.report_to, &self.manners)
@@ -540,8 +547,7 @@ impl Zygote {
     fn bury(&mut self) {
         let mut signal = [0; size_of::<libc::signalfd_siginfo>()];
         let _ = rustix::io::read(&self.ends, &mut signal);
-        while !self.jobs.is_empty() {
-            let Some((pid, status)) = next_dead() else { break };
+        while let Some((pid, status)) = next_dead() {
             let slot = self.jobs.remove(&pid).and_then(|slot| self.records.slot(slot));
             if let Some(slot) = slot {
                 // Long words go that way too.
