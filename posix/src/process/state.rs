@@ -115,8 +115,8 @@ impl State {
             affinity: Vec::new(),
             limits: [(0, 0); LIMITS],
             niceness: rustix::process::getpriority_process(None).unwrap_or(0),
-            // 0 where its group was made outside of its PID namespace.
-            // SAFETY: asks for a number.
+            // 0 where it lives outside of this PID namespace, which rustix does not expect.
+            // SAFETY: only returns a number.
             group: unsafe { libc::getpgrp() },
             capabilities: Capabilities::default(),
         };
