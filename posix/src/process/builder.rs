@@ -90,7 +90,8 @@ where
     /// assert_eq!(Process::new(|a: u32, b: u32| a + b, (2, 3)).run(), 5);
     /// ```
     pub fn run(self) -> F::Output {
-        F::call(self.args)
+        // SAFETY: `new` was given a value.
+        unsafe { F::call(self.args) }
     }
 
     /// Starts the process. The arguments are dropped here when it exists.
@@ -334,9 +335,6 @@ fn start<R>(
         changes.override_by(&overrides, || &inherited);
         let letter = Letter { aim, birth: names.birth, method: names.method, changes };
         let slot = starter.slots.take()?;
-        if let Some(slot) = starter.slots.records.slot(slot) {
-            slot.confirm();
-        }
         let (forked, pipes) =
             fork::fork(starter, slot, wanted.entry, letter, &encoded, places, pipes)
                 .inspect_err(|_| starter.slots.give_back(slot, true))?;

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use super::link::is_gone;
 use super::names::{self, Birth};
 use super::state::Changes;
 use super::status::{Outcome, SLOT_BYTES, Slot};
@@ -45,10 +46,6 @@ pub(super) enum Delivery {
 impl Delivery {
     /// Sends what does not fit into the slot.
     pub(super) fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        // A file beyond the limit would be a signal that kills.
-        if bytes.len() as u64 > super::state::file_size_limit() {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
         match self {
             Delivery::Report { socket, slot } => {
                 let file = wire::letter(bytes)?;
@@ -67,8 +64,8 @@ impl Delivery {
 pub(super) struct Child {
     pub(super) slot: &'static Slot,
     pub(super) delivery: Delivery,
-    /// The process whose death ends a daemon.
-    pub(super) guardian: u32,
+    /// The process whose death ends a daemon; None: the starter itself.
+    pub(super) guardian: Option<u32>,
     /// The pidfd of the starter.
     pub(super) parent: Arc<OwnedFd>,
     /// The target, where it did not have to cross to another program.
@@ -96,14 +93,25 @@ impl Child {
         let limit = letter.birth.deadline;
         let entry = match self.prepare(letter) {
             Ok(Some(entry)) => entry,
-            Ok(None) => return 0,
+            Ok(None) => return NOT_BEGUN,
             Err(message) => return self.not_begun(&message),
         };
         news::begins();
         if let Some(Err(error)) = limit.map(|limit| deadline::begin(self.slot, limit)) {
             return self.not_begun(&format!("its deadline cannot be set: {error}"));
         }
-        let (outcome, bytes, code) = match catch_unwind(|| entry.call(args)) {
+        let me = std::process::id();
+        let called = catch_unwind(|| entry.call(args));
+        if std::process::id() != me {
+            // A fork that the target made came back from it too. The slot is that of its parent.
+            super::exit::in_order(super::exit::Others::Join);
+            return match called {
+                Ok(Ok(_)) => 0,
+                Ok(Err(_)) => FAILED,
+                Err(_) => PANICKED,
+            };
+        }
+        let (outcome, bytes, code) = match called {
             Ok(Ok(result)) => self.deliver(result, 0),
             Ok(Err(CallError::Failed(result))) => self.deliver(result, FAILED),
             Ok(Err(CallError::Arguments(message))) => {
@@ -137,14 +145,31 @@ impl Child {
     /// Becomes the process that the letter describes. `None`: the starter gave up on it.
     fn prepare(&self, letter: Letter) -> Result<Option<&'static Entry>, String> {
         if letter.birth.daemon {
-            die_with(self.guardian)?;
+            self.die_with_guardian()?;
         }
         letter.changes.apply()?;
         set_comm(&letter.birth.name);
         names::take_on(letter.birth, self.parent.clone())?;
         super::set_start_method(letter.method);
         let entry = self.known.map_or_else(|| letter.aim.find(), Ok)?;
-        Ok(self.slot.begin(|| parent() == Some(self.guardian)).then_some(entry))
+        Ok(self.slot.begin(|| self.guardian_lives()).then_some(entry))
+    }
+
+    /// Has the kernel kill this process when its parent process dies.
+    fn die_with_guardian(&self) -> Result<(), String> {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+            .map_err(|error| format!("cannot become a daemon: {error}"))?;
+        // It may have died before the kernel knew that we care.
+        if self.guardian_lives() { Ok(()) } else { Err("its parent process is gone".into()) }
+    }
+
+    fn guardian_lives(&self) -> bool {
+        let parent = || rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get() as u32);
+        match self.guardian {
+            Some(guardian) => parent() == Some(guardian),
+            // Not by its number, which it does not have in a PID namespace of its children.
+            None => !is_gone(&self.parent),
+        }
     }
 
     fn not_begun(&self, message: &str) -> i32 {
@@ -165,18 +190,6 @@ impl Child {
             }
         }
     }
-}
-
-/// Has the kernel kill this process when its parent process dies.
-fn die_with(guardian: u32) -> Result<(), String> {
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
-        .map_err(|error| format!("cannot become a daemon: {error}"))?;
-    // It may have died before the kernel knew that we care.
-    if parent() == Some(guardian) { Ok(()) } else { Err("its parent process is gone".into()) }
-}
-
-fn parent() -> Option<u32> {
-    rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get() as u32)
 }
 
 /// Shows the process' name in ps and top, as far as it fits there.

@@ -89,22 +89,24 @@ pub(super) fn remove(life: &Life) {
 pub(super) fn sweep() {
     /// Places without anybody are passed by, but not more than this.
     const PLACES: usize = 64;
-    let (mut over, mut looks) = ([None, None], 0);
+    let (mut seen, mut looks) = ([None, None], 0);
     let mut children = children();
     for _ in 0..PLACES.min(children.places.len()) {
         children.next = (children.next + 1) % children.places.len();
         let next = children.next;
-        let place = &mut children.places[next];
-        if place.is_some() {
-            over[looks] = place.take_if(|life| life.is_over());
+        if let Some(life) = &children.places[next] {
+            seen[looks] = Some(life.clone());
             looks += 1;
         }
-        if looks == over.len() {
+        if looks == seen.len() {
             break;
         }
     }
     drop(children);
-    drop(over);
+    // Outside of the lock: to ask after one whose zygote was killed can take a while.
+    for life in seen.into_iter().flatten().filter(|life| life.is_over()) {
+        remove(&life);
+    }
 }
 
 /// All that have not ended, in the order of their slots; the others are cleaned up.

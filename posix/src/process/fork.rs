@@ -14,7 +14,7 @@ use rustix::process::{Pid, PidfdFlags};
 use super::child::{Child, Delivery, Letter};
 use super::error::StartError;
 use super::link::Starter;
-use super::status::{ExitStatus, Slots};
+use super::status::{ExitStatus, Slot, Slots};
 use super::stdio::{Pipes, Places};
 use super::target::Entry;
 use super::wire;
@@ -49,7 +49,6 @@ pub(super) fn fork(
         .map(wire::above_standard)
         .map_err(|error| StartError::NoPidfd(error.into()))?;
     let _ = io::stdout().flush();
-    let guardian = std::process::id();
     // SAFETY: this process has one thread, and some that hold nothing now, so no lock is held by a thread that the child lacks.
     match unsafe { libc::fork() } {
         -1 => Err(StartError::Fork(io::Error::last_os_error())),
@@ -64,7 +63,8 @@ pub(super) fn fork(
             let Some(place) = slots.records.slot(slot) else { leave(super::child::NOT_BEGUN) };
             let delivery = Delivery::File(result);
             let parent = Arc::new(parent);
-            let child = Child { slot: place, delivery, guardian, parent, known: entry, leave };
+            let child =
+                Child { slot: place, delivery, guardian: None, parent, known: entry, leave };
             // Else it would hold the other ends of its own streams, and never see one closed.
             drop(pipes);
             match places.take_up() {
@@ -73,16 +73,24 @@ pub(super) fn fork(
             }
         }
         pid => {
+            // Makes room for a pidfd. The process begins when we have one.
+            drop((parent, places));
             let pidfd = Pid::from_raw(pid)
                 .ok_or(rustix::io::Errno::SRCH)
                 .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()));
             match pidfd.map(wire::above_standard) {
-                Ok(pidfd) => Ok((Forked { pid: pid as u32, pidfd, result }, pipes)),
+                Ok(pidfd) => {
+                    slots.records.slot(slot).map(Slot::confirm);
+                    Ok((Forked { pid: pid as u32, pidfd, result }, pipes))
+                }
                 Err(error) => {
                     // SAFETY: `pid` is our child and not yet reaped, so the number is its own.
                     unsafe {
                         libc::kill(pid, libc::SIGKILL);
-                        libc::waitpid(pid, std::ptr::null_mut(), 0);
+                        while libc::waitpid(pid, std::ptr::null_mut(), 0) < 0
+                            && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+                        {
+                        }
                     }
                     Err(StartError::NoPidfd(error.into()))
                 }

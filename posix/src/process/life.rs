@@ -188,7 +188,7 @@ impl Life {
                 }
                 // The zygote may have been quicker than its own end.
                 Some(match slot.last_known_status() {
-                    ExitStatus::Lost => ask_kernel(&self.pidfd),
+                    ExitStatus::Lost => self.status_of_an_orphan(slot),
                     known => known,
                 })
             }
@@ -197,12 +197,33 @@ impl Life {
             Source::Fork { reaping, .. } => {
                 let _reaping = reaping.lock().unwrap_or_else(PoisonError::into_inner);
                 slot.status().or_else(|| {
-                    slot.record(try_reap(&self.pidfd)?);
+                    slot.record(match try_reap(&self.pidfd)? {
+                        // Somebody else has, or this process ignores SIGCHLD.
+                        ExitStatus::Lost => ask_kernel(&self.pidfd),
+                        status => status,
+                    });
                     slot.wake();
                     slot.status()
                 })
             }
         }
+    }
+
+    /// How it ended, when its zygote had ended before.
+    fn status_of_an_orphan(&self, slot: &Slot) -> ExitStatus {
+        static REAPING: Mutex<()> = Mutex::new(());
+        let reaping = REAPING.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = slot.last_known_status();
+        if known != ExitStatus::Lost {
+            return known;
+        }
+        // It is ours now if this process adopts orphans, as the first one of a container does.
+        if let Some(status) = try_reap(&self.pidfd).filter(|status| *status != ExitStatus::Lost) {
+            slot.record(status);
+            return slot.last_known_status();
+        }
+        drop(reaping);
+        ask_kernel(&self.pidfd)
     }
 
     /// Whether the process has ended and everything that is known of it is in its slot.

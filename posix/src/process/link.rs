@@ -260,6 +260,8 @@ pub(super) struct Link {
     retired: AtomicBool,
     /// One question at a time.
     lane: Mutex<()>,
+    /// Answers that are still to come, but nobody waits for them any more. For who holds the lane.
+    late: AtomicU32,
     /// Its spares.
     pool: Mutex<Pool>,
 }
@@ -328,6 +330,12 @@ impl Link {
             Some(if executable.is_some() { PATIENCE_WITH_OTHERS } else { PATIENCE }),
         )
         .map_err(resource("set a socket's patience"))?;
+        rustix::net::sockopt::set_socket_timeout(
+            &socket,
+            rustix::net::sockopt::Timeout::Send,
+            Some(PATIENCE),
+        )
+        .map_err(resource("set a socket's patience"))?;
         let me = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
             .map_err(|error| StartError::NoPidfd(error.into()))?;
         // One for the whole tree, so it has to exist before the first child. Where it cannot, processes that
@@ -363,7 +371,7 @@ impl Link {
             })?;
         let has_arena = arena.is_some();
         let expected = Mutex::new(picture.changes_to(&picture));
-        let lane = Mutex::new(());
+        let (lane, late) = (Mutex::new(()), AtomicU32::new(0));
         let retired = AtomicBool::new(false);
         let pool = Mutex::default();
         let foreign = numbers(&pidfd).is_some_and(|(_, foreign)| foreign);
@@ -382,6 +390,7 @@ impl Link {
             reachable,
             retired,
             lane,
+            late,
             pool,
         };
         let reason = match link.greeting() {
@@ -447,7 +456,8 @@ impl Link {
     /// Whether it is of this build; the error is why it is no zygote.
     fn greeting(&self) -> Result<bool, Greeting> {
         let mut answer = [0; 256];
-        match wire::receive(&self.socket, &mut answer, RecvFlags::empty()) {
+        let patience = if self.executable.is_some() { PATIENCE_WITH_OTHERS } else { PATIENCE };
+        match wire::receive_within(&self.socket, &mut answer, RecvFlags::empty(), patience) {
             Ok(record) if record.len == 16 && answer[..8] == HELLO.to_ne_bytes() => {
                 let same_build = answer[8..16] == image().build().to_ne_bytes();
                 if same_build || self.executable.is_some() {
@@ -500,7 +510,9 @@ impl Link {
         }
         if let Some(now) = &known {
             *expected = self.picture.changes_to(now);
-            place.confirm();
+            if !place.confirm() {
+                return Err(Failure::Gone);
+            }
         }
         let look = || {
             if known.is_some() {
@@ -519,8 +531,8 @@ impl Link {
             if self.picture.changes_to(&now) != *expected {
                 return Some(Failure::Changed(now));
             }
-            place.confirm();
-            None
+            // It leaves if its guardian is gone, before anybody has told us.
+            (!place.confirm()).then_some(Failure::Gone)
         };
         let mut changes = expected.clone();
         changes.override_by(request.overrides, || self.picture.environment());
@@ -575,10 +587,9 @@ impl Link {
             // The socket has no other end: the zygote is gone, but perhaps it had forked by then.
             Err(Broken::Gone) => self.withdraw(slots, slot),
             Err(Broken::Cold) => Err(Failure::Cold),
-            Err(Broken::Silent) => {
+            Err(Broken::Silent(error)) => {
                 self.give_up(slots, slot);
-                let seconds = PATIENCE.as_secs();
-                Err(Failure::Unclear(StartError::NoAnswer { pid: self.pid, seconds }))
+                Err(Failure::Unclear(error))
             }
             Err(Broken::Error(error)) => Err(Failure::Error(error)),
         }
@@ -698,22 +709,36 @@ impl Link {
                 Ok(Some(answer)) => Ok(answer),
                 Ok(None) => continue,
                 Err(Errno::CONNRESET) => Err(Broken::Gone),
-                Err(Errno::AGAIN) => Err(Broken::Silent),
-                Err(error) => Err(Broken::Error(StartError::Resource {
-                    what: "hear from the zygote",
-                    source: error.into(),
-                })),
+                Err(error) => {
+                    // It may come yet, and would be taken for the answer to the next question.
+                    self.late.fetch_add(1, Ordering::Relaxed);
+                    Err(Broken::Silent(match error {
+                        Errno::AGAIN => {
+                            StartError::NoAnswer { pid: self.pid, seconds: PATIENCE.as_secs() }
+                        }
+                        error => StartError::Resource {
+                            what: "hear from the zygote",
+                            source: error.into(),
+                        },
+                    }))
+                }
             };
         }
     }
 
-    /// Hears an answer, or the announcement of a spare: `None`. The caller holds the lane.
+    /// Hears an answer, or what is none: the announcement of a spare, an answer that comes too late. The caller
+    /// holds the lane.
     fn hear(&self, flags: RecvFlags) -> Result<Option<(Answer, u32, Option<OwnedFd>)>, Errno> {
         let mut words = [0; 12];
-        let record = wire::receive(&self.socket, &mut words, flags)?;
+        let record = wire::receive_within(&self.socket, &mut words, flags, PATIENCE)?;
+        let late = self.late.load(Ordering::Relaxed);
         let [answer, value, slot] = [0, 4, 8]
             .map(|at| u32::from_ne_bytes(words[at..at + 4].try_into().unwrap_or_default()));
         match record.len {
+            8 if late > 0 => {
+                self.late.store(late - 1, Ordering::Relaxed);
+                Ok(None)
+            }
             8 => {
                 let answer = Answer::decode(answer).unwrap_or(Answer::Unreadable);
                 Ok(Some((answer, value, record.fds.into_iter().next())))
@@ -798,6 +823,7 @@ impl Link {
         match self.answer() {
             Ok((Answer::Done, _, Some(file))) => wire::read_letter(file),
             Ok(_) => Err(io::Error::other("the zygote had no free descriptor to keep it")),
+            Err(Broken::Silent(error)) => Err(io::Error::other(error)),
             Err(_) => Err(io::Error::other("it was lost with the zygote")),
         }
     }
@@ -835,7 +861,8 @@ fn is_scarcity(error: &StartError) -> bool {
 enum Broken {
     Gone,
     Cold,
-    Silent,
+    /// The question was asked, and may be answered yet.
+    Silent(StartError),
     Error(StartError),
 }
 

@@ -28,7 +28,8 @@ pub(super) fn begin() {
 
 /// Whether one more was killed than those that were accounted for.
 pub(super) fn has_killed() -> bool {
-    let (mut seen, now) = (seen(), look());
+    let now = look();
+    let mut seen = seen();
     let (Some(now), Some(known)) = (now, &mut *seen) else { return false };
     if known.counter != now.counter || known.pid != now.pid {
         *seen = Some(now);

@@ -201,7 +201,7 @@ fn run_child(inherited: Inherited) -> ! {
     let child = Child {
         slot: place,
         delivery: Delivery::Report { socket: reports, slot },
-        guardian,
+        guardian: Some(guardian),
         parent: Arc::new(parent),
         known: None,
         leave: |code| exit(code),

@@ -12,7 +12,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, TryLockError};
 
 const LIMITS: usize = 16;
 const NAMESPACES: [&str; 8] =
@@ -81,8 +81,13 @@ pub(super) struct Changes {
 impl State {
     /// Looks at the calling thread. About 35 µs for root, half of that for others.
     pub(super) fn capture() -> io::Result<State> {
-        let mut eyes = EYES.lock().unwrap_or_else(PoisonError::into_inner);
         let me = (rustix::process::getpid(), rustix::thread::gettid());
+        let mut eyes = match EYES.try_lock() {
+            Ok(eyes) => eyes,
+            Err(TryLockError::Poisoned(eyes)) => eyes.into_inner(),
+            // Another thread looks, or looked when this process was forked.
+            Err(TryLockError::WouldBlock) => return State::look(&mut Eyes::open(me)?),
+        };
         let eyes = match &mut *eyes {
             Some(eyes) if eyes.of == me => eyes,
             other => other.insert(Eyes::open(me)?),
@@ -110,7 +115,9 @@ impl State {
             affinity: Vec::new(),
             limits: [(0, 0); LIMITS],
             niceness: rustix::process::getpriority_process(None).unwrap_or(0),
-            group: rustix::process::getpgrp().as_raw_nonzero().get(),
+            // 0 where it lives outside of this PID namespace, which rustix does not expect.
+            // SAFETY: only returns a number.
+            group: unsafe { libc::getpgrp() },
             capabilities: Capabilities::default(),
         };
         if let Some(cgroup) = &eyes.cgroup {

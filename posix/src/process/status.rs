@@ -228,11 +228,15 @@ impl Slot {
         self.claim.compare_exchange(OPEN, WITHDRAWN, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// The starter says that the process may begin.
-    pub(super) fn confirm(&self) {
-        if self.claim.swap(CONFIRMED, Ordering::AcqRel) == AWAITED {
+    /// The starter says that the process may begin. `false`: it has left, since its guardian is gone.
+    pub(super) fn confirm(&self) -> bool {
+        let confirmed = self.claim.fetch_update(Ordering::AcqRel, Ordering::Acquire, |claim| {
+            matches!(claim, OPEN | OFFERED | AWAITED).then_some(CONFIRMED)
+        });
+        if confirmed == Ok(AWAITED) {
             rouse(&self.claim);
         }
+        confirmed.is_ok()
     }
 
     /// The zygote says that the starter will not confirm any more. `true`: the process never begins.
@@ -351,7 +355,8 @@ impl Records {
     /// New records; the file is sparse, and dies with its last process.
     pub(super) fn create() -> Result<Records, StartError> {
         let resource = |what| move |source: io::Error| StartError::Resource { what, source };
-        let flags = rustix::fs::MemfdFlags::CLOEXEC;
+        use rustix::fs::{MemfdFlags, SealFlags};
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let fd = rustix::fs::memfd_create("procession-records", flags)
             .map(super::wire::above_standard)
             .map_err(|error| resource("create a memory file")(error.into()))?;
@@ -359,6 +364,9 @@ impl Records {
         let size = (SLOTS as u64 * SLOT as u64).min(super::state::file_size_limit());
         rustix::fs::ftruncate(&fd, size - size % SLOT as u64)
             .map_err(|error| resource("size a memory file")(error.into()))?;
+        // Any child could make it shorter, and whoever looks into it then would be killed by that.
+        rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
+            .map_err(|error| resource("seal a memory file")(error.into()))?;
         Records::attach(fd).map_err(resource("map a memory file"))
     }
 
@@ -381,8 +389,8 @@ impl Records {
         if index >= self.count() {
             return None;
         }
-        // SAFETY: the slot lies inside the mapping, which lives as long as `self`; the file is never
-        // made shorter; any bytes are valid for its words.
+        // SAFETY: the slot lies inside the mapping, which lives as long as `self`; the file is
+        // sealed, so nobody makes it shorter; any bytes are valid for its words.
         Some(unsafe { &*self.map.as_mut_ptr().add(index as usize * SLOT).cast::<Slot>() })
     }
 
@@ -521,6 +529,14 @@ mod tests {
         });
         let e = slots.records.slot(slots.take().unwrap()).unwrap();
         assert!(!e.begin(|| false), "nobody is left who could confirm");
+        assert!(!e.confirm(), "it has left");
+        assert_eq!(e.withdraw(), None);
+    }
+
+    #[test]
+    fn nobody_makes_the_records_shorter() {
+        let slots = Slots::create().unwrap();
+        assert_eq!(rustix::fs::ftruncate(&slots.records.fd, 0), Err(rustix::io::Errno::PERM));
     }
 
     #[test]

@@ -143,6 +143,13 @@ impl Places {
         if let Some(fd) = stderr {
             rustix::stdio::dup2_stderr(fd)?;
         }
+        for stream in own() {
+            if rustix::io::fcntl_getfd(stream).is_err() {
+                // The lowest number that is free is that of the stream: those below are open by now.
+                let null = rustix::fs::open("/dev/null", OFlags::RDWR, Mode::empty())?;
+                std::mem::forget(null);
+            }
+        }
         self.directory.map_or(Ok(()), rustix::process::fchdir)
     }
 }

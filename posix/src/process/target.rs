@@ -43,14 +43,18 @@ pub trait Target<Args>: Copy + Send + Sync + 'static {
     #[doc(hidden)]
     const ENTRY: &'static Entry;
 
+    /// # Safety
+    /// There has been a value of this type.
     #[doc(hidden)]
-    fn call(args: Args) -> Self::Output;
+    unsafe fn call(args: Args) -> Self::Output;
 
     #[doc(hidden)]
     fn encode(args: &Args) -> Result<Vec<u8>, String>;
 
+    /// # Safety
+    /// As of `call`.
     #[doc(hidden)]
-    fn call_encoded(args: &[u8]) -> Result<Vec<u8>, CallError>;
+    unsafe fn call_encoded(args: &[u8]) -> Result<Vec<u8>, CallError>;
 }
 
 /// Why a call between processes did not complete.
@@ -71,7 +75,7 @@ pub enum CallError {
 #[repr(C)]
 pub struct Entry {
     magic: u64,
-    call: fn(&[u8]) -> Result<Vec<u8>, CallError>,
+    call: unsafe fn(&[u8]) -> Result<Vec<u8>, CallError>,
     type_name: fn() -> &'static str,
 }
 
@@ -111,17 +115,20 @@ impl Entry {
 
     /// Decodes the arguments, calls the target, encodes its result.
     pub(crate) fn call(&self, args: &[u8]) -> Result<Vec<u8>, CallError> {
-        (self.call)(args)
+        // SAFETY: entries are taken from values, by `Process::new` or an export.
+        unsafe { (self.call)(args) }
     }
 }
 
 const _: () = assert!(size_of::<Entry>() == 24, "three words are read as one");
 
 /// A value of a type that has no data.
-fn the_only_value_of<F: Copy>() -> F {
+///
+/// # Safety
+/// There has been a value of it: a type without values, or one whose values prove something, is of no data too.
+unsafe fn the_only_value_of<F: Copy>() -> F {
     const { assert!(size_of::<F>() == 0) };
-    // SAFETY: F has no bytes and is Copy, so a value is nothing to read. There is a value of it: only who holds one
-    // comes here, or names an entry that was made from one.
+    // SAFETY: F has no bytes and is Copy, so a value is nothing to read, and there has been one.
     unsafe { std::ptr::NonNull::<F>::dangling().read() }
 }
 
@@ -306,18 +313,21 @@ macro_rules! target {
                 }
             };
 
-            fn call(($($value,)*): ($($arg,)*)) -> R {
-                the_only_value_of::<F>()($($value),*)
+            unsafe fn call(($($value,)*): ($($arg,)*)) -> R {
+                // SAFETY: the caller says so.
+                let target = unsafe { the_only_value_of::<F>() };
+                target($($value),*)
             }
 
             fn encode(args: &($($arg,)*)) -> Result<Vec<u8>, String> {
                 postcard::to_stdvec(args).map_err(|error| error.to_string())
             }
 
-            fn call_encoded(args: &[u8]) -> Result<Vec<u8>, CallError> {
+            unsafe fn call_encoded(args: &[u8]) -> Result<Vec<u8>, CallError> {
                 let args: ($($arg,)*) = crate::memory::decode(args)
                     .map_err(|error| CallError::Arguments(error.to_string()))?;
-                let result = <F as Target<($($arg,)*)>>::call(args);
+                // SAFETY: the caller says so.
+                let result = unsafe { <F as Target<($($arg,)*)>>::call(args) };
                 let encoded = postcard::to_stdvec(&result)
                     .map_err(|error| CallError::Result(error.to_string()))?;
                 let failed = is_err::<R>(&encoded);

@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -72,12 +73,35 @@ pub(crate) fn receive(
     buffer: &mut [u8],
     flags: RecvFlags,
 ) -> Result<Record, Errno> {
+    receive_until(socket, buffer, flags, None)
+}
+
+/// Receives one record from a socket with this patience; `EAGAIN`: none came.
+pub(super) fn receive_within(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+    flags: RecvFlags,
+    patience: Duration,
+) -> Result<Record, Errno> {
+    // The socket's own patience begins anew after each signal.
+    receive_until(socket, buffer, flags, Instant::now().checked_add(patience))
+}
+
+fn receive_until(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+    flags: RecvFlags,
+    deadline: Option<Instant>,
+) -> Result<Record, Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = flags | RecvFlags::CMSG_CLOEXEC;
     let message = loop {
         let mut parts = [IoSliceMut::new(buffer)];
         match rustix::net::recvmsg(&socket, &mut parts, &mut control, flags) {
+            Err(Errno::INTR) if deadline.is_some_and(|at| Instant::now() >= at) => {
+                return Err(Errno::AGAIN);
+            }
             Err(Errno::INTR) => {}
             Err(error) => return Err(error),
             Ok(message) => break message,
@@ -108,6 +132,10 @@ pub(super) fn empty_letter() -> io::Result<OwnedFd> {
 
 /// Writes `bytes` at the beginning of a memory file.
 pub(super) fn write_letter(fd: impl AsFd, bytes: &[u8]) -> io::Result<()> {
+    // A file beyond the limit would be a signal that kills.
+    if bytes.len() as u64 > super::state::file_size_limit() {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
     let mut rest = bytes;
     let mut at = 0;
     while !rest.is_empty() {

@@ -92,6 +92,8 @@ fn message_of(payload: &(dyn Any + Send)) -> &str {
 
 /// Who speaks here.
 struct Speaker {
+    /// A fork of this process has its name, but not its place.
+    pid: u32,
     name: String,
     /// Where words are left, while the target has not ended.
     place: Option<(&'static Slot, &'static Delivery)>,
@@ -109,7 +111,8 @@ fn speaker() -> MutexGuard<'static, Option<Speaker>> {
 
 /// From now on the panics of this process are noted in its slot.
 pub(super) fn speak(name: &str, slot: &'static Slot, delivery: &'static Delivery) {
-    *speaker() = Some(Speaker { name: name.to_owned(), place: Some((slot, delivery)) });
+    let (pid, name) = (std::process::id(), name.to_owned());
+    *speaker() = Some(Speaker { pid, name, place: Some((slot, delivery)) });
     listen();
 }
 
@@ -137,13 +140,19 @@ pub(super) fn listen() {
 /// With `panic = "abort"`, or a panic while panicking, this is the last that runs.
 fn note(info: &PanicHookInfo) {
     let words = Words::of(info);
-    if let Some(Speaker { name, place }) = &*speaker() {
-        if let Some((slot, delivery)) = place {
+    let pid = std::process::id();
+    let title = speaker().as_ref().map(|speaker| {
+        if let Some((slot, delivery)) = speaker.place
+            && speaker.pid == pid
+        {
             // SAFETY: this is the process of the slot, and the lock keeps other threads out.
             unsafe { slot.leave(Outcome::Words, &words.note(delivery)) };
         }
-        let title = format!("Process {name} (pid {}):\n", std::process::id());
-        // In one piece, for others may be speaking too. Without standard error nobody listens.
+        format!("Process {} (pid {pid}):\n", speaker.name)
+    });
+    if let Some(title) = title {
+        // In one piece, for others may be speaking too. Without standard error nobody listens. Not under the lock:
+        // a pipe that nobody reads must not hold up the end of the target.
         let _ = std::io::stderr().write_all(title.as_bytes());
     }
     let _ = MINE.try_with(|mine| *mine.borrow_mut() = Some(words));

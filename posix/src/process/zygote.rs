@@ -462,7 +462,7 @@ impl Zygote {
 
     /// The child's way to its target.
     fn become_child(&mut self, slot: u32, belongings: Belongings, len: usize) -> ! {
-        let guardian = self.pid;
+        let guardian = Some(self.pid);
         let Belongings { streams, cwd, letter } = belongings;
         // SAFETY: a child never returns to the loop, so nobody uses or drops this again; the number is owned by the delivery from here on.
         let socket = unsafe { OwnedFd::from_raw_fd(self.report_to.as_raw_fd()) };

@@ -23,6 +23,7 @@ use super::error::{BadName, SharedMemoryError, Subject};
 use super::header::{DATA_AT, Header};
 use super::locks::{self, Byte};
 use crate::memory::limits;
+use crate::process::wire::above_standard;
 
 /// Where POSIX shared memory lies on Linux.
 const USUAL: &str = "/dev/shm";
@@ -104,7 +105,9 @@ impl Shelf {
             return Err(full(Errno::NOSPC));
         }
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        // Else, where a standard stream is closed, what is printed would be written into it.
         let file = rustix::fs::open(&self.directory, flags, Mode::RUSR | Mode::WUSR)
+            .map(above_standard)
             .map_err(|errno| self.unusable(name, "open(O_TMPFILE)", errno))?;
         rustix::fs::fchmod(&file, mode).map_err(subject.failed("fchmod"))?;
         // Before its size: the limits of a file system show here.
@@ -187,7 +190,7 @@ impl Shelf {
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let access = if writing { OFlags::RDWR } else { OFlags::RDONLY };
         let file = match rustix::fs::openat(&directory, name, flags | access, Mode::empty()) {
-            Ok(file) => file,
+            Ok(file) => above_standard(file),
             Err(Errno::LOOP) => return Err(subject.foreign("it is a link")),
             Err(Errno::ISDIR | Errno::NXIO) => return Err(subject.foreign("it is no file")),
             Err(errno) => return Err(subject.failed("open")(errno)),
