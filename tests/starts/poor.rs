@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::rights::{drop_root, filter, unshare};
 use crate::support::{Child, LONG};
-use crate::{METHODS, add, started_by};
+use crate::{METHODS, add};
 
 /// Nothing that fails takes longer.
 const PROMPT: Duration = Duration::from_secs(5);
@@ -51,9 +51,15 @@ fn starts(what: &str, method: StartMethod, expected: Option<&str>) {
             (Err(error), _) => panic!("{what}, {method:?}: {error}"),
         }
     }
-    // Nothing hangs about.
+    if std::fs::read_link("/proc/self")
+        .is_ok_and(|me| me.to_str() != Some(&std::process::id().to_string()))
+    {
+        // Numbers of another namespace.
+        return;
+    }
+    // Nothing hangs about, but one that is kept ready.
     for zygote in crate::children_of(std::process::id()) {
-        let left = || started_by(zygote).is_empty();
+        let left = || crate::children_of(zygote).len() <= 1;
         crate::support::eventually("no process of a start that failed is left", left);
     }
 }

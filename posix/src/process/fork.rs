@@ -45,7 +45,7 @@ pub(super) fn fork(
         .map_err(|source| StartError::Resource { what: "create a memory file", source })?;
     let parent = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
         .map(wire::above_standard)
-        .map_err(|error| StartError::NoPidfd(error.into()))?;
+        .map_err(|error| StartError::no_pidfd(error))?;
     let _ = io::stdout().flush();
     let guardian = std::process::id();
     // SAFETY: this process has one thread, so no lock is held by a thread that the child lacks.
@@ -81,7 +81,7 @@ pub(super) fn fork(
                         libc::kill(pid, libc::SIGKILL);
                         libc::waitpid(pid, std::ptr::null_mut(), 0);
                     }
-                    Err(StartError::NoPidfd(error.into()))
+                    Err(StartError::no_pidfd(error))
                 }
             }
         }

@@ -110,7 +110,9 @@ impl State {
             affinity: Vec::new(),
             limits: [(0, 0); LIMITS],
             niceness: rustix::process::getpriority_process(None).unwrap_or(0),
-            group: rustix::process::getpgrp().as_raw_nonzero().get(),
+            // 0 where it lives outside of this PID namespace, which rustix does not expect.
+            // SAFETY: only returns a number.
+            group: unsafe { libc::getpgrp() },
             capabilities: Capabilities::default(),
         };
         if let Some(cgroup) = &eyes.cgroup {
