@@ -10,6 +10,7 @@ mod support;
 mod hazards;
 mod kill;
 mod many;
+mod poor;
 mod rights;
 mod trace;
 mod trees;
@@ -39,6 +40,10 @@ const TESTS: &[Test] = &[
     ("nothing_is_left_of_a_tree_that_was_killed", trees::killed),
     ("daemons_end_within_milliseconds_of_their_starter", trees::daemons),
     ("daemons_outlive_the_thread_that_started_them", trees::threads),
+    ("filters_deny_system_calls", poor::filters),
+    ("limits_are_low", poor::limits),
+    ("file_systems_are_missing", poor::file_systems),
+    ("a_pid_namespace_from_its_first_process", poor::containers),
     ("two_hundred_at_once", many::hundreds),
 ];
 

@@ -104,12 +104,12 @@ const WAYS: &[(&str, Way)] = &[
     }),
 ];
 
-fn unshare(what: libc::c_int) -> io::Result<()> {
+pub fn unshare(what: libc::c_int) -> io::Result<()> {
     // SAFETY: takes a number.
     works(unsafe { libc::unshare(what) })
 }
 
-fn drop_root(to: u32) -> io::Result<()> {
+pub fn drop_root(to: u32) -> io::Result<()> {
     // SAFETY: the calls take numbers; an empty list is not read.
     works(unsafe { libc::setgroups(0, std::ptr::null()) })?;
     // SAFETY: as above.
@@ -119,7 +119,7 @@ fn drop_root(to: u32) -> io::Result<()> {
 }
 
 /// Answers this call with EPERM from now on.
-fn filter(call: libc::c_long) -> io::Result<()> {
+pub fn filter(call: libc::c_long) -> io::Result<()> {
     let statement = |code: u32, no: u8, value: u32| libc::sock_filter {
         code: code as u16,
         jt: 0,

@@ -130,6 +130,19 @@ pub enum StartError {
     },
 }
 
+impl StartError {
+    /// An error of pidfd_open: either there is no room, or there are no pidfds here.
+    pub(super) fn no_pidfd(error: impl Into<io::Error>) -> StartError {
+        let source = error.into();
+        match source.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => {
+                StartError::Resource { what: "open a pidfd", source }
+            }
+            _ => StartError::NoPidfd(source),
+        }
+    }
+}
+
 /// What to do about an error of fork or exec; mostly `usual`.
 fn no_process(error: &io::Error, usual: &'static str) -> &'static str {
     match error.raw_os_error() {

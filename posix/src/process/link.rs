@@ -337,7 +337,7 @@ impl Link {
         )
         .map_err(resource("set a socket's patience"))?;
         let me = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
-            .map_err(|error| StartError::NoPidfd(error.into()))?;
+            .map_err(|error| StartError::no_pidfd(error))?;
         // One for the whole tree, so it has to exist before the first child. Where it cannot, processes that
         // share nothing still work, and those that do say why not.
         let arena = crate::memory::arena().ok();
@@ -367,7 +367,7 @@ impl Link {
                     libc::kill(pid as i32, libc::SIGKILL);
                     libc::waitpid(pid as i32, std::ptr::null_mut(), 0);
                 }
-                StartError::NoPidfd(error.into())
+                StartError::no_pidfd(error)
             })?;
         let has_arena = arena.is_some();
         let expected = Mutex::new(picture.changes_to(&picture));
@@ -611,9 +611,9 @@ impl Link {
             // It is gone too: what says so of the one says so of the other.
             Err(Errno::SRCH) => match self.pidfd.try_clone() {
                 Ok(pidfd) => Ok((pid, pidfd)),
-                Err(error) => Err(Failure::Unclear(StartError::NoPidfd(error))),
+                Err(error) => Err(Failure::Unclear(StartError::no_pidfd(error))),
             },
-            Err(error) => Err(Failure::Unclear(StartError::NoPidfd(error.into()))),
+            Err(error) => Err(Failure::Unclear(StartError::no_pidfd(error))),
         }
     }
 
@@ -881,7 +881,10 @@ fn ask(
 
 fn enclose(body: &[u8]) -> Result<OwnedFd, Broken> {
     wire::letter(body).map_err(|source| {
-        Broken::Error(StartError::Resource { what: "store large arguments", source })
+        Broken::Error(StartError::Resource {
+            what: "make a memory file for the arguments (memfd_create)",
+            source,
+        })
     })
 }
 
