@@ -1,4 +1,8 @@
 //! The starter's side: one zygote per starting process, asked under a lock.
+//!
+//! Nobody else can ask a zygote, or a spare of its: each talks over one end of a socket pair, which has no
+//! name, and whose other end only the starter has (and forks of it that are made without this library). So
+//! there are no credentials to check: those of a pair are its maker's, on both ends.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -111,8 +115,11 @@ impl Starter {
             let mut unused = spare.is_none();
             let error = match link.start(&self.slots, slot, spare, &request, known.take()) {
                 Ok((pid, pidfd)) => {
-                    link.pool().started();
-                    link.ask_for_spares();
+                    // An executed process is none of them, so it says nothing about how many are of use.
+                    if !request.execute {
+                        link.pool().started();
+                        link.ask_for_spares();
+                    }
                     return Ok(Started { pid, pidfd, slot, link });
                 }
                 Err(Failure::Error(error)) => error,
