@@ -61,7 +61,8 @@ pub mod prelude {
     };
     pub use crate::memory::SharedMemory;
     pub use crate::process::{
-        Process, Run, StartMethod, Stdio, cpu_count, current_process, get_context, parent_process,
+        Child, Process, Run, StartMethod, Stdio, active_children, cpu_count, current_process,
+        finalizer, get_context, parent_process,
     };
     pub use crate::sync::{
         AcquireError, Atomic, Barrier, BoundedSemaphore, Condition, Deadline, Event, Latch, Lock,

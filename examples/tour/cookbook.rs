@@ -113,54 +113,72 @@ fn terminate() -> Outcome {
     Ok(())
 }
 
-/// What would be a subclass with `run` is a type with a method: its fields are the arguments.
+/// What would be a subclass is a type that implements `Run`. Its fields cross to the new process, and its name is the process's,
+/// with a number: of how many processes were started before.
 #[derive(Serialize, Deserialize)]
-struct MyProcess {
-    number: u32,
-}
+struct MyProcess;
 
-impl MyProcess {
+impl Run for MyProcess {
+    type Output = ();
+
     fn run(self) {
-        println!("Called run method in process: {} ({})", current_process().name, self.number);
+        println!("Called run method in process: {}", current_process().name);
     }
 }
 
 fn own_process() -> Outcome {
-    for number in 0..5 {
-        let name = format!("MyProcess-{}", number + 1);
-        Process::new(MyProcess::run, (MyProcess { number },)).name(name).start()?.join()?;
+    for _ in 0..5 {
+        MyProcess.start()?.join()?;
     }
     Ok(())
 }
 
-fn produce(queue: Queue<u32>) -> procession::Result<()> {
-    let name = current_process().name;
-    for item in [69, 168, 235, 152, 213, 35, 218, 175, 140, 241] {
-        queue.put(&item)?;
-        println!("Process Producer : item {item} appended to queue {name}");
-        sleep(Duration::from_millis(2));
-        println!("The size of queue is {}", queue.qsize());
-    }
-    // Tells the consumer that there will be no more, which an empty queue does not.
-    queue.close();
-    Ok(())
+#[derive(Serialize, Deserialize)]
+struct Producer {
+    queue: Queue<u32>,
 }
 
-fn consume(queue: Queue<u32>) -> procession::Result<()> {
-    let name = current_process().name;
-    for item in &queue {
-        let item = item?;
-        println!("Process Consumer : item {item} popped from by {name}");
-        sleep(Duration::from_millis(3));
+impl Run for Producer {
+    type Output = procession::Result<()>;
+
+    fn run(self) -> procession::Result<()> {
+        let (queue, name) = (self.queue, current_process().name);
+        for item in [69, 168, 235, 152, 213, 35, 218, 175, 140, 241] {
+            queue.put(&item)?;
+            println!("Process Producer : item {item} appended to queue {name}");
+            sleep(Duration::from_millis(2));
+            println!("The size of queue is {}", queue.qsize());
+        }
+        // Tells the consumer that there will be no more, which an empty queue does not.
+        queue.close();
+        Ok(())
     }
-    println!("the queue is empty");
-    Ok(())
+}
+
+#[derive(Serialize, Deserialize)]
+struct Consumer {
+    queue: Queue<u32>,
+}
+
+impl Run for Consumer {
+    type Output = procession::Result<()>;
+
+    fn run(self) -> procession::Result<()> {
+        let name = current_process().name;
+        for item in &self.queue {
+            let item = item?;
+            println!("Process Consumer : item {item} popped from by {name}");
+            sleep(Duration::from_millis(3));
+        }
+        println!("the queue is empty");
+        Ok(())
+    }
 }
 
 fn producer_and_consumer() -> Outcome {
     let queue = Queue::bounded(100)?;
-    let producer = Process::new(produce, (queue.clone(),)).name("producer-1").start()?;
-    let consumer = Process::new(consume, (queue,)).name("consumer-2").start()?;
+    let producer = Producer { queue: queue.clone() }.process().name("producer-1").start()?;
+    let consumer = Consumer { queue }.process().name("consumer-2").start()?;
     producer.join()??;
     consumer.join()??;
     Ok(())

@@ -11,7 +11,7 @@ use crate::channel::{
     RecvError, RoleError, SendError, SubscribeError, TaskDoneError,
 };
 use crate::memory::{HandleError, MemoryError, SharedMemoryError};
-use crate::process::{JoinError, StartError};
+use crate::process::{JoinError, StartError, StillRunning};
 use crate::sync::{BarrierCreateError, LatchCreateError, SemaphoreError};
 
 /// Whatever can go wrong in this library, for functions that use `?` across its families. Each family has an error of its
@@ -140,6 +140,13 @@ impl<'de> serde::Deserialize<'de> for Error {
 impl<G> From<AcquireError<G>> for Error {
     fn from(error: AcquireError<G>) -> Self {
         Self::Acquire(error.map(drop))
+    }
+}
+
+impl<R> From<StillRunning<R>> for Error {
+    /// The handle is dropped; the process runs on.
+    fn from(error: StillRunning<R>) -> Self {
+        Self::Join(error.into())
     }
 }
 

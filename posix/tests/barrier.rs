@@ -121,7 +121,6 @@ fn who_ended_in_order_is_replaced_by_others() {
 
 #[test]
 fn a_timeout_travels_with_the_handle_and_breaks_it_for_all() {
-    alone!(a_timeout_travels_with_the_handle_and_breaks_it_for_all);
     fn wait(barrier: Barrier) -> bool {
         barrier.wait() == Err(BarrierError::TimedOut)
     }
@@ -130,7 +129,8 @@ fn a_timeout_travels_with_the_handle_and_breaks_it_for_all() {
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| barrier.wait_timeout(LONG));
         gather(&barrier, 1);
-        let child = Process::new(wait, (hasty,)).start().unwrap();
+        // Beside a thread.
+        let child = Process::new(wait, (hasty,)).method(StartMethod::Zygote).start().unwrap();
         assert_eq!(reason(waiter.join().unwrap()), Some(Reason::TimedOut));
         assert!(child.join().unwrap());
     });
@@ -164,7 +164,6 @@ fn an_action_travels_with_the_handle() {
 
 #[test]
 fn a_process_that_dies_in_the_action_breaks_it() {
-    alone!(a_process_that_dies_in_the_action_breaks_it);
     fn die() -> Result<(), String> {
         std::process::abort()
     }
@@ -175,7 +174,9 @@ fn a_process_that_dies_in_the_action_breaks_it() {
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| barrier.wait_timeout(LONG));
         gather(&barrier, 1);
-        let child = Process::new(wait, (barrier.clone(),)).start().unwrap();
+        // Beside a thread.
+        let child = Process::new(wait, (barrier.clone(),)).method(StartMethod::Zygote);
+        let child = child.start().unwrap();
         assert_eq!(reason(waiter.join().unwrap()), Some(Reason::Died));
         assert!(child.join().is_err());
     });

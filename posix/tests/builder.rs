@@ -11,7 +11,6 @@ use std::path::PathBuf;
 
 use procession_posix::process::{
     JoinError, Process, Resource, StartError, StartMethod, Stdio, Target, cpu_count,
-    set_start_method, start_method,
 };
 use support::{Bound, LONG};
 
@@ -207,44 +206,4 @@ fn nothing_is_left_of_streams(method: StartMethod) {
     if method == StartMethod::Fork {
         assert_eq!(open_descriptors(), before);
     }
-}
-
-/// Runs a test of this file that is ignored otherwise, in a program of its own.
-fn run_apart(test: &str, method: &str) {
-    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--ignored", "--nocapture"]);
-    let output = command.env("PROCESSION_START_METHOD", method).output().unwrap();
-    assert!(output.status.success(), "{method}: {output:?}");
-}
-
-#[test]
-fn the_environment_names_the_method() {
-    for method in ["", "zygote", "forkserver", "spawn", "fork", "thread"] {
-        run_apart("with_a_method_in_the_environment", method);
-    }
-}
-
-#[test]
-#[ignore = "run by the_environment_names_the_method"]
-fn with_a_method_in_the_environment() {
-    let word = std::env::var("PROCESSION_START_METHOD").unwrap();
-    let started = Process::new(start_method, ()).env_remove("PROCESSION_START_METHOD").start();
-    match (word.parse(), started) {
-        (Ok(method), Ok(child)) => {
-            assert_eq!(start_method(), method);
-            assert_eq!(Bound(child).join_timeout(LONG).unwrap(), method, "it is kept");
-        }
-        // A test has two threads.
-        (Ok(method), Err(StartError::Threads)) => assert_eq!(method, StartMethod::Fork),
-        (Err(_), Ok(_)) => assert_eq!((word.as_str(), start_method()), ("", StartMethod::Zygote)),
-        (Err(_), Err(StartError::Method(error))) => {
-            assert_eq!(word, "thread");
-            assert_eq!(error.word, "thread");
-        }
-        (_, Err(error)) => panic!("{error}"),
-    }
-    // What is set in the program goes first.
-    set_start_method(StartMethod::Spawn);
-    let child = Bound(Process::new(start_method, ()).start().unwrap());
-    assert_eq!(child.join_timeout(LONG).unwrap(), StartMethod::Spawn);
 }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use procession_posix::channel::Queue;
 use procession_posix::process::{
-    JoinError, Process, StartError, StartMethod, Stdio, active_children, current_process, finalizer,
+    JoinError, Process, StartError, StartMethod, Stdio, active_children, current_process,
+    finalizer, set_start_method, start_method,
 };
 use support::{Bound, LONG};
 
@@ -93,7 +94,8 @@ fn children_are_listed_until_they_end(method: StartMethod) {
         assert_eq!(returns.join_timeout(LONG), Ok(7));
         assert!(found.iter().all(|child| child.join() == Ok(())), "whatever it returned");
     }
-    let parent = Bound(Process::new(parent, (method,)).start().unwrap());
+    let parent = Process::new(parent, (method,)).method(StartMethod::Zygote);
+    let parent = Bound(parent.start().unwrap());
     parent.join_timeout(LONG).unwrap();
 }
 
@@ -495,6 +497,10 @@ fn the_first_process_ends_in_order() {
         }
         return;
     };
+    if start_method() == StartMethod::Fork {
+        // A test has two threads.
+        set_start_method(StartMethod::Zygote);
+    }
     let daemon = Process::new(wait_for_ever, ()).daemon(true).start().unwrap();
     println!("daemon: {}", daemon.pid());
     fn child() {
@@ -542,8 +548,8 @@ fn a_fork_has_neither_the_finalizers_nor_the_children_of_its_parent() {
         assert_eq!(report.get_nowait().unwrap(), std::process::id());
         assert!(report.get_nowait().is_err());
     }
-    let alone = Bound(Process::new(body, ()).start().unwrap());
-    alone.join_timeout(LONG).unwrap();
+    let alone = Process::new(body, ()).method(StartMethod::Zygote);
+    Bound(alone.start().unwrap()).join_timeout(LONG).unwrap();
 }
 
 /// In a memory cgroup of its own, made by root where there is a hierarchy of the first or second version.
@@ -601,7 +607,8 @@ fn a_kill_for_want_of_memory_is_told() {
         }
         Some(own)
     }
-    let alone = Bound(Process::new(body, ()).start().unwrap());
+    let alone = Process::new(body, ()).method(StartMethod::Zygote);
+    let alone = Bound(alone.start().unwrap());
     let ended = alone.join_timeout(LONG);
     // What is in it still may take a moment to end.
     match &ended {

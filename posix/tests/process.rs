@@ -353,7 +353,8 @@ fn nothing_leaks(method: StartMethod) {
         assert_eq!(open_descriptors(), before);
     }
     let times = if method == StartMethod::Spawn { 100 } else { 1000 };
-    Process::new(many, (method, times)).start().unwrap().join_timeout(LONG).unwrap();
+    let alone = Process::new(many, (method, times)).method(StartMethod::Zygote).start().unwrap();
+    alone.join_timeout(LONG).unwrap();
 
     // A child has the standard streams and what its library needs, and nothing of its starter's.
     let file = std::fs::File::open("/dev/zero").unwrap();
@@ -390,7 +391,8 @@ fn a_daemon_dies_with_its_starter_and_others_do_not(method: StartMethod) {
         let _ = rustix::process::kill_process(other, rustix::process::Signal::KILL);
         assert!(other_lives, "a process that is no daemon was killed");
     }
-    let child = Bound(Process::new(starter, (method,)).start().unwrap());
+    let alone = Process::new(starter, (method,)).method(StartMethod::Zygote);
+    let child = Bound(alone.start().unwrap());
     let (daemon, other) = child.join_timeout(LONG).unwrap();
     check(daemon, other);
 
@@ -398,8 +400,8 @@ fn a_daemon_dies_with_its_starter_and_others_do_not(method: StartMethod) {
         .join(format!("procession-{}-{method:?}", std::process::id()))
         .to_string_lossy()
         .into_owned();
-    let child = Process::new(starter_to_be_killed, (method, path.clone())).start().unwrap();
-    let child = Bound(child);
+    let child = Process::new(starter_to_be_killed, (method, path.clone()));
+    let child = Bound(child.method(StartMethod::Zygote).start().unwrap());
     eventually("the starter's report", || std::path::Path::new(&path).exists());
     let report = std::fs::read_to_string(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
@@ -453,7 +455,8 @@ fn the_state_of_the_starter_crosses(method: StartMethod) {
         }
         assert_eq!(ask().unwrap(), state(), "after");
     }
-    Process::new(changed, (method,)).start().unwrap().join_timeout(LONG).unwrap();
+    let alone = Process::new(changed, (method,)).method(StartMethod::Zygote).start().unwrap();
+    alone.join_timeout(LONG).unwrap();
 }
 
 fn standard_streams_cross(method: StartMethod) {
@@ -481,7 +484,8 @@ fn standard_streams_cross(method: StartMethod) {
         }
         text
     }
-    let child = Bound(Process::new(redirected, (method,)).start().unwrap());
+    let alone = Process::new(redirected, (method,)).method(StartMethod::Zygote);
+    let child = Bound(alone.start().unwrap());
     let text = child.join_timeout(LONG).unwrap();
     let text = String::from_utf8(text).unwrap();
     // Forking flushes first; otherwise the starter's own buffer comes whenever it is full.
@@ -878,8 +882,8 @@ fn children_of_a_forked_zygote_can_have_the_arena_grow() {
         child.join_timeout(LONG).unwrap().unwrap();
         queue.get_timeout(LONG).unwrap().len()
     };
-    let alone = Bound(Process::new(alone, ()).start().unwrap());
-    assert_eq!(alone.join_timeout(LONG).unwrap(), 1 << 20);
+    let alone = Process::new(alone, ()).method(StartMethod::Zygote);
+    assert_eq!(Bound(alone.start().unwrap()).join_timeout(LONG).unwrap(), 1 << 20);
 }
 
 /// Runs itself in a copy of this program, which removes its own file before it starts anything.

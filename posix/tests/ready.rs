@@ -1,14 +1,10 @@
 //! Readiness as a descriptor: nobody is forgotten, and nothing stays behind.
 //!
-//! One test, for it counts the threads and descriptors of its process.
-
-#[macro_use]
-#[path = "support/alone.rs"]
-mod alone;
+//! One test, for it counts the threads and descriptors of its process. It always has threads, so no process is forked from it.
 
 use std::time::{Duration, Instant};
 
-use procession_posix::process::Process;
+use procession_posix::process::{Process, StartMethod, keep_warm, set_start_method, start_method};
 use procession_posix::ready::Readiness;
 use procession_posix::sync::{Event, Lock};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -43,7 +39,11 @@ fn set(event: Event) {
 
 #[test]
 fn readiness_comes_and_leaves_nothing_behind() {
-    alone!(readiness_comes_and_leaves_nothing_behind);
+    if start_method() == StartMethod::Fork {
+        set_start_method(StartMethod::Zygote);
+    }
+    // Processes kept ready have descriptors, too.
+    keep_warm(0).unwrap();
     let (event, lock) = (Event::new().unwrap(), Lock::new().unwrap());
     // The arena and the starter of processes have their descriptors from here on.
     Process::new(set, (Event::new().unwrap(),)).start().unwrap().join().unwrap();

@@ -18,7 +18,7 @@ use procession_posix::channel::{
     Broadcast, BufferQueue, Connection, GetError, JoinableQueue, LifoQueue, Pipe, PodQueue,
     PriorityQueue, Queue, RecvError, Sender, SimpleQueue, pipe,
 };
-use procession_posix::process::Process;
+use procession_posix::process::{Process, StartMethod};
 use procession_posix::sync::{Event, Lock, Semaphore};
 use procession_posix::wait::{Waitable, Writable, wait, wait_any, wait_any_timeout, wait_timeout};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -72,8 +72,8 @@ fn nothing() {}
 
 #[test]
 fn all_that_are_ready_are_said_by_their_places() {
-    alone!(all_that_are_ready_are_said_by_their_places);
     let _turn = turn();
+    alone!(all_that_are_ready_are_said_by_their_places);
     assert!(wait(&[]).is_empty() && wait_any(&[]).is_none());
     let (queue, event) = (Queue::bounded(1).unwrap(), Event::new().unwrap());
     let (mut near, far) = UnixStream::pair().unwrap();
@@ -110,16 +110,17 @@ fn all_that_are_ready_are_said_by_their_places() {
 
 #[test]
 fn each_wakes_the_others_company() {
-    alone!(each_wakes_the_others_company);
     let _turn = turn();
+    // Waiting for descriptors and memory makes a thread.
+    let start = StartMethod::Zygote;
     let (go, queue) = (Event::new().unwrap(), Queue::bounded(4).unwrap());
     let (mut near, far) = UnixStream::pair().unwrap();
     let event = Event::new().unwrap();
     for objects in [&[&far as &dyn Waitable, &queue, &event][..], &[&event, &queue]] {
         // From another process, into a sleep.
         go.clear();
-        let putter =
-            Process::new(put_when_told, (go.clone(), queue.clone())).daemon(true).start().unwrap();
+        let putter = Process::new(put_when_told, (go.clone(), queue.clone())).method(start);
+        let putter = putter.daemon(true).start().unwrap();
         thread::scope(|threads| {
             threads.spawn(|| {
                 thread::sleep(ASLEEP);
@@ -141,8 +142,8 @@ fn each_wakes_the_others_company() {
     let (lock, (_near, far)) = (Lock::new().unwrap(), UnixStream::pair().unwrap());
     let dying = |notice: &dyn Fn(&dyn Waitable)| {
         go.clear();
-        let child =
-            Process::new(die_with, (go.clone(), lock.clone())).daemon(true).start().unwrap();
+        let child = Process::new(die_with, (go.clone(), lock.clone())).method(start);
+        let child = child.daemon(true).start().unwrap();
         assert!(go.wait_timeout(LONG));
         thread::scope(|threads| {
             threads.spawn(|| {
@@ -245,8 +246,8 @@ fn put_all(queue: Queue<u32>, count: u32) {
 
 #[test]
 fn nobody_sleeps_beside_what_it_waits_for() {
-    alone!(nobody_sleeps_beside_what_it_waits_for);
     let _turn = turn();
+    alone!(nobody_sleeps_beside_what_it_waits_for);
     const EACH: u32 = 600;
     let queues: Vec<Queue<u32>> = (0..3).map(|_| Queue::bounded(3).unwrap()).collect();
     let permits = Semaphore::new(0).unwrap();
@@ -429,8 +430,8 @@ fn hold(go: Event, _end: Sender<u32>, _duplex: Connection) {
 
 #[test]
 fn the_death_of_whoever_has_the_other_end_is_readiness() {
-    alone!(the_death_of_whoever_has_the_other_end_is_readiness);
     let _turn = turn();
+    alone!(the_death_of_whoever_has_the_other_end_is_readiness);
     let (event, go) = (Event::new().unwrap(), Event::new().unwrap());
     let (_open, socket) = UnixStream::pair().unwrap();
     for mixed in [false, true] {

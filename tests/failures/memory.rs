@@ -197,7 +197,7 @@ pub fn f18(method: StartMethod) {
         // One daemon, one that is none, each with a child of its own.
         for daemon in [true, false] {
             let child = Process::new(settle, (place.0.clone(), 1, news.clone()));
-            drop(child.daemon(daemon).start().unwrap());
+            drop(child.daemon(daemon).allow_children(true).start().unwrap());
         }
         settle(place.0.clone(), 0, news.clone());
     });

@@ -7,12 +7,8 @@ use procession::process::StartError;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::support::random::Random;
-use crate::support::{Child, LONG, Word, eventually, sleep_forever};
-use crate::{EXECUTING, add, alone, children_of, full, nothing_left};
-
-fn sleeper() {
-    sleep_forever()
-}
+use crate::support::{Child, LONG, Word, eventually};
+use crate::{EXECUTING, add, alone, children_of, full, nothing_left, sleeper, started_by};
 
 /// An error of a start says that nothing runs, also where the new process was there already.
 pub fn descriptors() {
@@ -41,7 +37,7 @@ pub fn descriptors() {
                     }
                     Err(other) => panic!("{other}"),
                 }
-                eventually("nothing of it runs", || children_of(zygote).is_empty());
+                eventually("nothing of it runs", || started_by(zygote).is_empty());
             }
             assert!(refused > 0 && started > 0, "{refused} refused, {started} started");
         })

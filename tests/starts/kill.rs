@@ -9,7 +9,7 @@ use procession::process::StartMethod;
 
 use crate::support::{Child, LONG, Word, on_alarm, sleep_forever};
 use crate::trace::{Hunt, Role, hunt};
-use crate::{EXECUTING, METHODS, add, alone, full, nothing_left};
+use crate::{EXECUTING, METHODS, add, alone, full, nothing_left, sleeper};
 
 /// Nobody who survives waits longer than this, traced or not.
 const PROMPT: Duration = Duration::from_secs(8);
@@ -49,10 +49,6 @@ fn target(file: String, number: u64, stays: bool) -> u64 {
         sleep_forever();
     }
     2 * number
-}
-
-fn sleeper() {
-    sleep_forever()
 }
 
 extern "C" fn nothing(_: libc::c_int) {}

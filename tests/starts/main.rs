@@ -10,7 +10,9 @@ mod support;
 mod hazards;
 mod kill;
 mod many;
+mod rights;
 mod trace;
+mod trees;
 
 use std::process::ExitCode;
 
@@ -29,7 +31,14 @@ const TESTS: &[Test] = &[
     ("a_start_that_fails_leaves_nothing", hazards::descriptors),
     ("a_starter_that_calls_exec_leaves_nothing", hazards::exec),
     ("random_kills_of_all_while_many_start", hazards::storm),
+    ("what_is_given_up_is_given_up_in_children", rights::given_up),
+    ("what_is_gained_and_dropped_is_dropped_in_children", rights::gained_and_dropped),
+    ("landlock_holds_in_children", rights::landlock),
+    ("children_in_another_pid_namespace", rights::pid_namespace),
     ("thousands_of_starts_leave_nothing", many::thousands),
+    ("nothing_is_left_of_a_tree_that_was_killed", trees::killed),
+    ("daemons_end_within_milliseconds_of_their_starter", trees::daemons),
+    ("daemons_outlive_the_thread_that_started_them", trees::threads),
     ("two_hundred_at_once", many::hundreds),
 ];
 
@@ -59,9 +68,24 @@ fn children_of(pid: u32) -> Vec<u32> {
         .collect()
 }
 
+/// The processes that a zygote has started, without those that it keeps ready.
+fn started_by(zygote: u32) -> Vec<u32> {
+    let mut children = children_of(zygote);
+    children.retain(|pid| {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+        name.is_ok_and(|name| name.trim() != "spare")
+    });
+    children
+}
+
 /// What many children do.
 fn add(a: u64, b: u64) -> u64 {
     a + b
+}
+
+/// What others do until they are killed.
+fn sleeper() {
+    support::sleep_forever()
 }
 
 /// Gives this process names of its own: files of /tmp and /dev/shm, sockets, segments. Without rights it shares those of

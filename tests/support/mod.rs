@@ -39,6 +39,34 @@ pub fn run(tests: &[Test]) -> ExitCode {
 
 /// The same, with another limit on each test's time.
 pub fn run_within(limit: Duration, tests: &[Test]) -> ExitCode {
+    let Some(tests) = asked_for(tests) else { return ExitCode::SUCCESS };
+    adopt_orphans();
+    let failed = tests.iter().filter(|test| !reported(limit, test)).count();
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The same, with all tests beside each other: for those that wait more than they work.
+pub fn run_at_once(limit: Duration, tests: &[Test]) -> ExitCode {
+    let Some(tests) = asked_for(tests) else { return ExitCode::SUCCESS };
+    let good = Word::new();
+    let run = |test: &&Test| {
+        Child::start(|| {
+            adopt_orphans();
+            if reported(limit, test) {
+                good.count();
+            }
+        })
+    };
+    let runners: Vec<Child> = tests.iter().map(run).collect();
+    for runner in runners {
+        // Within this each test has been reported.
+        runner.outcome_within(limit + 2 * LONG);
+    }
+    if good.get() == tests.len() as u64 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The tests that the command line names. None: it wants no more than to see their names.
+fn asked_for(tests: &[Test]) -> Option<Vec<&Test>> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let has = |word: &str| words.iter().any(|found| found == word);
     let filters: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
@@ -51,22 +79,25 @@ pub fn run_within(limit: Duration, tests: &[Test]) -> ExitCode {
         for (name, _) in tests.iter().filter(|_| !has("--ignored")) {
             println!("{name}: test");
         }
-        return ExitCode::SUCCESS;
+        return None;
     }
-    // What a test leaves behind becomes this process's child, and can be found.
+    Some(tests.iter().filter(|(name, _)| chosen(name)).collect())
+}
+
+/// Whatever a test leaves behind becomes this process's child, and can be found.
+fn adopt_orphans() {
     set_child_subreaper(Some(getpid())).expect("adopting orphans");
-    let mut code = ExitCode::SUCCESS;
-    for (name, body) in tests.iter().filter(|(name, _)| chosen(name)) {
-        let begin = Instant::now();
-        match run_one(limit, *body) {
-            Ok(()) => println!("test {name} ... ok ({} ms)", begin.elapsed().as_millis()),
-            Err(error) => {
-                println!("test {name} ... FAILED: {error}");
-                code = ExitCode::FAILURE;
-            }
-        }
+}
+
+/// Runs a test and says how that went; whether it went well.
+fn reported(limit: Duration, (name, body): &Test) -> bool {
+    let begin = Instant::now();
+    let answer = run_one(limit, *body);
+    match &answer {
+        Ok(()) => println!("test {name} ... ok ({} ms)", begin.elapsed().as_millis()),
+        Err(error) => println!("test {name} ... FAILED: {error}"),
     }
-    code
+    answer.is_ok()
 }
 
 fn run_one(limit: Duration, body: fn()) -> Result<(), String> {

@@ -161,14 +161,14 @@ fn away() -> MutexGuard<'static, Away> {
     away
 }
 
-/// Takes back what was left to processes that have ended. Called by those who wait for an end to be closed, and where a process is
-/// seen to have ended; a load if nothing is away.
-pub(crate) fn recall() {
+/// Takes back what was left to processes that have ended, and says whether something is still away. Called by those who wait for an
+/// end to be closed, and where a process is seen to have ended; a load if nothing is away.
+pub(crate) fn recall() -> bool {
     if !ANY_AWAY.load(Ordering::Relaxed) {
-        return;
+        return false;
     }
     let mut ended = Vec::new();
-    {
+    let more = {
         let mut away = away();
         let pieces = std::mem::take(&mut away.pieces);
         for (process, mut luggage) in pieces {
@@ -179,9 +179,11 @@ pub(crate) fn recall() {
             }
         }
         ANY_AWAY.store(!away.pieces.is_empty(), Ordering::Relaxed);
-    }
+        !away.pieces.is_empty()
+    };
     // Out of the lock: giving back cleans up.
     drop(ended);
+    more
 }
 
 fn has_ended(process: &OwnedFd) -> bool {

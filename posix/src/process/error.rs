@@ -43,7 +43,8 @@ pub enum StartError {
     Privileged,
     /// `/proc/self/exe` could not be executed.
     #[error(
-        "cannot execute /proc/self/exe: {0}; is /proc mounted, and was the program's file system lost?"
+        "cannot execute /proc/self/exe: {0}; {hint}",
+        hint = no_process(.0, "is /proc mounted, and was the program's file system lost?")
     )]
     Execute(#[source] io::Error),
     /// The program that was named by [`set_executable`](super::set_executable) could not be executed.
@@ -72,7 +73,10 @@ pub enum StartError {
         seconds: u64,
     },
     /// The kernel refused a new process.
-    #[error("cannot fork: {0}; check the limit of processes (RLIMIT_NPROC, pids.max) and memory")]
+    #[error(
+        "cannot fork: {0}; {hint}",
+        hint = no_process(.0, "check the limit of processes (RLIMIT_NPROC, pids.max) and memory")
+    )]
     Fork(#[source] io::Error),
     /// [`StartMethod::Fork`](super::StartMethod::Fork) in a process with several threads.
     #[error(
@@ -124,6 +128,18 @@ pub enum StartError {
         /// The number of processes that one process can have.
         limit: u32,
     },
+}
+
+/// What to do about an error of fork or exec; mostly `usual`.
+fn no_process(error: &io::Error, usual: &'static str) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::ENOMEM) => {
+            "memory is full, or this process has moved its children to a PID namespace whose first \
+             process has ended: nothing can begin there any more"
+        }
+        Some(libc::EAGAIN) => "check the limit of processes (RLIMIT_NPROC, pids.max)",
+        _ => usual,
+    }
 }
 
 /// How a process ended, if it did not deliver its target's result.

@@ -163,10 +163,10 @@ impl Life {
                 deadline = Some(Instant::now() + grace.take()?);
             }
             // Others may be waiting for what went along with the arguments of one that has died over them.
-            recall();
+            let more = recall();
             match self.source {
                 Source::Zygote(_) => self.place()?.sleep(deadline),
-                Source::Fork { .. } => self.sleep_on_pidfd(deadline),
+                Source::Fork { .. } => self.sleep_on_pidfd(deadline, more),
             }
         }
     }
@@ -236,14 +236,16 @@ impl Life {
         }
     }
 
-    fn sleep_on_pidfd(&self, deadline: Option<Instant>) {
+    /// `slices`: something else is to be looked after meanwhile.
+    fn sleep_on_pidfd(&self, deadline: Option<Instant>, slices: bool) {
         /// A foreign process' end is written down by somebody who does not wake us.
         const SLICE: Duration = Duration::from_millis(100);
         if self.starter != std::process::id() && is_gone(&self.pidfd) {
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             return std::thread::sleep(left.map_or(SLICE, |left| left.min(SLICE)));
         }
-        sleep_on(&self.pidfd, deadline);
+        let slice = slices.then(|| Instant::now() + SLICE);
+        sleep_on(&self.pidfd, slice.into_iter().chain(deadline).min());
     }
 
     /// Waits for the end, and tells what the process left.

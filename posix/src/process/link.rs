@@ -20,7 +20,7 @@ use super::error::StartError;
 use super::executable;
 use super::image::image;
 use super::spawn::{self, Execution, Role};
-use super::state::{Changes, Overrides, State};
+use super::state::{Capabilities, Changes, Overrides, State};
 use super::status::{Slot, Slots};
 use super::stdio::{self, Places};
 use super::target::Wanted;
@@ -243,6 +243,10 @@ pub(super) struct Link {
     /// How this process differed from the picture when it was last looked at.
     expected: Mutex<Changes>,
     has_arena: bool,
+    /// Whether it counts processes in another way: this process has moved its children to another PID namespace.
+    foreign: bool,
+    /// Whether this process could look into it when it was made.
+    reachable: bool,
     /// Whether it is among the `RETIRED`.
     retired: AtomicBool,
     /// One question at a time.
@@ -322,9 +326,13 @@ impl Link {
         let arena = crate::memory::arena().ok();
         let mut fds = vec![slots.records.as_fd(), me.as_fd()];
         fds.extend(arena.map(Arena::fd));
+        let rights = Capabilities::own().map_err(resource("look at capabilities"))?;
+        let rights = postcard::to_stdvec(&rights).map_err(io::Error::other);
+        let rights = rights.map_err(resource("say which capabilities there are"))?;
         // The socket keeps this until the zygote looks.
-        wire::send(&socket, &[IoSlice::new(&HELLO.to_ne_bytes())], &fds)
-            .map_err(resource("write to a new socket"))?;
+        let hello = HELLO.to_ne_bytes();
+        let hello = [IoSlice::new(&hello), IoSlice::new(&rights)];
+        wire::send(&socket, &hello, &fds).map_err(resource("write to a new socket"))?;
         // Taken right before the zygote inherits it.
         let picture =
             State::capture().map_err(resource("read /proc/thread-self"))?.into_a_zygotes();
@@ -349,6 +357,8 @@ impl Link {
         let lane = Mutex::new(());
         let retired = AtomicBool::new(false);
         let pool = Mutex::default();
+        let foreign = numbers(&pidfd).is_some_and(|(_, foreign)| foreign);
+        let reachable = reach(pid) == Ok(());
         let mut link = Link {
             slots: slots.clone(),
             socket,
@@ -359,6 +369,8 @@ impl Link {
             picture,
             expected,
             has_arena,
+            foreign,
+            reachable,
             retired,
             lane,
             pool,
@@ -373,6 +385,11 @@ impl Link {
                     patience,
                 )
                 .map_err(resource("set a socket's patience"))?;
+                if link.picture.confinement.is_childless() {
+                    // It is the first there, and so the namespace shows from now on.
+                    let now = State::capture().map_err(resource("read /proc/thread-self"))?;
+                    link.picture.confinement = now.confinement;
+                }
                 return Ok(Some(link));
             }
             Err(Greeting::Ended) => match link.exit_of_a_newborn() {
@@ -441,6 +458,12 @@ impl Link {
         }
     }
 
+    /// Whether this process lost the right to look into the zygote: it confined itself in a way that its state does
+    /// not show, as by Landlock.
+    fn is_out_of_reach(&self) -> bool {
+        self.reachable && reach(self.pid) == Err(Errno::PERM)
+    }
+
     /// Whether the zygote is gone. Its children's statuses that are not yet written never will be.
     pub(super) fn is_gone(&self) -> bool {
         is_gone(&self.pidfd)
@@ -481,7 +504,7 @@ impl Link {
                     return Some(Failure::Error(StartError::Resource { what, source }));
                 }
             };
-            if self.picture.confinement != now.confinement {
+            if self.picture.confinement != now.confinement || self.is_out_of_reach() {
                 return Some(Failure::Outdated);
             }
             if self.picture.changes_to(&now) != *expected {
@@ -520,6 +543,9 @@ impl Link {
             });
         }
         match answered {
+            Ok((Answer::Done, pid, Some(pidfd))) if self.foreign => {
+                Ok((numbers(&pidfd).map_or(pid, |(here, _)| here), pidfd))
+            }
             Ok((Answer::Done, pid, Some(pidfd))) => Ok((pid, pidfd)),
             Ok((answer, value, _)) => {
                 let source = io::Error::from_raw_os_error(value as i32);
@@ -556,6 +582,8 @@ impl Link {
             return Err(Failure::Gone);
         };
         let pidfd = Pid::from_raw(pid as i32)
+            // Its number means somebody else here. But the first of its namespace was the zygote, and all end with it.
+            .filter(|_| !self.foreign)
             .ok_or(Errno::SRCH)
             .and_then(|process| rustix::process::pidfd_open(process, PidfdFlags::empty()));
         match pidfd {
@@ -819,6 +847,25 @@ fn enclose(body: &[u8]) -> Result<OwnedFd, Broken> {
     wire::letter(body).map_err(|source| {
         Broken::Error(StartError::Resource { what: "store large arguments", source })
     })
+}
+
+/// Whether the calling thread may look into this process.
+fn reach(pid: u32) -> Result<(), Errno> {
+    const KCMP_VM: libc::c_int = 1;
+    // SAFETY: compares two processes, and touches no memory.
+    let order = unsafe { libc::syscall(libc::SYS_kcmp, libc::getpid(), pid, KCMP_VM, 0, 0) };
+    if order >= 0 {
+        return Ok(());
+    }
+    Err(io::Error::last_os_error().raw_os_error().map_or(Errno::PERM, Errno::from_raw_os_error))
+}
+
+/// The number of the process behind a pidfd, as this process counts, and whether it lives in a namespace below.
+fn numbers(pidfd: &OwnedFd) -> Option<(u32, bool)> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    let mut numbers = line.split_ascii_whitespace();
+    Some((numbers.next()?.parse().ok()?, numbers.next().is_some()))
 }
 
 /// Whether the process behind a pidfd has ended.

@@ -3,7 +3,7 @@
 //! A zygote is a picture of the process at the moment it was started. A start compares the present
 //! state with that picture and sends what differs: environment, umask, ignored signals, limits,
 //! affinity, niceness, process group; the signal mask always. What cannot be sent is `Confinement`:
-//! credentials, capabilities, no_new_privs, seccomp, session, root directory, cgroup, namespaces.
+//! credentials, capabilities, no_new_privs, seccomp, session, root directory, cgroup, namespaces, and what prctl sets.
 //! Where that differs, a new zygote has to be executed: a child of the old one would have rights
 //! that its parent gave up.
 
@@ -16,11 +16,11 @@ use std::sync::{Mutex, PoisonError};
 
 const LIMITS: usize = 16;
 const NAMESPACES: [&str; 8] =
-    ["mnt", "net", "uts", "ipc", "user", "cgroup", "pid_for_children", "time_for_children"];
+    ["mnt", "net", "uts", "ipc", "user", "cgroup", "time_for_children", "pid_for_children"];
 const CAP_SYS_CHROOT: u64 = 1 << 18;
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 /// The lines of /proc/thread-self/status that tell what cannot be sent.
-const CONFINED: [&[u8]; 12] = [
+const CONFINED: [&[u8]; 14] = [
     b"Uid",
     b"Gid",
     b"Groups",
@@ -33,6 +33,8 @@ const CONFINED: [&[u8]; 12] = [
     b"NoNewPrivs",
     b"Seccomp",
     b"Seccomp_filters",
+    b"Speculation_Store_Bypass",
+    b"SpeculationIndirectBranch",
 ];
 
 /// The present state of the calling thread and its process.
@@ -46,6 +48,7 @@ pub(super) struct State {
     limits: [(u64, u64); LIMITS],
     niceness: i32,
     group: i32,
+    capabilities: Capabilities,
 }
 
 /// What a child has, whether we like it or not, from the process that forks it.
@@ -53,8 +56,11 @@ pub(super) struct State {
 pub(super) struct Confinement {
     lines: Vec<u8>,
     namespaces: Vec<u8>,
-    root: (u64, u64),
+    /// Device, inode, mount.
+    root: (u64, u64, u64),
     cgroup: Vec<u8>,
+    /// The secure bits, and whether memory must not be written and executed.
+    controls: [i32; 2],
 }
 
 /// What a child has to change in itself to be as its parent is now. By default nothing.
@@ -68,6 +74,8 @@ pub(super) struct Changes {
     affinity: Option<Vec<u64>>,
     niceness: Option<i32>,
     group: Option<i32>,
+    /// To be had at most.
+    capabilities: Option<Capabilities>,
 }
 
 impl State {
@@ -91,8 +99,9 @@ impl State {
             confinement: Confinement {
                 lines: Vec::with_capacity(512),
                 namespaces: Vec::new(),
-                root: (0, 0),
+                root: (0, 0, 0),
                 cgroup: Vec::new(),
+                controls: [control(libc::PR_GET_SECUREBITS), control(PR_GET_MDWE)],
             },
             environment: environment(),
             umask: 0,
@@ -102,12 +111,12 @@ impl State {
             limits: [(0, 0); LIMITS],
             niceness: rustix::process::getpriority_process(None).unwrap_or(0),
             group: rustix::process::getpgrp().as_raw_nonzero().get(),
+            capabilities: Capabilities::default(),
         };
         if let Some(cgroup) = &eyes.cgroup {
             state.confinement.cgroup.extend_from_slice(read(cgroup, &mut eyes.buffer)?);
         }
         let status = read(&eyes.status, &mut eyes.buffer)?;
-        let mut permitted = !0;
         for line in status.split(|byte| *byte == b'\n') {
             let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
             let (key, value) = (&line[..colon], line[colon + 1..].trim_ascii());
@@ -116,7 +125,9 @@ impl State {
                 b"SigIgn" => state.ignored = number(value, 16),
                 b"SigBlk" => state.blocked = number(value, 16),
                 b"Cpus_allowed" => state.affinity = value.to_vec(),
-                b"CapPrm" => permitted = number(value, 16),
+                b"CapInh" => state.capabilities.inheritable = number(value, 16),
+                b"CapPrm" => state.capabilities.permitted = number(value, 16),
+                b"CapEff" => state.capabilities.effective = number(value, 16),
                 _ => {}
             }
             if CONFINED.contains(&key) {
@@ -124,14 +135,13 @@ impl State {
                 state.confinement.lines.push(b'\n');
             }
         }
-        // Only these two capabilities let a process change the rest, and whoever gained them by a
-        // new user namespace shows it in its capabilities. Asking costs 20 µs, so ask only then.
-        if permitted & CAP_SYS_ADMIN != 0 {
-            state.confinement.namespaces = namespaces(&eyes.namespaces);
-        }
+        let permitted = state.capabilities.permitted;
+        // Only these two capabilities let a process change the rest, and whoever gained them for a while has a
+        // new user namespace. Asking for all costs 20 µs, so ask only then.
+        let names = if permitted & CAP_SYS_ADMIN != 0 { &NAMESPACES[..] } else { &["user"] };
+        state.confinement.namespaces = namespaces(&eyes.namespaces, names);
         if permitted & CAP_SYS_CHROOT != 0 {
-            let root = rustix::fs::stat("/")?;
-            state.confinement.root = (root.st_dev, root.st_ino);
+            state.confinement.root = root()?;
         }
         for (resource, limit) in state.limits.iter_mut().enumerate() {
             *limit = get_limit(resource as u32)?;
@@ -159,6 +169,8 @@ impl State {
             affinity: differs(&self.affinity, &now.affinity).map(|mask| cpu_words(&mask)),
             niceness: differs(&self.niceness, &now.niceness),
             group: differs(&self.group, &now.group),
+            // Whoever executes a program as root gets back what it had dropped.
+            capabilities: Some(now.capabilities),
         }
     }
 
@@ -288,11 +300,56 @@ impl Changes {
             let result = unsafe { libc::setrlimit(*resource as _, &limit) };
             last_error(result).map_err(failed("resource limits"))?;
         }
+        if let Some(most) = &self.capabilities {
+            most.hold().map_err(failed("capabilities"))?;
+        }
         if let Some(blocked) = self.blocked {
             set_blocked(blocked);
         }
         Ok(())
     }
+}
+
+/// The capabilities of a thread, a bit for each.
+#[derive(serde::Serialize, serde::Deserialize, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Capabilities {
+    effective: u64,
+    permitted: u64,
+    inheritable: u64,
+}
+
+impl Capabilities {
+    /// Those of the calling thread.
+    pub(super) fn own() -> io::Result<Capabilities> {
+        let mut halves = [0; 6];
+        capabilities(libc::SYS_capget, &mut halves)?;
+        let set = |at: usize| u64::from(halves[at]) | u64::from(halves[at + 3]) << 32;
+        Ok(Capabilities { effective: set(0), permitted: set(1), inheritable: set(2) })
+    }
+
+    /// Gives up what the calling thread has beyond these.
+    pub(super) fn hold(&self) -> io::Result<()> {
+        let own = Capabilities::own()?;
+        let sets = [
+            own.effective & self.effective,
+            own.permitted & self.permitted,
+            own.inheritable & self.inheritable,
+        ];
+        if sets == [own.effective, own.permitted, own.inheritable] {
+            return Ok(());
+        }
+        let half = |at: usize| (sets[at % 3] >> (at / 3 * 32)) as u32;
+        capabilities(libc::SYS_capset, &mut std::array::from_fn(half))
+    }
+}
+
+/// capget or capset of the calling thread: effective, permitted, inheritable, the lower halves first.
+fn capabilities(call: libc::c_long, halves: &mut [u32; 6]) -> io::Result<()> {
+    const VERSION_3: u32 = 0x2008_0522;
+    let mut header = [VERSION_3, 0];
+    // SAFETY: the kernel reads the header, and reads or writes six words, as this version says.
+    let result = unsafe { libc::syscall(call, header.as_mut_ptr(), halves.as_mut_ptr()) };
+    last_error(result as libc::c_int)
 }
 
 /// The bit of a signal in the masks of /proc.
@@ -325,6 +382,16 @@ fn set_blocked(blocked: u64) {
         libc::pthread_sigmask(libc::SIG_SETMASK, &set, std::ptr::null_mut());
     }
 }
+
+impl Confinement {
+    /// Whether this process has asked for a new PID namespace, in which nothing lives yet: it shows only then.
+    pub(super) fn is_childless(&self) -> bool {
+        self.namespaces.ends_with(CHILDLESS)
+    }
+}
+
+/// Stands for a namespace that cannot be seen before the first process lives in it.
+const CHILDLESS: &[u8] = b"pid:[none]";
 
 /// Blocks all signals, hears of the end of children, and takes all descriptors that it may have.
 pub(crate) fn become_a_servant() {
@@ -413,14 +480,33 @@ impl Eyes {
     }
 }
 
-fn namespaces(dir: &Option<OwnedFd>) -> Vec<u8> {
+/// The root directory of this process, as far as one can be told from another.
+fn root() -> io::Result<(u64, u64, u64)> {
+    use rustix::fs::{AtFlags, CWD, StatxFlags};
+    let root = rustix::fs::stat("/")?;
+    // The same directory may be mounted at several places, with different ones below it.
+    let mount = rustix::fs::statx(CWD, "/", AtFlags::empty(), StatxFlags::MNT_ID);
+    Ok((root.st_dev, root.st_ino, mount.map_or(0, |mount| mount.stx_mnt_id)))
+}
+
+const PR_GET_MDWE: i32 = 66;
+
+/// What prctl says; -1 where this kernel does not know it.
+fn control(question: i32) -> i32 {
+    // SAFETY: these questions only return a number.
+    unsafe { libc::prctl(question, 0, 0, 0, 0) }
+}
+
+fn namespaces(dir: &Option<OwnedFd>, names: &[&str]) -> Vec<u8> {
     let mut all = Vec::with_capacity(256);
     let Some(dir) = dir else { return all };
     let mut buffer = [MaybeUninit::uninit(); 64];
-    for name in NAMESPACES {
-        // A namespace that this kernel does not have cannot change.
-        if let Ok((link, _)) = rustix::fs::readlinkat_raw(dir, name, &mut buffer) {
-            all.extend_from_slice(link);
+    for name in names {
+        match rustix::fs::readlinkat_raw(dir, *name, &mut buffer) {
+            Ok((link, _)) => all.extend_from_slice(link),
+            Err(_) if *name == "pid_for_children" => all.extend_from_slice(CHILDLESS),
+            // A namespace that this kernel does not have cannot change.
+            Err(_) => {}
         }
     }
     all

@@ -203,9 +203,9 @@ impl Zygote {
     fn greet(socket: OwnedFd) -> Option<Zygote> {
         let mut buffer = vec![0; HEADER + LONGEST_RECORD];
         let hello = wire::receive(&socket, &mut buffer, RecvFlags::empty()).ok()?;
-        if buffer.get(..hello.len)? != HELLO.to_ne_bytes() {
-            return None;
-        }
+        let rights = buffer.get(..hello.len)?.strip_prefix(&HELLO.to_ne_bytes())?;
+        // It may have become more than its starter by being executed.
+        postcard::from_bytes::<state::Capabilities>(rights).ok()?.hold().ok()?;
         let mut fds = hello.fds.into_iter();
         let records = Records::attach(fds.next()?).ok()?;
         let starter = fds.next()?;
@@ -547,8 +547,7 @@ impl Zygote {
     fn bury(&mut self) {
         let mut signal = [0; size_of::<libc::signalfd_siginfo>()];
         let _ = rustix::io::read(&self.ends, &mut signal);
-        while !self.jobs.is_empty() {
-            let Some((pid, status)) = next_dead() else { break };
+        while let Some((pid, status)) = next_dead() {
             let slot = self.jobs.remove(&pid).and_then(|slot| self.records.slot(slot));
             if let Some(slot) = slot {
                 // Long words go that way too.

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use procession_posix::process::{Process, StartMethod, Target, start_method};
 
-/// The first line of a test that starts processes by whatever method is the default: where they are forked, the rest of
-/// it runs in a process that has one thread.
+/// At the beginning of a test that starts processes by whatever method is the default: where they are forked, the rest of
+/// it runs in a process that has one thread. A test that has threads of its own when it starts a process says so, by naming
+/// another method for that.
 macro_rules! alone {
     ($test:ident) => {
         if crate::alone::run($test) {
