@@ -758,7 +758,8 @@ impl Link {
     fn end_spares(&self) {
         let _lane = self.lane();
         while self.pool().is_pending() && matches!(self.hear(RecvFlags::empty()), Ok(None)) {}
-        self.pool().dismiss(&self.slots, !self.is_gone());
+        let orphans = self.pool().dismiss(&self.slots, !self.is_gone());
+        RETIRED.lock().unwrap_or_else(PoisonError::into_inner).extend(orphans);
     }
 
     /// Ends the spares, since what they hold is missing elsewhere, and asks for no more. `false`: there were none.
@@ -891,7 +892,8 @@ pub(super) fn sleep_on(pidfd: &OwnedFd, deadline: Option<Instant>) {
     let _ = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], left.as_ref());
 }
 
-/// Zygotes that nobody talks to any more. They end by themselves, and are our children.
+/// Zygotes that nobody talks to any more, and spares that a dead one left, of which we may be the heir. They end by
+/// themselves.
 static RETIRED: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
 
 impl Drop for Link {
