@@ -134,6 +134,11 @@ fn a_start_takes_a_spare_and_another_comes() {
 fn one_start_leaves_nothing_idle() {
     let start = || Bound(Process::new(add, (1, 1)).start().unwrap()).join_timeout(LONG).unwrap();
     start();
+    for _ in 0..3 {
+        // Nor do those that never take a spare.
+        let child = Process::new(add, (1, 1)).method(StartMethod::Spawn).start().unwrap();
+        assert_eq!(Bound(child).join_timeout(LONG), Ok(2));
+    }
     assert!(children_of(zygote()).is_empty());
     start();
     eventually("the first spares", || spares_of(zygote()).len() == 2);

@@ -1,4 +1,8 @@
 //! The starter's side: one zygote per starting process, asked under a lock.
+//!
+//! Nobody else can ask a zygote, or a spare of its: each talks over one end of a socket pair, which has no
+//! name, and whose other end only the starter has (and forks of it that are made without this library). So
+//! there are no credentials to check: those of a pair are its maker's, on both ends.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -127,8 +131,11 @@ impl Starter {
             let mut unused = spare.is_none();
             let error = match link.start(&self.slots, slot, spare, &request, known.take()) {
                 Ok((pid, pidfd)) => {
-                    link.pool().started();
-                    link.ask_for_spares();
+                    // An executed process is none of them, so it says nothing about how many are of use.
+                    if !request.execute {
+                        link.pool().started();
+                        link.ask_for_spares();
+                    }
                     return Ok(Started { pid, pidfd, slot, link });
                 }
                 Err(Failure::Error(error)) => error,
@@ -792,7 +799,8 @@ impl Link {
     fn end_spares(&self) {
         let _lane = self.lane();
         while self.pool().is_pending() && matches!(self.hear(RecvFlags::empty()), Ok(None)) {}
-        self.pool().dismiss(&self.slots, !self.is_gone());
+        let orphans = self.pool().dismiss(&self.slots, !self.is_gone());
+        RETIRED.lock().unwrap_or_else(PoisonError::into_inner).extend(orphans);
     }
 
     /// Ends the spares, since what they hold is missing elsewhere, and asks for no more. `false`: there were none.
@@ -930,7 +938,8 @@ pub(super) fn sleep_on(pidfd: &OwnedFd, deadline: Option<Instant>) {
     let _ = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], left.as_ref());
 }
 
-/// Zygotes that nobody talks to any more. They end by themselves, and are our children.
+/// Zygotes that nobody talks to any more, and spares that a dead one left, of which we may be the heir. They end by
+/// themselves.
 static RETIRED: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
 
 impl Drop for Link {

@@ -29,8 +29,10 @@
 //! # The three ways to start
 //!
 //! [`StartMethod::Zygote`], the default, forks a small helper process that was executed from the same file
-//! at the first start. It is fast (two times a bare fork and wait), works with threads, and the new
-//! process has no memory, no descriptor and no handler of its starter but what it is meant to have.
+//! at the first start. It is fast (one and a half times a bare fork and wait), works with threads, and the new
+//! process has no memory, no descriptor and no handler of its starter but what it is meant to have. From the
+//! second start on the helper keeps two processes ready, which sleep until they are needed: [`keep_warm`] says
+//! how many, and what they cost.
 //! [`StartMethod::Spawn`] executes the program anew: 1 ms, but an address space of its own.
 //! [`StartMethod::Fork`] forks the starter itself, with all it has, and is refused if it has threads.
 //!
@@ -74,7 +76,9 @@
 //!
 //! The helper process is a child of the starter: `wait` for *any* child sees it. It ends when its
 //! starter has ended and its processes have. If it is killed, daemons of it are killed too, the others run on,
-//! [`JoinError::Lost`] may be what is known of their end, and the next start makes a new one.
+//! [`JoinError::Lost`] may be what is known of their end, and the next start makes a new one. Processes that it
+//! keeps ready end with it, and with the starter. Nobody else can ask it for a process: it is reached by a
+//! socket pair only, which has no name.
 
 mod builder;
 mod child;

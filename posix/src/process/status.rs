@@ -540,6 +540,40 @@ mod tests {
     }
 
     #[test]
+    fn a_spare_leaves_or_gets_a_letter_and_never_both() {
+        let slots = Slots::create().unwrap();
+        let new = || slots.records.slot(slots.take().unwrap()).unwrap();
+        let left = new();
+        assert!(left.decline());
+        assert!(!left.offer() && !left.decline() && !left.begin(|| true));
+        let busy = new();
+        assert!(busy.offer());
+        assert!(!busy.decline() && !busy.offer());
+        busy.confirm();
+        assert!(!busy.abandon() && busy.begin(|| true));
+        // Its starter died before it had confirmed.
+        let abandoned = new();
+        assert!(abandoned.offer() && abandoned.abandon());
+        assert!(!abandoned.begin(|| true));
+        // Its starter has another state by now, and the spare asks while that is found out.
+        let changed = new();
+        assert!(changed.offer());
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| changed.begin(|| true));
+            assert_eq!(changed.withdraw(), None);
+            assert!(!waiting.join().unwrap());
+        });
+        for _ in 0..1000 {
+            let raced = new();
+            let (offered, declined) = std::thread::scope(|scope| {
+                let offered = scope.spawn(|| raced.offer());
+                (raced.decline(), offered.join().unwrap())
+            });
+            assert_ne!(offered, declined);
+        }
+    }
+
+    #[test]
     fn what_is_left_is_cut_to_the_slot() {
         let slots = Slots::create().unwrap();
         let slot = slots.records.slot(slots.take().unwrap()).unwrap();

@@ -213,21 +213,22 @@ impl Pool {
         self.ready.iter().map(|spare| spare.slot).collect()
     }
 
-    /// Ends all spares. `zygote_lives`: it will bury them.
-    pub(super) fn dismiss(&mut self, slots: &Slots, zygote_lives: bool) {
-        for spare in self.ready.drain(..) {
-            end(spare, slots, zygote_lives);
-        }
+    /// Ends all spares. `zygote_lives`: it will bury them. Else their pidfds are given back, since this process
+    /// may be the one that adopts them.
+    pub(super) fn dismiss(&mut self, slots: &Slots, zygote_lives: bool) -> Vec<OwnedFd> {
         for slot in self.pending.drain(..) {
             slots.give_back(slot, !zygote_lives);
         }
+        let ended = self.ready.drain(..).map(|spare| end(spare, slots, zygote_lives));
+        ended.filter(|_| !zygote_lives).collect()
     }
 }
 
-fn end(spare: Spare, slots: &Slots, zygote_lives: bool) {
+fn end(spare: Spare, slots: &Slots, zygote_lives: bool) -> OwnedFd {
     // Where this is refused, since it has rights that we gave up, it sees its socket close.
     let _ = rustix::process::pidfd_send_signal(&spare.pidfd, rustix::process::Signal::KILL);
     slots.give_back(spare.slot, !zygote_lives);
+    spare.pidfd
 }
 
 /// What signals do to a spare. Looked up once, by the zygote.
