@@ -179,6 +179,8 @@ fn the_quota_of_a_control_group_counts() {
         std::fs::write(group.join("cgroup.procs"), std::process::id().to_string()).unwrap();
         cpu_count()
     }
-    let child = Bound(Process::new(count_in, (group.0.clone(),)).start().unwrap());
+    // Which method it is does not matter to it; this one can be used beside the threads of a test.
+    let child = Process::new(count_in, (group.0.clone(),)).method(StartMethod::Zygote);
+    let child = Bound(child.start().unwrap());
     assert_eq!(child.join_timeout(LONG).unwrap(), 1);
 }
