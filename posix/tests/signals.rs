@@ -584,7 +584,7 @@ fn nobody_is_left_behind_by_a_start_under_way(method: StartMethod) {
             all.push(Process::new(sleep, (pids.clone(),)).method(method).start().unwrap());
         }
     }
-    for enough in [1, 2, 5] {
+    for enough in (1..=5).cycle().take(15) {
         let pids = Queue::bounded(1000).unwrap();
         let process = Process::new(head, (method, pids.clone())).method(method);
         let head = Bound(process.start().unwrap());

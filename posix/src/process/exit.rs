@@ -4,6 +4,7 @@
 //! finalizers with a priority of 0 or more
 //! SIGTERM to the daemons, a grace for them, SIGKILL to those that are still there
 //! the other children are waited for, but not the detached ones
+//!     (also for those that another thread is just starting; where a signal ends the process no more are started)
 //! the remaining finalizers
 //! standard output is flushed
 //! ```
