@@ -47,7 +47,7 @@ pub(super) fn fork(
         .map_err(|source| StartError::Resource { what: "create a memory file", source })?;
     let parent = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
         .map(wire::above_standard)
-        .map_err(|error| StartError::no_pidfd(error))?;
+        .map_err(StartError::no_pidfd)?;
     let _ = io::stdout().flush();
     // SAFETY: this process has one thread, and some that hold nothing now, so no lock is held by a thread that the child lacks.
     match unsafe { libc::fork() } {

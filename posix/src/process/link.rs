@@ -344,7 +344,7 @@ impl Link {
         )
         .map_err(resource("set a socket's patience"))?;
         let me = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
-            .map_err(|error| StartError::no_pidfd(error))?;
+            .map_err(StartError::no_pidfd)?;
         // One for the whole tree, so it has to exist before the first child. Where it cannot, processes that
         // share nothing still work, and those that do say why not.
         let arena = crate::memory::arena().ok();
