@@ -51,17 +51,6 @@ fn starts(what: &str, method: StartMethod, expected: Option<&str>) {
             (Err(error), _) => panic!("{what}, {method:?}: {error}"),
         }
     }
-    if std::fs::read_link("/proc/self")
-        .is_ok_and(|me| me.to_str() != Some(&std::process::id().to_string()))
-    {
-        // Numbers of another namespace.
-        return;
-    }
-    // Nothing hangs about, but one that is kept ready.
-    for zygote in crate::children_of(std::process::id()) {
-        let left = || crate::children_of(zygote).len() <= 1;
-        crate::support::eventually("no process of a start that failed is left", left);
-    }
 }
 
 /// System calls that filters deny; what an error has to name, if one may come.

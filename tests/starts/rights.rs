@@ -7,7 +7,7 @@ use procession::Process;
 use procession::process::StartMethod;
 
 use crate::support::{Child, LONG};
-use crate::{METHODS, add, children_of};
+use crate::{METHODS, add, children_of, started_by};
 
 /// The kinds of namespaces that a process can leave without harm to this test.
 const KINDS: [&str; 6] = ["mnt", "net", "uts", "ipc", "user", "cgroup"];
@@ -325,8 +325,8 @@ pub fn pid_namespace() {
             assert!(number < 10, "{number}");
             let sleeper = Process::new(crate::sleeper, ()).method(method).start().unwrap();
             let below: Vec<u32> =
-                children_of(std::process::id()).into_iter().flat_map(children_of).collect();
-            assert_eq!(below, [sleeper.pid()]);
+                children_of(std::process::id()).into_iter().flat_map(started_by).collect();
+            assert_eq!(below, [sleeper.pid()], "{method:?}");
             sleeper.kill().unwrap();
             assert!(sleeper.join_timeout(LONG).is_err());
             assert_eq!(sleeper.exitcode(), Some(-9));

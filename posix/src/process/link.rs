@@ -20,7 +20,7 @@ use super::error::StartError;
 use super::executable;
 use super::image::image;
 use super::spawn::{self, Execution, Role};
-use super::state::{Capabilities, Changes, Overrides, State};
+use super::state::{Changes, Overrides, State};
 use super::status::{Slot, Slots};
 use super::stdio::{self, Places};
 use super::target::Wanted;
@@ -350,16 +350,15 @@ impl Link {
         let arena = crate::memory::arena().ok();
         let mut fds = vec![slots.records.as_fd(), me.as_fd()];
         fds.extend(arena.map(Arena::fd));
-        let rights = Capabilities::own().map_err(resource("look at capabilities"))?;
-        let rights = postcard::to_stdvec(&rights).map_err(io::Error::other);
+        // Taken right before the zygote inherits it.
+        let picture =
+            State::capture().map_err(resource("read /proc/thread-self"))?.into_a_zygotes();
+        let rights = postcard::to_stdvec(&picture.capabilities).map_err(io::Error::other);
         let rights = rights.map_err(resource("say which capabilities there are"))?;
         // The socket keeps this until the zygote looks.
         let hello = HELLO.to_ne_bytes();
         let hello = [IoSlice::new(&hello), IoSlice::new(&rights)];
         wire::send(&socket, &hello, &fds).map_err(resource("write to a new socket"))?;
-        // Taken right before the zygote inherits it.
-        let picture =
-            State::capture().map_err(resource("read /proc/thread-self"))?.into_a_zygotes();
         let pid = bear(&socket, theirs).map_err(|source| match &executable {
             Some(path) => StartError::Executable { path: path.to_path_buf(), source },
             None => StartError::Execute(source),

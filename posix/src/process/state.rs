@@ -48,7 +48,7 @@ pub(super) struct State {
     limits: [(u64, u64); LIMITS],
     niceness: i32,
     group: i32,
-    capabilities: Capabilities,
+    pub(super) capabilities: Capabilities,
 }
 
 /// What a child has, whether we like it or not, from the process that forks it.
@@ -327,7 +327,7 @@ pub(super) struct Capabilities {
 
 impl Capabilities {
     /// Those of the calling thread.
-    pub(super) fn own() -> io::Result<Capabilities> {
+    fn own() -> io::Result<Capabilities> {
         let mut halves = [0; 6];
         capabilities(libc::SYS_capget, &mut halves)?;
         let set = |at: usize| u64::from(halves[at]) | u64::from(halves[at + 3]) << 32;
@@ -335,8 +335,12 @@ impl Capabilities {
     }
 
     /// Gives up what the calling thread has beyond these.
-    pub(super) fn hold(&self) -> io::Result<()> {
-        let own = Capabilities::own()?;
+    pub(super) fn hold(self) -> io::Result<()> {
+        let own = match Capabilities::own() {
+            // A filter forbids the question; then the kernel has given nothing back at an execution.
+            Err(_) if rustix::thread::no_new_privs().unwrap_or(false) => return Ok(()),
+            own => own?,
+        };
         let sets = [
             own.effective & self.effective,
             own.permitted & self.permitted,
