@@ -67,10 +67,10 @@ const CALLS: &[(&str, libc::c_long, Option<&str>)] = &[
     ("capget", libc::SYS_capget, None),
     ("capset", libc::SYS_capset, None),
     ("futex_waitv", libc::SYS_futex_waitv, None),
-    ("waitid", libc::SYS_waitid, None),
+    ("waitid", libc::SYS_waitid, Some("waitid")),
     ("fallocate", libc::SYS_fallocate, Some("mem")),
     ("vfork", libc::SYS_vfork, None),
-    ("clone3", libc::SYS_clone3, None),
+    ("clone3", libc::SYS_clone3, Some("clone3")),
     ("execve", libc::SYS_execve, Some("execute")),
     ("socketpair", libc::SYS_socketpair, Some("socket pair")),
     ("signalfd", libc::SYS_signalfd4, Some("zygote")),
@@ -88,6 +88,9 @@ pub fn filters() {
                 Child::start(|| {
                     if later {
                         start(method).unwrap();
+                    }
+                    if std::env::var_os("STARTS_TELL").is_some() {
+                        println!("    {name}, {method:?}, {later}");
                     }
                     filter(*call).unwrap();
                     starts(name, method, *expected);

@@ -150,6 +150,10 @@ fn no_process(error: &io::Error, usual: &'static str) -> &'static str {
             "memory is full, or this process has moved its children to a PID namespace whose first \
              process has ended: nothing can begin there any more"
         }
+        Some(libc::EPERM) => {
+            "does a seccomp filter forbid execve, or clone3 by EPERM? Answered by ENOSYS, the C \
+             library takes another call"
+        }
         Some(libc::EAGAIN) => "check the limit of processes (RLIMIT_NPROC, pids.max)",
         _ => usual,
     }

@@ -141,8 +141,9 @@ pub(super) fn try_reap(pidfd: &OwnedFd) -> Option<ExitStatus> {
         let options = libc::WEXITED | libc::WNOHANG;
         let id = pidfd.as_raw_fd() as libc::id_t;
         if libc::waitid(libc::P_PIDFD, id, &mut info, options) != 0 {
-            // Somebody else in this program has reaped it.
-            return Some(ExitStatus::Lost);
+            // Somebody else in this program has reaped it. Or a filter forbids the question: then it may live.
+            let reaped = io::Error::last_os_error().raw_os_error() == Some(libc::ECHILD);
+            return (reaped || super::link::is_gone(pidfd)).then_some(ExitStatus::Lost);
         }
         (info.si_pid() != 0).then(|| ExitStatus::from_wait(info.si_code, info.si_status()))
     }

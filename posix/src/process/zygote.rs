@@ -226,6 +226,15 @@ impl Zygote {
                 return None;
             }
         };
+        if let Err(error) = rustix::process::waitid(
+            rustix::process::WaitId::All,
+            rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOHANG,
+        ) && error != Errno::CHILD
+        {
+            let reason = format!("it may not call waitid ({error}), by which it sees ends");
+            let _ = wire::send(&socket, &[IoSlice::new(reason.as_bytes())], &[]);
+            return None;
+        }
         let zygote = Zygote {
             socket: Some(socket),
             records: Box::leak(Box::new(records)),
