@@ -73,7 +73,7 @@ const CALLS: &[(&str, libc::c_long, Option<&str>)] = &[
     ("clone3", libc::SYS_clone3, Some("clone3")),
     ("execve", libc::SYS_execve, Some("execute")),
     ("socketpair", libc::SYS_socketpair, Some("socket pair")),
-    ("signalfd", libc::SYS_signalfd4, Some("zygote")),
+    ("signalfd", libc::SYS_signalfd4, Some("signalfd")),
     ("poll", libc::SYS_poll, None),
     ("sched_setaffinity", libc::SYS_sched_setaffinity, None),
     ("process_vm_readv", libc::SYS_process_vm_readv, None),

@@ -226,20 +226,26 @@ impl Zygote {
                 return None;
             }
         };
+        let refuse = |reason: &str| {
+            let _ = wire::send(&socket, &[IoSlice::new(reason.as_bytes())], &[]);
+        };
         if let Err(error) = rustix::process::waitid(
             rustix::process::WaitId::All,
             rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOHANG,
         ) && error != Errno::CHILD
         {
-            let reason = format!("it may not call waitid ({error}), by which it sees ends");
-            let _ = wire::send(&socket, &[IoSlice::new(reason.as_bytes())], &[]);
+            refuse(&format!("it may not call waitid ({error}), by which it sees ends"));
             return None;
         }
+        let Some(ends) = child_signals() else {
+            refuse("it may not call signalfd, by which it hears of ends (a seccomp filter?)");
+            return None;
+        };
         let zygote = Zygote {
             socket: Some(socket),
             records: Box::leak(Box::new(records)),
             starter: Some(starter),
-            ends: child_signals()?,
+            ends,
             reports,
             report_to,
             jobs: HashMap::new(),
