@@ -29,11 +29,9 @@ use super::zygote::{Answer, EXECUTE, HEADER, HELLO, Kind, LETTER_ENCLOSED, LONGE
 use super::{Names, news, wire};
 use crate::memory::Arena;
 
-/// How long a zygote may take to report, and to answer. Both take a millisecond when all is well.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// How long a program that may be none of ours has to report. One that knows nothing of us might run for ever.
-const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(10);
+/// How long a zygote may take to report, and to answer. Both take a millisecond when all is well. A program that knows
+/// nothing of us might run for ever.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a process needs to start others.
 pub(super) struct Starter {
@@ -334,7 +332,7 @@ impl Link {
         rustix::net::sockopt::set_socket_timeout(
             &socket,
             rustix::net::sockopt::Timeout::Recv,
-            Some(if executable.is_some() { PATIENCE_WITH_OTHERS } else { PATIENCE }),
+            Some(PATIENCE),
         )
         .map_err(resource("set a socket's patience"))?;
         rustix::net::sockopt::set_socket_timeout(
@@ -402,13 +400,6 @@ impl Link {
         let reason = match link.greeting() {
             Ok(same_build) => {
                 link.same_build = same_build;
-                let patience = Some(PATIENCE);
-                rustix::net::sockopt::set_socket_timeout(
-                    &link.socket,
-                    rustix::net::sockopt::Timeout::Recv,
-                    patience,
-                )
-                .map_err(resource("set a socket's patience"))?;
                 if link.picture.confinement.is_childless() {
                     // It is the first there, and so the namespace shows from now on.
                     let now = State::capture().map_err(resource("read /proc/thread-self"))?;
@@ -432,16 +423,15 @@ impl Link {
     /// Ends what does not behave as a zygote, and sees it gone.
     fn turn_out(&self, reason: String) -> StartError {
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
-        sleep_on(&self.pidfd, Instant::now().checked_add(PATIENCE_WITH_OTHERS));
+        sleep_on(&self.pidfd, Instant::now().checked_add(PATIENCE));
         match &self.executable {
             None => StartError::Handshake { seconds: PATIENCE.as_secs(), reason },
             Some(path) => {
                 let release = env!("CARGO_PKG_VERSION");
-                let seconds = PATIENCE_WITH_OTHERS.as_secs();
                 let reason = format!(
                     "{path:?}, which set_executable named, is no program with procession {release}: {reason}"
                 );
-                StartError::Handshake { seconds, reason }
+                StartError::Handshake { seconds: PATIENCE.as_secs(), reason }
             }
         }
     }
@@ -462,8 +452,7 @@ impl Link {
     /// Whether it is of this build; the error is why it is no zygote.
     fn greeting(&self) -> Result<bool, Greeting> {
         let mut answer = [0; 256];
-        let patience = if self.executable.is_some() { PATIENCE_WITH_OTHERS } else { PATIENCE };
-        match wire::receive_within(&self.socket, &mut answer, RecvFlags::empty(), patience) {
+        match wire::receive_within(&self.socket, &mut answer, RecvFlags::empty(), PATIENCE) {
             Ok(record) if record.len == 16 && answer[..8] == HELLO.to_ne_bytes() => {
                 let same_build = answer[8..16] == image().build().to_ne_bytes();
                 if same_build || self.executable.is_some() {
