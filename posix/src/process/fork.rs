@@ -13,7 +13,7 @@ use rustix::process::{Pid, PidfdFlags};
 
 use super::child::{Child, Delivery, Letter};
 use super::error::StartError;
-use super::link::Starter;
+use super::starter::Starter;
 use super::status::{ExitStatus, Slot, Slots};
 use super::stdio::{Pipes, Places};
 use super::target::Entry;

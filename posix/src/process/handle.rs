@@ -14,7 +14,7 @@ use super::children;
 use super::error::{JoinError, StillRunning};
 use super::fork::Forked;
 use super::life::{Left, Life};
-use super::link::Started;
+use super::starter::Started;
 use super::status::Slots;
 use super::stdio::{self, Pipes};
 use crate::channel::luggage::Luggage;

@@ -16,7 +16,8 @@ use rustix::process::Signal;
 
 use super::error::JoinError;
 use super::fork::{Forked, try_reap};
-use super::link::{Link, Started, is_gone, sleep_on};
+use super::link::{Link, is_gone, sleep_on};
+use super::starter::Started;
 use super::status::{ExitStatus, Outcome, Slot, Slots};
 use super::words::Words;
 use super::{children, news, oom, wire};

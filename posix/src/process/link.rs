@@ -1,13 +1,15 @@
-//! The starter's side: one zygote per starting process, asked under a lock.
+//! A zygote as its starter sees it: asked for processes under a lock, heard, and let go.
 //!
 //! Nobody else can ask a zygote, or a spare of its: each talks over one end of a socket pair, which has no
 //! name, and whose other end only the starter has (and forks of it that are made without this library). So
 //! there are no credentials to check: those of a pair are its maker's, on both ends.
 
+mod newborn;
+
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,217 +19,19 @@ use rustix::process::{Pid, PidfdFlags};
 
 use super::child::Letter;
 use super::error::StartError;
-use super::executable;
-use super::image::image;
-use super::spawn::{self, Execution, Role};
-use super::state::{Changes, Overrides, State};
+use super::starter::Request;
+use super::state::{Changes, State};
 use super::status::{Slot, Slots};
 use super::stdio::{self, Places};
-use super::target::Wanted;
-use super::warm::{self, Pool, Spare};
-use super::zygote::{Answer, EXECUTE, HEADER, HELLO, Kind, LETTER_ENCLOSED, LONGEST_RECORD};
-use super::{Names, news, wire};
-use crate::memory::Arena;
+use super::warm::{Pool, Spare};
+use super::wire;
+use super::zygote::{Answer, EXECUTE, HEADER, Kind, LETTER_ENCLOSED, LONGEST_RECORD};
 
 /// How long a zygote may take to report, and to answer. Both take a millisecond when all is well. A program that knows
 /// nothing of us might run for ever.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a process needs to start others.
-pub(super) struct Starter {
-    pid: u32,
-    pub(super) slots: Arc<Slots>,
-    zygote: Mutex<Option<Arc<Link>>>,
-    /// How many zygotes there have been.
-    made: AtomicU32,
-}
-
-static STARTER: AtomicPtr<Starter> = AtomicPtr::new(std::ptr::null_mut());
-
-impl Starter {
-    /// The starter of this process. A forked process finds its parent's, and makes its own.
-    pub(super) fn get() -> Result<&'static Starter, StartError> {
-        let old = STARTER.load(Ordering::Acquire);
-        // SAFETY: a starter is leaked when it is published, so the reference holds for ever.
-        let known = unsafe { old.as_ref() };
-        let pid = std::process::id();
-        if let Some(starter) = known.filter(|starter| starter.pid == pid) {
-            return Ok(starter);
-        }
-        let slots = Arc::new(Slots::create()?);
-        let (zygote, made) = (Mutex::new(None), AtomicU32::new(0));
-        let new = Box::into_raw(Box::new(Starter { pid, slots, zygote, made }));
-        match STARTER.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => {
-                // The parent's zygote serves the parent only: close our end, unless the fork caught
-                // another thread in the middle of a start.
-                if let Some(mut link) = known.and_then(|known| known.zygote.try_lock().ok()) {
-                    *link = None;
-                }
-                super::oom::begin();
-                // SAFETY: just published, and leaked.
-                Ok(unsafe { &*new })
-            }
-            Err(winner) => {
-                // SAFETY: `new` was never published. The winner is a thread of this process, and its
-                // starter is leaked.
-                unsafe {
-                    drop(Box::from_raw(new));
-                    Ok(&*winner)
-                }
-            }
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Arc<Link>>> {
-        self.zygote.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Has the zygote start a process; executes a zygote where there is none that fits.
-    pub(super) fn start(&self, request: Request) -> Result<Started, StartError> {
-        let mut made = None;
-        let started = self.start_by(request, &mut made);
-        if let Some(pid) = made {
-            // Without a lock: whoever hears of it may start processes.
-            news::zygote(pid, self.made.fetch_add(1, Ordering::Relaxed) > 0);
-        }
-        started
-    }
-
-    fn start_by(&self, request: Request, made: &mut Option<u32>) -> Result<Started, StartError> {
-        sweep_zygotes();
-        let mut held = self.lock();
-        let mut known = None;
-        let executable = executable::chosen();
-        // A zygote that dies right now or does not fit any more costs another attempt, and so does a state
-        // that has changed; more in a row have a reason.
-        for _ in 0..4 {
-            let link = match &*held {
-                Some(link) if link.executable != executable => {
-                    link.dismiss();
-                    *held = None;
-                    continue;
-                }
-                Some(link) if link.has_arena || crate::memory::arena().is_err() => link.clone(),
-                Some(link) => {
-                    // The arena could not be made before, and exists now.
-                    link.dismiss();
-                    *held = None;
-                    continue;
-                }
-                None => match Link::execute(&self.slots, executable.clone())? {
-                    Some(link) => {
-                        *made = Some(link.pid);
-                        held.insert(Arc::new(link)).clone()
-                    }
-                    None => continue,
-                },
-            };
-            let spare = if request.execute { None } else { link.take_spare() };
-            let slot = spare.as_ref().map_or_else(|| self.slots.take(), |spare| Ok(spare.slot))?;
-            // A slot stays taken where a process may still look into it.
-            let mut unused = spare.is_none();
-            let error = match link.start(&self.slots, slot, spare, &request, known.take()) {
-                Ok((pid, pidfd)) => {
-                    // An executed process is none of them, so it says nothing about how many are of use.
-                    if !request.execute {
-                        link.pool().started();
-                        link.ask_for_spares();
-                    }
-                    return Ok(Started { pid, pidfd, slot, link });
-                }
-                Err(Failure::Error(error)) => error,
-                Err(Failure::Unclear(error)) => {
-                    unused = false;
-                    if matches!(error, StartError::NoAnswer { .. }) {
-                        *held = None;
-                        link.pool().dismiss(&self.slots, true);
-                        link.retire();
-                    }
-                    error
-                }
-                Err(Failure::Changed(now)) => {
-                    self.slots.give_back(slot, false);
-                    known = Some(now);
-                    continue;
-                }
-                Err(Failure::Cold) => {
-                    self.slots.give_back(slot, false);
-                    continue;
-                }
-                Err(Failure::Outdated | Failure::Gone) => {
-                    self.slots.give_back(slot, false);
-                    *held = None;
-                    link.dismiss();
-                    continue;
-                }
-            };
-            self.slots.give_back(slot, unused);
-            if unused && is_scarcity(&error) && link.spend_spares() {
-                continue;
-            }
-            return Err(error);
-        }
-        let reason = "zygotes are killed, or this process' rights change, all the time".into();
-        Err(StartError::Handshake { seconds: PATIENCE.as_secs(), reason })
-    }
-
-    /// Makes the zygote by forking, if that is sound, at the beginning of the program.
-    pub(super) fn begin(&self) {
-        let mut held = self.lock();
-        if held.is_none() && executable::chosen().is_none() {
-            *held = Link::fork(&self.slots).ok().flatten().map(Arc::new);
-        }
-    }
-
-    /// Has the zygote keep as many spares as are wanted, and makes one for that.
-    pub(super) fn warm_up(&self) -> Result<(), StartError> {
-        let mut held = self.lock();
-        if let Some(link) = held.take_if(|link| link.is_gone()) {
-            link.dismiss();
-        }
-        match &*held {
-            Some(link) if warm::is_unwanted() => link.end_spares(),
-            Some(link) => {
-                link.pool().sweep(&self.slots);
-                link.ask_for_spares();
-            }
-            None if warm::is_unwanted() => {}
-            None => {
-                // Whoever killed it did not want it to be kept warm.
-                if let Some(link) = Link::execute(&self.slots, executable::chosen())? {
-                    held.insert(Arc::new(link)).ask_for_spares();
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Lets go of the zygote, in a fork of the process that it serves.
-    pub(super) fn close(&self) {
-        *self.lock() = None;
-    }
-}
-
-/// What is to be started.
-pub(super) struct Request<'a> {
-    pub(super) target: Wanted<'a>,
-    pub(super) args: &'a [u8],
-    pub(super) names: &'a Names,
-    pub(super) places: &'a Places,
-    pub(super) overrides: &'a Overrides,
-    pub(super) execute: bool,
-}
-
-/// A process that was started.
-pub(super) struct Started {
-    pub(super) pid: u32,
-    pub(super) pidfd: OwnedFd,
-    pub(super) slot: u32,
-    pub(super) link: Arc<Link>,
-}
-
-enum Failure {
+pub(super) enum Failure {
     /// The zygote is gone, and the process was not started.
     Gone,
     /// The spare is gone, and the process was not started.
@@ -246,17 +50,17 @@ enum Failure {
 pub(super) struct Link {
     slots: Arc<Slots>,
     socket: OwnedFd,
-    pid: u32,
+    pub(super) pid: u32,
     pidfd: OwnedFd,
     /// The program that it was executed from; None: this one.
-    executable: Option<Arc<Path>>,
+    pub(super) executable: Option<Arc<Path>>,
     /// Whether entries lie in it where they lie here.
     same_build: bool,
     /// What its children get unless told otherwise.
     picture: State,
     /// How this process differed from the picture when it was last looked at.
     expected: Mutex<Changes>,
-    has_arena: bool,
+    pub(super) has_arena: bool,
     /// Whether it counts processes in another way: this process has moved its children to another PID namespace.
     foreign: bool,
     /// Whether this process could look into it when it was made.
@@ -272,206 +76,6 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Executes a zygote, and waits until it reports for duty. `None`: somebody killed it.
-    fn execute(
-        slots: &Arc<Slots>,
-        executable: Option<Arc<Path>>,
-    ) -> Result<Option<Link>, StartError> {
-        if spawn::is_privileged() {
-            return Err(StartError::Privileged);
-        }
-        let null = stdio::null()?;
-        Link::make(slots, executable.clone(), |_, theirs| {
-            let mut execution = Execution::new()?;
-            execution.pass(theirs.as_fd(), 0)?;
-            if let Some(path) = &executable {
-                execution.program(path)?;
-                // Should it not be one of ours, what it says is nothing that this program says.
-                execution.pass(null.as_fd(), 1)?;
-            }
-            execution.run(&super::state::environment(), &Role::Zygote)
-        })
-    }
-
-    /// Forks a zygote, if this process has one thread.
-    fn fork(slots: &Arc<Slots>) -> Result<Option<Link>, StartError> {
-        if !super::fork::is_single_threaded() {
-            return Err(StartError::Threads);
-        }
-        Link::make(slots, None, |ours, theirs| {
-            // SAFETY: this process has one thread, so no lock is held by a thread that the child lacks.
-            match unsafe { libc::fork() } {
-                -1 => Err(io::Error::last_os_error()),
-                0 => {
-                    // SAFETY: the child never returns from here, so nobody uses or drops this again.
-                    unsafe { rustix::io::close(ours.as_raw_fd()) };
-                    super::zygote::serve_forked(theirs)
-                }
-                pid => Ok(pid as u32),
-            }
-        })
-    }
-
-    fn make(
-        slots: &Arc<Slots>,
-        executable: Option<Arc<Path>>,
-        bear: impl FnOnce(&OwnedFd, OwnedFd) -> io::Result<u32>,
-    ) -> Result<Option<Link>, StartError> {
-        fn resource<E: Into<io::Error>>(what: &'static str) -> impl Fn(E) -> StartError {
-            move |source| StartError::Resource { what, source: source.into() }
-        }
-        sweep_zygotes();
-        let (socket, theirs) = rustix::net::socketpair(
-            rustix::net::AddressFamily::UNIX,
-            rustix::net::SocketType::SEQPACKET,
-            rustix::net::SocketFlags::CLOEXEC,
-            None,
-        )
-        .map_err(resource("make a socket pair"))?;
-        let (socket, theirs) = (wire::above_standard(socket), wire::above_standard(theirs));
-        rustix::net::sockopt::set_socket_timeout(
-            &socket,
-            rustix::net::sockopt::Timeout::Recv,
-            Some(PATIENCE),
-        )
-        .map_err(resource("set a socket's patience"))?;
-        rustix::net::sockopt::set_socket_timeout(
-            &socket,
-            rustix::net::sockopt::Timeout::Send,
-            Some(PATIENCE),
-        )
-        .map_err(resource("set a socket's patience"))?;
-        let me = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
-            .map_err(StartError::no_pidfd)?;
-        // One for the whole tree, so it has to exist before the first child. Where it cannot, processes that
-        // share nothing still work, and those that do say why not.
-        let arena = crate::memory::arena().ok();
-        let mut fds = vec![slots.records.as_fd(), me.as_fd()];
-        fds.extend(arena.map(Arena::fd));
-        // Taken right before the zygote inherits it.
-        let picture =
-            State::capture().map_err(resource("read /proc/thread-self"))?.into_a_zygotes();
-        let rights = postcard::to_stdvec(&picture.capabilities).map_err(io::Error::other);
-        let rights = rights.map_err(resource("say which capabilities there are"))?;
-        // The socket keeps this until the zygote looks.
-        let hello = HELLO.to_ne_bytes();
-        let hello = [IoSlice::new(&hello), IoSlice::new(&rights)];
-        wire::send(&socket, &hello, &fds).map_err(resource("write to a new socket"))?;
-        let pid = bear(&socket, theirs).map_err(|source| match &executable {
-            Some(path) => StartError::Executable { path: path.to_path_buf(), source },
-            None => StartError::Execute(source),
-        })?;
-        let pidfd = Pid::from_raw(pid as i32)
-            .ok_or(Errno::SRCH)
-            .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()))
-            .map(wire::above_standard)
-            .map_err(|error| {
-                // SAFETY: `pid` is our child and not yet reaped, so the number is its own.
-                unsafe {
-                    libc::kill(pid as i32, libc::SIGKILL);
-                    libc::waitpid(pid as i32, std::ptr::null_mut(), 0);
-                }
-                StartError::no_pidfd(error)
-            })?;
-        let has_arena = arena.is_some();
-        let expected = Mutex::new(picture.changes_to(&picture));
-        let (lane, late) = (Mutex::new(()), AtomicU32::new(0));
-        let retired = AtomicBool::new(false);
-        let pool = Mutex::default();
-        let foreign = numbers(&pidfd).is_some_and(|(_, foreign)| foreign);
-        let reachable = reach(pid) == Ok(());
-        let mut link = Link {
-            slots: slots.clone(),
-            socket,
-            pid,
-            pidfd,
-            executable,
-            same_build: true,
-            picture,
-            expected,
-            has_arena,
-            foreign,
-            reachable,
-            retired,
-            lane,
-            late,
-            pool,
-        };
-        let reason = match link.greeting() {
-            Ok(same_build) => {
-                link.same_build = same_build;
-                if link.picture.confinement.is_childless() {
-                    // It is the first there, and so the namespace shows from now on.
-                    let now = State::capture().map_err(resource("read /proc/thread-self"))?;
-                    link.picture.confinement = now.confinement;
-                }
-                return Ok(Some(link));
-            }
-            Err(Greeting::Ended) => match link.exit_of_a_newborn() {
-                None => return Ok(None),
-                Some(code) if link.executable.is_some() => format!("it ended with status {code}"),
-                Some(code) => format!(
-                    "it ended with status {code}; is /proc/self/exe this program, or an \
-                     interpreter of it?"
-                ),
-            },
-            Err(Greeting::Wrong(reason)) => reason,
-        };
-        Err(link.turn_out(reason))
-    }
-
-    /// Ends what does not behave as a zygote, and sees it gone.
-    fn turn_out(&self, reason: String) -> StartError {
-        let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
-        sleep_on(&self.pidfd, Instant::now().checked_add(PATIENCE));
-        match &self.executable {
-            None => StartError::Handshake { seconds: PATIENCE.as_secs(), reason },
-            Some(path) => {
-                let release = env!("CARGO_PKG_VERSION");
-                let reason = format!(
-                    "{path:?}, which set_executable named, is no program with procession {release}: {reason}"
-                );
-                StartError::Handshake { seconds: PATIENCE.as_secs(), reason }
-            }
-        }
-    }
-
-    /// With which status the zygote left that has let go of its socket. `None`: it did not leave, it was killed.
-    fn exit_of_a_newborn(&self) -> Option<String> {
-        use rustix::process::{WaitId, WaitIdOptions, waitid};
-        // The kernel closes the socket a moment before that.
-        sleep_on(&self.pidfd, Instant::now().checked_add(Duration::from_secs(1)));
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
-            Ok(status) => Some(status?.exit_status()?.to_string()),
-            // This program has others that reap.
-            Err(_) => Some("unknown".into()),
-        }
-    }
-
-    /// Whether it is of this build; the error is why it is no zygote.
-    fn greeting(&self) -> Result<bool, Greeting> {
-        let mut answer = [0; 256];
-        match wire::receive_within(&self.socket, &mut answer, RecvFlags::empty(), PATIENCE) {
-            Ok(record) if record.len == 16 && answer[..8] == HELLO.to_ne_bytes() => {
-                let same_build = answer[8..16] == image().build().to_ne_bytes();
-                if same_build || self.executable.is_some() {
-                    Ok(same_build)
-                } else {
-                    let reason = "/proc/self/exe is another build than this program";
-                    Err(Greeting::Wrong(reason.into()))
-                }
-            }
-            Ok(record) if record.len == 0 => Err(Greeting::Ended),
-            Err(Errno::CONNRESET) => Err(Greeting::Ended),
-            Ok(record) => {
-                Err(Greeting::Wrong(String::from_utf8_lossy(&answer[..record.len]).into()))
-            }
-            Err(Errno::AGAIN) => Err(Greeting::Wrong("it was silent".into())),
-            Err(error) => Err(Greeting::Wrong(error.to_string())),
-        }
-    }
-
     /// Whether this process lost the right to look into the zygote: it confined itself in a way that its state does
     /// not show, as by Landlock.
     fn is_out_of_reach(&self) -> bool {
@@ -485,7 +89,7 @@ impl Link {
 
     /// Asks for a process. Unless the state is `known`, the process is described as it should be if nothing
     /// has changed, and this one looks at its own state while the process is being made.
-    fn start(
+    pub(super) fn start(
         &self,
         slots: &Slots,
         slot: u32,
@@ -750,7 +354,7 @@ impl Link {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_spare(&self) -> Option<Spare> {
+    pub(super) fn take_spare(&self) -> Option<Spare> {
         if self.pool().expects() {
             self.hear_of_spares();
         }
@@ -765,7 +369,7 @@ impl Link {
     }
 
     /// Asks for the spares that are missing. Whatever fails leaves it at fewer.
-    fn ask_for_spares(&self) {
+    pub(super) fn ask_for_spares(&self) {
         // Now, while the new process is busy: the next start finds them.
         if self.pool().is_pending() {
             self.hear_of_spares();
@@ -784,7 +388,7 @@ impl Link {
     }
 
     /// Ends the spares, those too that the zygote is about to announce.
-    fn end_spares(&self) {
+    pub(super) fn end_spares(&self) {
         let _lane = self.lane();
         while self.pool().is_pending() && matches!(self.hear(RecvFlags::empty()), Ok(None)) {}
         let orphans = self.pool().dismiss(&self.slots, !self.is_gone());
@@ -792,7 +396,7 @@ impl Link {
     }
 
     /// Ends the spares, since what they hold is missing elsewhere, and asks for no more. `false`: there were none.
-    fn spend_spares(&self) -> bool {
+    pub(super) fn spend_spares(&self) -> bool {
         let ended = self.pool().ready_slots();
         self.pool().be_frugal();
         self.end_spares();
@@ -807,7 +411,7 @@ impl Link {
     }
 
     /// Ends the spares, and gives the zygote no more requests.
-    fn dismiss(&self) {
+    pub(super) fn dismiss(&self) {
         self.end_spares();
         self.retire();
     }
@@ -823,11 +427,9 @@ impl Link {
             Err(_) => Err(io::Error::other("it was lost with the zygote")),
         }
     }
-}
 
-impl Link {
     /// Has the zygote reaped when it ends. It gets no more requests.
-    fn retire(&self) {
+    pub(super) fn retire(&self) {
         if self.retired.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -835,23 +437,6 @@ impl Link {
             RETIRED.lock().unwrap_or_else(PoisonError::into_inner).push(pidfd);
         }
     }
-}
-
-/// What a zygote said instead of its greeting.
-enum Greeting {
-    /// Nothing: it is gone.
-    Ended,
-    /// Something else.
-    Wrong(String),
-}
-
-/// Whether a start failed since there is not enough of something.
-fn is_scarcity(error: &StartError) -> bool {
-    let source = std::error::Error::source(error).and_then(|e| e.downcast_ref::<io::Error>());
-    matches!(
-        source.and_then(io::Error::raw_os_error),
-        Some(libc::EAGAIN | libc::EMFILE | libc::ENFILE | libc::ENOMEM)
-    )
 }
 
 enum Broken {
@@ -938,7 +523,7 @@ impl Drop for Link {
 }
 
 /// Reaps the zygotes that have ended.
-fn sweep_zygotes() {
+pub(super) fn sweep_zygotes() {
     use rustix::process::{WaitId, WaitIdOptions, waitid};
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
     RETIRED

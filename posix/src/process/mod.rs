@@ -102,6 +102,7 @@ mod oom;
 mod returned;
 mod run;
 mod spawn;
+mod starter;
 mod state;
 mod status;
 mod stdio;
@@ -133,7 +134,7 @@ pub(crate) use target::{CallError, Entry};
 pub use warm::keep_warm;
 pub(crate) use zygote::{close_all_but, silence};
 
-use link::Starter;
+use starter::Starter;
 
 /// Prepares for starting processes, at the beginning of `main`. Optional.
 ///

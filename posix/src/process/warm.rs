@@ -51,7 +51,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::error::StartError;
-use super::link::{Starter, is_gone};
+use super::link::is_gone;
+use super::starter::Starter;
 use super::status::{Slot, Slots};
 
 /// Nobody has chosen how many.
