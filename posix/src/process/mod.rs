@@ -143,7 +143,8 @@ use starter::Starter;
 /// `main`: a thread named `main`, and a message on stack overflow. In a process with several
 /// threads, or where it fails, it does nothing, and the first start does what it has to.
 ///
-/// Signal handlers that are installed before this call live on in started processes.
+/// What was done before this call lives on in started processes: signal handlers, variables, what was registered with
+/// `atexit`. Files that were open before are `/dev/null` there.
 ///
 /// ```
 /// procession_posix::process::init();

@@ -107,7 +107,7 @@ pub(super) fn serve_executed() -> ! {
 pub(super) fn serve_forked(socket: OwnedFd) -> ! {
     let served = std::panic::catch_unwind(|| {
         state::become_a_servant();
-        close_others(&socket);
+        blank_others(&socket)?;
         serve(socket)
     });
     leave(if matches!(served, Ok(Some(()))) { 0 } else { 1 })
@@ -135,6 +135,33 @@ fn close_others(socket: &OwnedFd) {
         Some(arena) => close_all_but(&[socket, &arena.fd()]),
         None => close_all_but(&[socket]),
     }
+}
+
+/// Puts /dev/null in the place of what a zygote that was forked has inherited. Variables of the program may know the
+/// numbers: what is written there goes nowhere, and never into a file that got the number later.
+fn blank_others(socket: &OwnedFd) -> Option<()> {
+    use rustix::fs::{Mode, OFlags};
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
+        close_others(socket);
+        return Some(());
+    };
+    let kept = [Some(socket.as_fd()), crate::memory::existing().map(Arena::fd)];
+    let kept = kept.map(|fd| fd.map_or(-1, |fd| fd.as_raw_fd()));
+    let numbers: Vec<i32> = entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|number| *number > 2 && !kept.contains(number))
+        .collect();
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    for number in numbers {
+        // SAFETY: the number may be in use by variables of a program that does not go on in this process; whoever reads
+        // or writes there meets a file that has nothing. One that was closed since (the list's own) stays closed.
+        unsafe {
+            if libc::fcntl(number, libc::F_GETFD) >= 0 && number != null.as_raw_fd() {
+                libc::dup3(null.as_raw_fd(), number, libc::O_CLOEXEC);
+            }
+        }
+    }
+    Some(())
 }
 
 /// Closes all descriptors above the standard ones but these.
