@@ -247,7 +247,7 @@ pub fn lates() {
     prepare();
     for method in METHODS {
         for role in [Role::Starter, Role::Zygote, Role::Child(1)] {
-            siege(Scene { warm: true, late: true, ..Scene::new(method, role) }, 8);
+            siege(Scene { warm: true, late: true, ..Scene::new(method, role) }, 14);
         }
     }
 }
@@ -265,7 +265,7 @@ pub fn crowds() {
     prepare();
     for method in METHODS {
         for role in [Role::Starter, Role::Zygote, Role::Child(1)] {
-            siege(Scene { warm: true, siblings: 20, ..Scene::new(method, role) }, 30);
+            siege(Scene { warm: true, siblings: 20, ..Scene::new(method, role) }, 50);
         }
     }
 }
