@@ -7,12 +7,18 @@ use std::time::{Duration, Instant};
 
 use procession_posix::memory::SharedMemory;
 use procession_posix::process::{
-    JoinError, Process, StartError, StartMethod, Stdio, Target, current_process,
+    JoinError, Process, StartError, StartMethod, Stdio, Target, current_process, set_start_method,
 };
 use support::{Bound, LONG};
 
+/// Whatever the default is elsewhere, these tests are about the helper process where they name no method.
+fn by_zygote() {
+    set_start_method(StartMethod::Zygote);
+}
+
 /// Runs the body of a test in a process of its own, which has a helper process of its own.
 fn apart(body: impl Target<(), Output = ()>) {
+    by_zygote();
     Bound(Process::new(body, ()).name("apart").start().unwrap()).join_timeout(LONG * 2).unwrap();
 }
 
@@ -84,6 +90,7 @@ fn fork_by_hand() -> i32 {
 
 #[test]
 fn a_fork_of_a_target_leaves_its_result_alone() {
+    by_zygote();
     fn returns_twice() -> u32 {
         if fork_by_hand() == 0 {
             std::thread::sleep(Duration::from_millis(100));
@@ -111,6 +118,7 @@ fn a_fork_of_a_target_leaves_its_result_alone() {
 
 #[test]
 fn a_panic_into_a_full_pipe_does_not_hold_up_the_end() {
+    by_zygote();
     fn target() -> u32 {
         // SAFETY: writes bytes of a buffer, and sets flags.
         unsafe {
