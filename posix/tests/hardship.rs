@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use procession_posix::memory::SharedMemory;
 use procession_posix::process::{
-    JoinError, Process, StartError, StartMethod, Stdio, Target, current_process, set_start_method,
+    JoinError, Process, StartError, StartMethod, Stdio, Target, set_start_method,
 };
 use support::{Bound, LONG};
 
@@ -268,37 +268,6 @@ fn a_process_without_a_group_of_its_namespace_starts_others() {
                 Err(StartError::Fork(_)) if daemon => {}
                 Err(error) => panic!("{error}"),
             }
-        }
-    });
-}
-
-#[test]
-fn a_fork_of_a_program_with_threads_starts_processes() {
-    apart(|| {
-        std::thread::spawn(|| {
-            loop {
-                let _ = Process::new(five, ()).start().map(|child| child.join());
-            }
-        });
-        for round in 0..30 {
-            std::thread::sleep(Duration::from_millis(3));
-            let fork = fork_by_hand();
-            if fork == 0 {
-                let end = Process::new(five, ()).start().map(|child| child.join());
-                // SAFETY: ends the fork.
-                unsafe { libc::_exit(i32::from(!matches!(end, Ok(Ok(5))))) };
-            }
-            let begin = Instant::now();
-            let mut status = 0;
-            // SAFETY: it is a child of this process.
-            while unsafe { libc::waitpid(fork, &mut status, libc::WNOHANG) } == 0 {
-                if begin.elapsed() > Duration::from_secs(20) {
-                    // SAFETY: as above, and it is not reaped.
-                    unsafe { libc::kill(fork, libc::SIGKILL) };
-                }
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            assert_eq!(status, 0, "round {round} in {}", current_process().name);
         }
     });
 }

@@ -18,7 +18,7 @@ use super::error::JoinError;
 use super::fork::{Forked, try_reap};
 use super::link::{Link, is_gone, sleep_on};
 use super::starter::Started;
-use super::status::{ExitStatus, Outcome, Slot, Slots};
+use super::status::{ExitStatus, Outcome, SLICE, Slot, Slots};
 use super::words::Words;
 use super::{children, news, oom, wire};
 use crate::channel::luggage::recall;
@@ -150,6 +150,7 @@ impl Life {
     fn wait(&self, deadline: Option<Instant>) -> Option<&End> {
         let mut deadline = deadline;
         let mut grace = Some(GRACE);
+        let mut gone = false;
         loop {
             if let Some(end) = self.end.get() {
                 return Some(end);
@@ -170,7 +171,16 @@ impl Life {
             // Others may be waiting for what went along with the arguments of one that has died over them.
             let more = recall();
             match self.source {
-                Source::Zygote(_) => self.place()?.sleep(deadline),
+                Source::Zygote(_) if gone => self.place()?.sleep(deadline),
+                // Its end wakes us and the zygote at the same time, and not one after the other.
+                Source::Zygote(_) => {
+                    let slice = Instant::now() + SLICE;
+                    sleep_on(&self.pidfd, Some(deadline.map_or(slice, |at| at.min(slice))));
+                    gone = is_gone(&self.pidfd);
+                    if gone {
+                        self.place()?.spin_until_buried();
+                    }
+                }
                 Source::Fork { .. } => self.sleep_on_pidfd(deadline, more),
             }
         }

@@ -95,10 +95,10 @@ const CONFIRMED: u32 = 2;
 const RUNNING: u32 = 3;
 const WITHDRAWN: u32 = 4;
 const OFFERED: u32 = 5;
-/// How long a new process spins before it sleeps.
+/// How long one spins before it sleeps for what takes no longer.
 const SPIN: Duration = Duration::from_micros(50);
 /// Nobody sleeps longer than this without looking whether who should wake it still lives.
-const SLICE: Duration = Duration::from_millis(100);
+pub(super) const SLICE: Duration = Duration::from_millis(100);
 
 /// What a process left in its slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,14 +208,12 @@ impl Slot {
     /// The starter looks at its own state meanwhile, which takes less than to fall asleep and be woken, if
     /// it has another CPU.
     fn spin(&self) {
-        let undecided = || matches!(self.claim.load(Ordering::Acquire), OPEN | OFFERED);
-        if undecided() && rustix::thread::sched_getaffinity(None).is_ok_and(|cpus| cpus.count() > 1)
-        {
-            let until = Instant::now() + SPIN;
-            while undecided() && Instant::now() < until {
-                std::hint::spin_loop();
-            }
-        }
+        spin_while(|| matches!(self.claim.load(Ordering::Acquire), OPEN | OFFERED));
+    }
+
+    /// The process is gone, and the zygote has been woken to write that down and to reap it.
+    pub(super) fn spin_until_buried(&self) {
+        spin_while(|| self.status().is_none());
     }
 
     /// The starter is about to send the spare its letter. `false`: the spare has left.
@@ -326,6 +324,16 @@ impl Slot {
         }
         let left = deadline.map_or(SLICE, |at| at.saturating_duration_since(Instant::now()));
         nap(&self.status, word, left.min(SLICE));
+    }
+}
+
+/// Looks again and again for a moment, if there is another CPU on which somebody may change what is looked at.
+fn spin_while(undecided: impl Fn() -> bool) {
+    if undecided() && rustix::thread::sched_getaffinity(None).is_ok_and(|cpus| cpus.count() > 1) {
+        let until = Instant::now() + SPIN;
+        while undecided() && Instant::now() < until {
+            std::hint::spin_loop();
+        }
     }
 }
 
