@@ -5,11 +5,11 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use procession::Process;
-use procession::process::StartMethod;
+use procession::process::{StartMethod, keep_warm};
 
-use crate::support::{Child, LONG, Word, on_alarm, sleep_forever};
+use crate::support::{Child, LONG, Word, eventually, on_alarm, sleep_forever};
 use crate::trace::{Hunt, Role, hunt};
-use crate::{EXECUTING, METHODS, add, alone, full, nothing_left, sleeper};
+use crate::{EXECUTING, METHODS, add, alone, children_of, full, nothing_left, sleeper, started_by};
 
 /// Nobody who survives waits longer than this, traced or not.
 const PROMPT: Duration = Duration::from_secs(8);
@@ -21,6 +21,8 @@ struct Scene {
     role: Role,
     /// Whether something was started before.
     warm: bool,
+    /// Whether a process is kept ready for it.
+    spare: bool,
     daemon: bool,
     /// Whether the others get as far as they can before the kill.
     late: bool,
@@ -32,7 +34,16 @@ struct Scene {
 
 impl Scene {
     fn new(method: StartMethod, role: Role) -> Scene {
-        Scene { method, role, warm: false, daemon: false, late: false, siblings: 0, threads: 1 }
+        Scene {
+            method,
+            role,
+            warm: false,
+            spare: false,
+            daemon: false,
+            late: false,
+            siblings: 0,
+            threads: 1,
+        }
     }
 }
 
@@ -66,9 +77,16 @@ struct Life {
 
 impl Life {
     fn live(&self) {
-        let Scene { method, warm, siblings, threads, daemon, .. } = self.scene;
+        let Scene { method, role, warm, spare, siblings, threads, daemon, .. } = self.scene;
         if warm {
             assert_eq!(start_next(method), Ok(5));
+        }
+        if spare {
+            keep_warm(1).unwrap();
+            eventually("one is ready", || {
+                let zygote = children_of(std::process::id())[0];
+                children_of(zygote).len() > started_by(zygote).len()
+            });
         }
         let siblings: Vec<_> = (0..siblings)
             .map(|_| Process::new(sleeper, ()).method(method).daemon(true).start().unwrap())
@@ -95,7 +113,10 @@ impl Life {
             assert!(end.is_err(), "it never returns");
             assert!(begin.elapsed() < PROMPT, "{end:?} after {:?}", begin.elapsed());
         }
-        match start_next(method) {
+        // The victim may be the one that was kept ready for this.
+        let may_die = matches!(role, Role::Child(_) | Role::Spare);
+        let next = start_next(method);
+        match if may_die { next.or_else(|_| start_next(method)) } else { next } {
             Ok(5) => self.next.set(1),
             other => panic!("the next start: {other:?}"),
         }
@@ -248,6 +269,16 @@ pub fn lates() {
     for method in METHODS {
         for role in [Role::Starter, Role::Zygote, Role::Child(1)] {
             siege(Scene { warm: true, late: true, ..Scene::new(method, role) }, 14);
+        }
+    }
+}
+
+pub fn spares() {
+    prepare();
+    for role in [Role::Starter, Role::Zygote, Role::Spare, Role::Child(1)] {
+        for (late, daemon) in [(false, false), (false, true), (true, false)] {
+            let scene = Scene::new(StartMethod::Zygote, role);
+            siege(Scene { warm: true, spare: true, late, daemon, ..scene }, 7);
         }
     }
 }

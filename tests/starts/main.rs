@@ -26,6 +26,7 @@ const TESTS: &[Test] = &[
     ("the_zygote_is_killed_at_each_call", kill::zygotes),
     ("the_child_is_killed_at_each_call", kill::children),
     ("one_is_killed_after_the_others_went_on", kill::lates),
+    ("one_is_killed_while_another_is_kept_ready", kill::spares),
     ("daemons_while_one_is_killed_at_each_call", kill::daemons),
     ("twenty_siblings_while_one_is_killed_at_each_call", kill::crowds),
     ("four_threads_start_while_one_is_killed_at_each_call", kill::threads),

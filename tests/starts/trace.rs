@@ -26,6 +26,8 @@ pub enum Role {
     Zygote,
     /// The how many-th, from 1, that is forked to run a target while the hunt is on.
     Child(u32),
+    /// The last that was forked before the hunt: kept ready for its first start.
+    Spare,
 }
 
 /// Whom to kill, and when.
@@ -183,6 +185,14 @@ impl Tree {
             Some(Role::Starter) if !self.hunt.forks => {
                 self.zygotes += 1;
                 (self.zygotes == 1).then_some(Role::Zygote)
+            }
+            Some(Role::Zygote) if !on => {
+                // Those before it have come and gone.
+                self.roles
+                    .values_mut()
+                    .filter(|role| **role == Some(Role::Spare))
+                    .for_each(|role| *role = None);
+                Some(Role::Spare)
             }
             Some(Role::Starter | Role::Zygote) if on => {
                 self.children += 1;
