@@ -158,7 +158,9 @@ impl<F, Args> Process<F, Args> {
     ///
     /// When its starter ends in order, it gets SIGTERM, and after a grace of 2 s SIGKILL. When its starter dies in any
     /// other way, it is killed by the kernel or the zygote, without a chance to clean up. A daemon that
-    /// changes its user or group loses the kernel's part of this. A daemon may not have children, unless it is
+    /// changes its user or group loses the kernel's part of this. One that was forked from the starter itself
+    /// ([`StartMethod::Fork`](super::StartMethod::Fork)) is killed when the thread that started it ends; with the other
+    /// methods it lives on as long as the process does. A daemon may not have children, unless it is
     /// [allowed to](Process::allow_children).
     pub fn daemon(mut self, daemon: bool) -> Self {
         self.options.daemon = Some(daemon);

@@ -44,7 +44,8 @@
 //!
 //! The new process has the starter's standard streams, working directory, environment, umask, ignored
 //! signals, signal mask, resource limits, CPU affinity, niceness, process group, and whatever confines it.
-//! Signal handlers do not cross, except by `Fork`. Streams, directory, environment, affinity and limits can be chosen
+//! It may have fewer capabilities, never more: those that an execution takes away are gone. Scheduling policy,
+//! `oom_score_adj` and keyrings do not cross. Signal handlers do not cross, except by `Fork`. Streams, directory, environment, affinity and limits can be chosen
 //! for each process, see [`Process`].
 //!
 //! # How it ends
