@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use procession_posix::channel::Queue;
+use procession_posix::log::Record;
 use procession_posix::memory::{Config, arena, configure};
 use procession_posix::sync::Lock;
 use procession_posix::value::{AnyArray, AnyValue, Array, Char, TypeCode, Value};
@@ -124,7 +125,7 @@ fuzz_target!(|input: Input| {
 
 /// Takes the bytes for an object of some type, and uses what comes of it.
 fn take(bytes: &[u8], to: u8) {
-    match to % 10 {
+    match to % 11 {
         0 => {
             if let Ok(lock) = postcard::from_bytes::<Lock>(bytes) {
                 let _ = (lock.try_acquire(), lock.locked());
@@ -169,6 +170,15 @@ fn take(bytes: &[u8], to: u8) {
                 && let Ok(queue) = queues.get_nowait()
             {
                 let _ = queue.get_nowait();
+            }
+        }
+        9 => {
+            // What another process has logged.
+            if let Ok(record) = postcard::from_bytes::<Record>(bytes) {
+                assert!(!record.to_string().is_empty());
+                let again = postcard::to_stdvec(&record).expect("it was encoded before");
+                let same = postcard::from_bytes::<Record>(&again).expect("a record");
+                assert_eq!(postcard::to_stdvec(&same), Ok(again));
             }
         }
         _ => drop(postcard::from_bytes::<Vec<(Lock, Option<Value<u8>>)>>(bytes)),
