@@ -923,10 +923,18 @@ fn a_program_whose_file_was_removed_starts_processes() {
     }
     let copy = std::env::temp_dir().join(format!("procession-copy-{}", std::process::id()));
     std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
-    let output = std::process::Command::new(&copy)
-        .args(["--exact", "a_program_whose_file_was_removed_starts_processes"])
-        .env(COPY, "1")
-        .output();
+    let mut command = std::process::Command::new(&copy);
+    command.args(["--exact", "a_program_whose_file_was_removed_starts_processes"]).env(COPY, "1");
+    let deadline = Instant::now() + LONG;
+    let output = loop {
+        match command.output() {
+            // What other tests forked while the file was written has it open until it executes.
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                assert!(Instant::now() < deadline, "{error}");
+            }
+            output => break output,
+        }
+    };
     let left = std::fs::remove_file(&copy);
     let output = output.unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
