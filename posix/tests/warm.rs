@@ -93,8 +93,10 @@ fn keep(count: usize) -> BTreeSet<u32> {
     eventually("all spares", || {
         // Some may have ended just now.
         keep_warm(count).unwrap();
-        spares = spares_of(zygote());
-        spares.len() == count && spares.iter().all(asleep)
+        let zygote = zygote();
+        spares = spares_of(zygote);
+        // When the zygote sleeps it has announced them.
+        spares.len() == count && spares.iter().all(asleep) && asleep(&zygote)
     });
     spares
 }
