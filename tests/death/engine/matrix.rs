@@ -24,7 +24,7 @@ pub struct Depth {
 
 impl Depth {
     /// For each run: every instruction once, some of those in loops left out.
-    pub const SHORT: Depth = Depth { kills: 100, firsts: 7, seconds: 9 };
+    pub const SHORT: Depth = Depth { kills: 80, firsts: 7, seconds: 9 };
     /// Everything.
     pub const FULL: Depth = Depth { kills: usize::MAX, firsts: usize::MAX, seconds: usize::MAX };
 }
