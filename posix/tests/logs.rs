@@ -1,34 +1,22 @@
 //! What the processes of a tree log arrives in one place.
 #![cfg(feature = "tracing")]
 
+#[path = "support/bound.rs"]
+mod bound;
+
 use std::io::Read;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bound::Bound;
 use procession_posix::log::{Datum, Log, Record, collect_logs, get_logger, log_to, log_to_stderr};
-use procession_posix::process::{Child, Process, StartMethod};
+use procession_posix::process::{Process, StartMethod};
 use procession_posix::sync::Event;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
 use tracing::{Level, Metadata, Subscriber};
 
 const LONG: Duration = Duration::from_secs(30);
-
-/// Kills what it holds when the test ends, however it ends.
-struct Bound<R>(Child<R>);
-
-impl<R> std::ops::Deref for Bound<R> {
-    type Target = Child<R>;
-    fn deref(&self) -> &Child<R> {
-        &self.0
-    }
-}
-
-impl<R> Drop for Bound<R> {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-    }
-}
 
 fn run(test: usize, method: StartMethod) {
     TESTS[test].1(method);

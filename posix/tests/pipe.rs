@@ -4,35 +4,23 @@
 #[path = "support/alone.rs"]
 mod alone;
 
+#[path = "support/bound.rs"]
+mod bound;
+
 use std::time::{Duration, Instant};
 
+use bound::Bound;
 use procession_posix::Descriptor;
 use procession_posix::channel::{
     Connection, JoinableQueue, LifoQueue, Pipe, PipeOptions, Queue, QueueOptions, Receiver,
     RecvError, SendError, Sender, pipe,
 };
-use procession_posix::process::{Child, Process, StartMethod};
+use procession_posix::process::{Process, StartMethod};
 use procession_posix::sync::{Event, wait_any_timeout};
 
 const LONG: Duration = Duration::from_secs(20);
 /// How soon a death is noticed at most, on a busy machine.
 const SOON: Duration = Duration::from_secs(3);
-
-/// Kills what it holds when the test ends, however it ends.
-struct Bound<R>(Child<R>);
-
-impl<R> std::ops::Deref for Bound<R> {
-    type Target = Child<R>;
-    fn deref(&self) -> &Child<R> {
-        &self.0
-    }
-}
-
-impl<R> Drop for Bound<R> {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-    }
-}
 
 fn assert_ends<T: serde::de::DeserializeOwned + std::fmt::Debug>(receiver: &Receiver<T>) {
     let start = Instant::now();

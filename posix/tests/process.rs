@@ -1,33 +1,21 @@
 //! Processes, as their users meet them: real ones, by each way to start.
 
+#[path = "support/bound.rs"]
+mod bound;
+
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use bound::Bound;
 use procession_posix::channel::Queue;
 use procession_posix::process::{
-    Child, CurrentProcess, JoinError, ParentProcess, Process, StartError, StartMethod,
-    active_children, current_process, keep_warm, parent_process, set_start_method,
+    CurrentProcess, JoinError, ParentProcess, Process, StartError, StartMethod, active_children,
+    current_process, keep_warm, parent_process, set_start_method,
 };
 use procession_posix::sync::{AcquireError, Lock};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 const LONG: Duration = Duration::from_secs(60);
-
-/// Kills what it holds when the test ends, however it ends.
-struct Bound<R>(Child<R>);
-
-impl<R> std::ops::Deref for Bound<R> {
-    type Target = Child<R>;
-    fn deref(&self) -> &Child<R> {
-        &self.0
-    }
-}
-
-impl<R> Drop for Bound<R> {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-    }
-}
 
 /// Runs `body` under each method. A test has two threads, so for `Fork` it runs in a process that has one.
 fn under_each_method(body: fn(StartMethod), name: &str) {

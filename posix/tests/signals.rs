@@ -1,10 +1,14 @@
 //! Signals, in processes of their own: each test runs in one that has a single thread.
 
+#[path = "support/bound.rs"]
+mod bound;
+
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
+use bound::Bound;
 use procession_posix::channel::Queue;
-use procession_posix::process::{Child, Process, StartMethod, current_process, finalizer};
+use procession_posix::process::{Process, StartMethod, current_process, finalizer};
 use procession_posix::signal::{
     Origin, Received, Signal, Signals, block, end_in_order, forward, listen,
 };
@@ -13,22 +17,6 @@ use procession_posix::wait::wait_timeout;
 use rustix::fs::{Mode, OFlags};
 
 const LONG: Duration = Duration::from_secs(30);
-
-/// Kills what it holds when the test ends, however it ends.
-struct Bound<R>(Child<R>);
-
-impl<R> std::ops::Deref for Bound<R> {
-    type Target = Child<R>;
-    fn deref(&self) -> &Child<R> {
-        &self.0
-    }
-}
-
-impl<R> Drop for Bound<R> {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-    }
-}
 
 fn run(test: usize, method: StartMethod) {
     TESTS[test].1(method);
