@@ -3,11 +3,14 @@
 #[macro_use]
 #[path = "support/methods.rs"]
 mod methods;
+#[path = "support/gone.rs"]
+mod gone;
 mod support;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use gone::gone;
 use procession_posix::channel::Queue;
 use procession_posix::process::{
     JoinError, Process, StartError, StartMethod, Stdio, active_children, current_process,
@@ -36,12 +39,6 @@ fn wait_for_ever() {
     loop {
         std::thread::park();
     }
-}
-
-/// What is gone has no entry in /proc, or one as a zombie: who adopted it may take a while to reap.
-fn gone(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .map_or(true, |stat| stat.rsplit(')').next().unwrap().trim_start().starts_with('Z'))
 }
 
 fn eventually(what: &str, mut condition: impl FnMut() -> bool) {

@@ -2,11 +2,14 @@
 
 #[path = "support/bound.rs"]
 mod bound;
+#[path = "support/gone.rs"]
+mod gone;
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use bound::Bound;
+use gone::gone;
 use procession_posix::channel::Queue;
 use procession_posix::process::{
     CurrentProcess, JoinError, ParentProcess, Process, StartError, StartMethod, active_children,
@@ -55,12 +58,6 @@ under_each_method! {
     children_have_children
     handles_travel
     a_killed_holder_is_reported_to_the_next
-}
-
-fn gone(pid: u32) -> bool {
-    // A zombie has ended too; who adopted it may take a while to reap.
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .map_or(true, |stat| stat.rsplit(')').next().unwrap().trim_start().starts_with('Z'))
 }
 
 /// Waits for a condition that nobody announces.

@@ -1,10 +1,13 @@
 //! Processes that are kept ready: the same as any others, and nobody's burden.
 
+#[path = "support/gone.rs"]
+mod gone;
 mod support;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use gone::gone;
 use procession_posix::channel::Queue;
 use procession_posix::process::{
     JoinError, Process, StartMethod, current_process, keep_warm, set_start_method,
@@ -58,12 +61,6 @@ fn children_of(pid: u32) -> Vec<u32> {
 
 fn name_of(pid: u32) -> String {
     std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().into()
-}
-
-fn gone(pid: u32) -> bool {
-    // A zombie has ended too; who adopted it may take a while to reap.
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .map_or(true, |stat| stat.rsplit(')').next().unwrap().trim_start().starts_with('Z'))
 }
 
 fn zygote() -> u32 {
