@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::child::Letter;
 use super::error::StartError;
 use super::handle::Child;
+use super::life::Life;
 use super::limits::{Resource, check_limit, cpu_mask};
 use super::method::{StartMethod, default_method};
 use super::starter::{Request, Starter};
@@ -341,7 +342,7 @@ fn start<R>(
             fork::fork(starter, slot, wanted.entry, letter, &encoded, places, pipes)
                 .inspect_err(|_| starter.slots.give_back(slot, true))?;
         news::started(&name, forked.pid, method);
-        let child = Child::forked(name, daemon, starter.slots.clone(), slot, forked);
+        let child = Child::of(Life::forked(name, daemon, starter.slots.clone(), slot, forked));
         return Ok(child.with_pipes(pipes).with(luggage));
     }
     let request = Request {
@@ -354,7 +355,7 @@ fn start<R>(
     };
     let started = starter.start(request)?;
     news::started(&name, started.pid, method);
-    let child = Child::started(name, daemon, starter.slots.clone(), started);
+    let child = Child::of(Life::started(name, daemon, starter.slots.clone(), started));
     Ok(child.with_pipes(pipes).with(luggage))
 }
 

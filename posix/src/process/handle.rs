@@ -12,10 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::children;
 use super::error::{JoinError, StillRunning};
-use super::fork::Forked;
 use super::life::{Left, Life};
-use super::starter::Started;
-use super::status::Slots;
 use super::stdio::{self, Pipes};
 use crate::channel::luggage::Luggage;
 
@@ -32,21 +29,8 @@ pub struct Child<R> {
 }
 
 impl<R> Child<R> {
-    pub(super) fn started(name: String, daemon: bool, slots: Arc<Slots>, new: Started) -> Self {
-        Child::listed(Life::started(name, daemon, slots, new))
-    }
-
-    pub(super) fn forked(
-        name: String,
-        daemon: bool,
-        slots: Arc<Slots>,
-        slot: u32,
-        new: Forked,
-    ) -> Self {
-        Child::listed(Life::forked(name, daemon, slots, slot, new))
-    }
-
-    fn listed(life: Life) -> Self {
+    /// The handle of a process that was started just now, which is listed from here on.
+    pub(super) fn of(life: Life) -> Self {
         let life = Arc::new(life);
         children::add(&life);
         Child { life, pipes: Pipes::default(), result: PhantomData }
