@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use procession_core::sys::Deadline;
 
-use super::{PoolError, Sink, Statistics, Terms};
+use super::{PoolError, Sink, Statistics, Terms, WorkerInfo};
 
 /// A task, or a chunk of them, that was handed to a crew. A crew gives each id once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -103,6 +103,15 @@ pub trait Crew: Send + Sync + 'static {
     /// # Errors
     /// `StillRunning` if it was neither closed nor terminated, `TimedOut` at the deadline.
     fn join(&self, deadline: Deadline) -> Result<(), PoolError>;
+
+    /// Its face is dropped: terminates it and, where that takes milliseconds, sees the workers off. Nothing in a process
+    /// that was forked from its owner.
+    fn dismiss(&self) {
+        self.terminate();
+    }
+
+    /// The workers at present.
+    fn workers(&self) -> Vec<WorkerInfo>;
 
     /// What it has done so far.
     fn statistics(&self) -> Statistics;

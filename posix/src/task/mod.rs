@@ -13,6 +13,7 @@
 mod call;
 mod crew;
 mod error;
+mod options;
 mod sink;
 mod statistics;
 mod terms;
@@ -20,6 +21,7 @@ mod terms;
 pub use call::{Call, CallOnce};
 pub use crew::{Crew, PoolState, Submit, SubmitMany, TaskId};
 pub use error::{Part, PoolError, TaskError};
+pub use options::{Options, WorkerInfo};
 pub use sink::{Outcome, Results, Sink};
 pub(crate) use statistics::Counters;
 pub use statistics::{Latency, Statistics};
