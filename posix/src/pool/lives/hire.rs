@@ -49,7 +49,8 @@ pub(crate) struct Hire {
     start: Arc<Start>,
 }
 
-type Start = dyn Fn(Post, String, Option<StartMethod>) -> Result<Child<Leaving>, StartError> + Send + Sync;
+type Start =
+    dyn Fn(Post, String, Option<StartMethod>) -> Result<Child<Leaving>, StartError> + Send + Sync;
 
 impl Hire {
     /// Workers of this trade, each of which calls `initializer` with `args` first. If that panics, exits or returns an error, it is not

@@ -39,6 +39,18 @@ pub(crate) struct Rules {
     pub(crate) strict: bool,
 }
 
+impl Rules {
+    /// What was chosen for a pool.
+    pub(crate) fn of<I>(options: &Options<I>) -> Self {
+        Rules {
+            workers: options.workers.clone(),
+            start_attempts: options.start_attempts,
+            idle_timeout: options.idle_timeout,
+            strict: options.strict,
+        }
+    }
+}
+
 /// What is to be done next.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Step {
@@ -107,19 +119,7 @@ impl Roster {
         Roster { rules, seats, target, serial: 0, failures: 0, not_before, end: None }
     }
 
-    impl Rules {
-    /// What was chosen for a pool.
-    pub(crate) fn of<I>(options: &Options<I>) -> Self {
-        Rules {
-            workers: options.workers.clone(),
-            start_attempts: options.start_attempts,
-            idle_timeout: options.idle_timeout,
-            strict: options.strict,
-        }
-    }
-}
-
-/// What is to be done next; it counts as done. To be asked until there is a rest.
+    /// What is to be done next; it counts as done. To be asked until there is a rest.
     pub(super) fn step(
         &mut self,
         now: u64,

@@ -131,8 +131,7 @@ fn without_processes_the_others_go_on() {
 
 #[test]
 fn a_strict_pool_forgives_no_death() {
-    let (scene, mut roster) =
-        (Scene::new(4), Roster::new(Rules { strict: true, ..rules() }, 4));
+    let (scene, mut roster) = (Scene::new(4), Roster::new(Rules { strict: true, ..rules() }, 4));
     scene.settle(&mut roster);
     scene.set(0, Seen::Busy);
     scene.set(1, IDLE);
