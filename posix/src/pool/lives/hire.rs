@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use procession_core::pool::{Board, SeatAt, Worker};
+use procession_core::pool::{SeatAt, Worker};
 use procession_core::sys::coarse_nanos;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::Leaving;
 use crate::attendant;
 use crate::memory::arena;
+use crate::pool::board::BoardAt;
 use crate::process::{Child, Process, StartError, StartMethod, Target, start_method};
 
 /// What the workers of a pool do once they are ready.
@@ -25,8 +26,7 @@ pub(crate) trait Trade: 'static {
 /// Where a worker works.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Post {
-    /// Where the board lies in the arena.
-    board: u64,
+    board: BoardAt,
     seat: u32,
     life: u32,
     limits: Limits,
@@ -88,10 +88,10 @@ impl Hire {
         self
     }
 
-    /// Starts a worker for this seat of the board that lies there, which is reserved for it.
+    /// Starts a worker for this seat of the board, which is reserved for it.
     pub(crate) fn start(
         &self,
-        board: u64,
+        board: BoardAt,
         at: SeatAt,
         name: String,
     ) -> Result<Child<Leaving>, StartError> {
@@ -150,8 +150,8 @@ where
 }
 
 fn sit_down(post: Post) -> Result<Worker<'static>, String> {
+    let board = post.board.open().map_err(|error| error.to_string())?;
     let arena = arena().map_err(|error| error.to_string())?;
-    let board = Board::open(arena.region(), post.board).map_err(|error| error.to_string())?;
     let at = SeatAt { index: post.seat, life: post.life };
     board.sit(arena.member(), at).map_err(|error| error.to_string())
 }

@@ -28,6 +28,7 @@ mod death;
 mod floor;
 mod hire;
 mod roster;
+mod seats;
 mod supervisor;
 
 use std::ops::RangeInclusive;
@@ -43,6 +44,7 @@ pub(crate) use floor::{Floor, Seen};
 pub(crate) use hire::{Habits, Hire, Limits, Trade};
 use roster::Roster;
 pub(crate) use roster::Rules;
+pub(crate) use seats::Seats;
 use supervisor::{Bell, Supervisor};
 
 use crate::attendant;

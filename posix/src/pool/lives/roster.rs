@@ -225,6 +225,7 @@ impl Roster {
         let mut rest = u64::MAX;
         for (at, _) in self.seats.iter().enumerate().filter(|(_, seat)| seat.stage == Stage::Ready)
         {
+            // Who is busy now can be missed at the earliest after so long.
             let since = if let Seen::Idle { since } = look(at) { since } else { now };
             let end = since.saturating_add(limit);
             if end <= now {
