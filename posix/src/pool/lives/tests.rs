@@ -7,8 +7,9 @@ use procession_core::pool::{Plan, Take, Worker};
 use procession_core::sys::nanos;
 
 use super::*;
+use crate::channel::Queue;
 use crate::pool::board::OwnBoard;
-use crate::process::{JoinError, StartError, StartMethod, Target};
+use crate::process::{JoinError, Process, StartError, StartMethod, Target};
 
 /// Waits for work that never comes.
 struct Idler;
@@ -88,9 +89,12 @@ fn rules(workers: RangeInclusive<usize>) -> Rules {
 }
 
 fn try_pool(rules: Rules, hire: Hire) -> Result<Pool, PoolError> {
+    pool_by(StartMethod::Zygote, rules, hire)
+}
+
+fn pool_by(method: StartMethod, rules: Rules, hire: Hire) -> Result<Pool, PoolError> {
     let board = OwnBoard::create(Plan { cells: 16, seats: 8 }).unwrap();
-    let hire = hire.method(Some(StartMethod::Zygote));
-    let seats = Seats::new(&board, hire);
+    let seats = Seats::new(&board, hire.method(Some(method)));
     let count = seats.count();
     let room = Arc::new(Room {
         seats,
@@ -298,4 +302,116 @@ fn times() {
         println!("death known after {:?}", began.elapsed());
         pool.until_ready(2);
     }
+}
+
+fn is_gone(pid: u32) -> bool {
+    let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+    rustix::process::test_kill_process(pid).is_err()
+}
+
+/// Makes a pool for good, and tells who works there.
+fn leave_a_pool() -> Vec<u32> {
+    let pool = pool(2..=2);
+    pool.until_ready(2);
+    let pids = pool.lives.workers().into_iter().map(|info| info.pid).collect();
+    std::mem::forget(pool);
+    pids
+}
+
+#[test]
+fn with_its_owner_a_pool_ends() {
+    let owner = Process::new(leave_a_pool, ()).method(StartMethod::Zygote).start().unwrap();
+    let workers = owner.join_timeout(Duration::from_secs(20)).unwrap();
+    assert_eq!(workers.len(), 2);
+    assert!(workers.iter().all(|pid| is_gone(*pid)), "they ended before the owner");
+}
+
+#[test]
+fn when_its_owner_is_killed_a_pool_ends() {
+    let told = Queue::<Vec<u32>>::bounded(4).unwrap();
+    let body = |told: Queue<Vec<u32>>| {
+        told.put(&leave_a_pool()).unwrap();
+        std::thread::park();
+    };
+    let owner = Process::new(body, (told.clone(),)).method(StartMethod::Zygote).start().unwrap();
+    let workers = told.get_timeout(Duration::from_secs(20)).unwrap();
+    owner.kill().unwrap();
+    until("they are gone", || workers.iter().all(|pid| is_gone(*pid)));
+}
+
+#[test]
+fn workers_have_pools_of_their_own() {
+    /// Each worker of the outer pool has an inner one.
+    fn nested() -> Vec<u32> {
+        let hire = idlers(|| drop(leave_a_pool()));
+        let pool = try_pool(rules(2..=2), hire).unwrap();
+        pool.until_ready(2);
+        let group = rustix::process::getpgrp();
+        drop(pool);
+        vec![group.as_raw_nonzero().get() as u32]
+    }
+    let owner = Process::new(nested, ()).method(StartMethod::Zygote).start().unwrap();
+    owner.join_timeout(Duration::from_secs(20)).unwrap();
+}
+
+#[test]
+fn a_pool_does_not_stand_in_the_way_of_a_fork() {
+    fn fork() -> bool {
+        let pool = pool(2..=2);
+        pool.until_ready(2);
+        let child = Process::new(|| 5u32, ()).method(StartMethod::Fork).start();
+        let five = child.unwrap().join_timeout(Duration::from_secs(20)).unwrap();
+        let before = pool.lives.workers();
+        pool.lives.processes()[0].kill().unwrap();
+        until("it is replaced", || pool.lives.workers() != before);
+        pool.until_ready(2);
+        five == 5
+    }
+    let owner = Process::new(fork, ()).method(StartMethod::Zygote).start().unwrap();
+    assert!(owner.join_timeout(Duration::from_secs(20)).unwrap());
+}
+
+#[test]
+fn forked_workers_are_replaced_by_others() {
+    fn fork() -> usize {
+        let pool = pool_by(StartMethod::Fork, rules(2..=2), idlers(|| ())).unwrap();
+        pool.until_ready(2);
+        for round in 1..=3 {
+            pool.lives.processes()[round % 2].kill().unwrap();
+            until("it is replaced", || lock(&pool.room.deaths).len() == round);
+            pool.until_ready(2);
+        }
+        pool.lives.close();
+        pool.lives.join(soon()).unwrap();
+        lock(&pool.room.deaths).len()
+    }
+    let owner = Process::new(fork, ()).method(StartMethod::Zygote).start().unwrap();
+    assert_eq!(owner.join_timeout(Duration::from_secs(20)).unwrap(), 5);
+}
+
+#[test]
+fn in_a_fork_of_its_owner_a_pool_is_nobodys() {
+    thread_local! {
+        static POOL: std::cell::RefCell<Option<Pool>> = const { std::cell::RefCell::new(None) };
+    }
+    /// In the fork.
+    fn try_all() -> bool {
+        let pool = POOL.take().unwrap();
+        pool.lives.close();
+        pool.lives.terminate_soon();
+        let refused = matches!(pool.lives.join(soon()), Err(PoolError::Forked { .. }))
+            && matches!(pool.lives.resize(1..=1), Err(PoolError::Forked { .. }));
+        std::mem::forget(pool);
+        refused
+    }
+    fn fork() -> bool {
+        POOL.set(Some(pool(2..=2)));
+        let child = Process::new(try_all, ()).method(StartMethod::Fork).start().unwrap();
+        let refused = child.join_timeout(Duration::from_secs(20)).unwrap();
+        let pool = POOL.take().unwrap();
+        pool.until_ready(2);
+        refused && pool.lives.state().phase() == Phase::Run
+    }
+    let owner = Process::new(fork, ()).method(StartMethod::Zygote).start().unwrap();
+    assert!(owner.join_timeout(Duration::from_secs(20)).unwrap());
 }
