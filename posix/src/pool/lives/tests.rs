@@ -132,7 +132,8 @@ impl Pool {
     }
 
     fn until_ready(&self, count: usize) {
-        until("so many are ready", || self.ready() == count);
+        let all = || self.ready() == count && self.lives.workers().len() == count;
+        until("so many are ready", all);
     }
 }
 
