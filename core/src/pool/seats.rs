@@ -20,7 +20,7 @@
 use super::board::Board;
 use super::word::{SeatState, next};
 use super::{Ticket, Worker};
-use crate::region::{JoinError, Member, Tag};
+use crate::region::{JoinError, Member, Tag, Verdict};
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// What the workers are told to do.
@@ -255,6 +255,36 @@ impl<'m> Board<'m> {
             && (seat.word)
                 .compare_exchange(word, empty, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
+    }
+
+    /// Whether every seat is empty: nobody uses the board but its owner. A load for each.
+    #[must_use]
+    pub fn is_deserted(&self) -> bool {
+        self.seats.iter().all(|seat| {
+            // Acquire: as in `seat`.
+            SeatState::read(seat.word.load(Ordering::Acquire)).0 == SeatState::Empty
+        })
+    }
+
+    /// Whether the owner and all who sit there are dead. A seat that a dead owner has kept for somebody is kept no more after
+    /// this: whoever comes for it is turned away. Some microseconds for each seat that is not empty.
+    #[must_use]
+    pub fn is_abandoned(&self, me: Member<'_>) -> bool {
+        if !self.owner().is_some_and(|owner| me.verdict(owner) == Verdict::Dead) {
+            return false;
+        }
+        (0u32..).zip(self.seats).all(|(index, seat)| {
+            // Acquire: as in `seat`.
+            match SeatState::read(seat.word.load(Ordering::Acquire)) {
+                (SeatState::Empty, _) => true,
+                // Failure: the worker has just sat down.
+                (SeatState::Reserved, life) => self.vacate(SeatAt { index, life }),
+                (SeatState::Starting(tag) | SeatState::Ready(tag) | SeatState::Leaving(tag), _) => {
+                    me.verdict(tag) == Verdict::Dead
+                }
+                (SeatState::Damaged, _) => false,
+            }
+        })
     }
 
     /// The workers that are known by name: for sweeps, and for who looks for the dead.
