@@ -42,3 +42,13 @@ impl Death {
         Death { pid, signal, code, in_order: left.is_ok() }
     }
 }
+
+/// The same as the error of a worker by this name.
+pub(super) fn as_error(name: &str, pid: u32, left: Result<Leaving, JoinError>) -> Box<JoinError> {
+    let name = name.to_owned();
+    Box::new(match left {
+        Err(error) => error,
+        Ok(Leaving::NotReady(message)) => JoinError::NotBegun { name, pid, message },
+        Ok(_) => JoinError::Exited { name, pid, code: 0 },
+    })
+}

@@ -24,23 +24,36 @@ use std::time::Duration;
 use procession_core::sys::Deadline;
 
 use super::floor::Seen;
+use crate::task::Options;
 
 /// What the roster goes by.
 #[derive(Clone, Debug)]
-pub(super) struct Rules {
+pub(crate) struct Rules {
     /// The fewest and the most workers.
-    pub(super) workers: RangeInclusive<usize>,
+    pub(crate) workers: RangeInclusive<usize>,
     /// So many starts may fail in a row, one less than breaks the pool.
-    pub(super) start_attempts: u32,
+    pub(crate) start_attempts: u32,
     /// A worker beyond the fewest leaves when it has waited for this long.
-    pub(super) idle_timeout: Option<Duration>,
+    pub(crate) idle_timeout: Option<Duration>,
     /// The first death breaks the pool.
-    pub(super) strict: bool,
+    pub(crate) strict: bool,
+}
+
+impl Rules {
+    /// What was chosen for a pool.
+    pub(crate) fn of<I>(options: &Options<I>) -> Self {
+        Rules {
+            workers: options.workers.clone(),
+            start_attempts: options.start_attempts,
+            idle_timeout: options.idle_timeout,
+            strict: options.strict,
+        }
+    }
 }
 
 /// What is to be done next.
 #[derive(Debug, PartialEq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// Start a worker at this seat, the how manieth of the pool.
     Start { seat: usize, serial: u64 },
     /// Have the worker at this seat leave after its present item.
@@ -55,7 +68,7 @@ pub(super) enum Step {
 
 /// What one failed start or one death means for the pool.
 #[derive(Debug, PartialEq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     GoOn,
     /// So many starts have failed in a row.
     TooManyStarts(u32),
@@ -79,7 +92,7 @@ struct Seat {
 
 /// All seats of a pool.
 #[derive(Debug)]
-pub(super) struct Roster {
+pub(crate) struct Roster {
     rules: Rules,
     seats: Vec<Seat>,
     /// So many there are to be.
@@ -99,7 +112,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl Roster {
     /// Nobody is there yet.
-    pub(super) fn new(rules: Rules, seats: usize) -> Self {
+    pub(crate) fn new(rules: Rules, seats: usize) -> Self {
         let target = *rules.workers.start();
         let seats = vec![Seat { stage: Stage::Empty, killed: false }; seats];
         let not_before = Deadline::NOW;
@@ -212,6 +225,7 @@ impl Roster {
         let mut rest = u64::MAX;
         for (at, _) in self.seats.iter().enumerate().filter(|(_, seat)| seat.stage == Stage::Ready)
         {
+            // Who is busy now can be missed at the earliest after so long.
             let since = if let Seen::Idle { since } = look(at) { since } else { now };
             let end = since.saturating_add(limit);
             if end <= now {

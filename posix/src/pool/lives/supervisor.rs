@@ -1,7 +1,6 @@
 //! The thread that sees to a pool's workers: it does what the roster says.
 
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,15 +10,18 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
-use super::floor::Floor;
+use super::death::as_error;
 use super::roster::{Roster, Step, Verdict};
-use super::{Death, GRACE, Shared};
-use crate::attendant::Duty;
-use crate::process::{Child, JoinError, StartError, ending};
+use super::{Death, Floor, GRACE, Leaving, Shared};
+use crate::attendant::{self, Duty};
+use crate::process::exit::is_under_way;
+use crate::process::{Child, JoinError, StartError};
 use crate::task::PoolError;
 
 /// Which event is the bell; the others are the numbers of seats.
 const BELL: u64 = u64::MAX;
+/// How long is waited for one that was killed.
+const LONGEST_BURIAL: Duration = Duration::from_secs(2);
 /// How many events are fetched at a time.
 const EVENTS: usize = 64;
 
@@ -88,7 +90,7 @@ impl Supervisor {
             match new.step() {
                 Step::Start { seat, serial } => {
                     if let Err(error) = new.start(seat, serial) {
-                        new.abandon();
+                        abandon(&new.shared, &*new.floor);
                         return Err(error);
                     }
                 }
@@ -101,17 +103,18 @@ impl Supervisor {
         }
     }
 
-    /// Kills all workers, and waits for their ends.
-    pub(super) fn abandon(&mut self) {
-        let staff = self.shared.all();
-        for (_, child) in &staff {
-            // Who has taken on another user's rights cannot be killed, and will find out by itself.
-            let _ = child.kill();
-        }
-        for (seat, child) in staff {
-            let left = child.join_timeout(GRACE);
-            self.dismiss(seat, &child);
-            self.floor.vacate(seat, &Death::of(child.pid(), &left));
+    /// Has a thread do it from now on.
+    ///
+    /// # Errors
+    /// If there is none to be had. No worker is there then.
+    pub(super) fn hire(self) -> Result<(), PoolError> {
+        let (shared, floor) = (self.shared.clone(), self.floor.clone());
+        match attendant::hire("pool", self) {
+            Ok(_runs_by_itself) => Ok(()),
+            Err(source) => {
+                abandon(&shared, &*floor);
+                Err(PoolError::Resource { what: "start the pool's supervisor", source })
+            }
         }
     }
 
@@ -126,7 +129,7 @@ impl Supervisor {
         let event = EventData::new_u64(seat as u64);
         if let Err(error) = epoll::add(&self.events, child.sentinel(), event, EventFlags::IN) {
             let _ = child.kill();
-            let left = child.join_timeout(GRACE);
+            let left = child.join_timeout(LONGEST_BURIAL);
             self.floor.vacate(seat, &Death::of(child.pid(), &left));
             let source = error.into();
             let what = "watch a worker";
@@ -137,8 +140,8 @@ impl Supervisor {
     }
 
     /// Takes a worker that is gone out of the lists.
-    fn dismiss(&self, seat: usize, child: &Child<super::Leaving>) {
-        // Said explicitly: a fork of this process may still have the descriptor, and with it the event.
+    fn dismiss(&self, seat: usize, child: &Child<Leaving>) {
+        // Explicitly: closing is not enough where a fork of this process has the descriptor too.
         let _ = epoll::delete(&self.events, child.sentinel());
         self.shared.dismiss(seat);
     }
@@ -159,12 +162,12 @@ impl Supervisor {
         match verdict {
             Verdict::GoOn => {}
             Verdict::TooManyStarts(attempts) => {
-                let cause = Box::new(death.of_start(child.name(), left));
+                let cause = as_error(child.name(), child.pid(), left);
                 self.break_down(PoolError::Initializer { attempts, cause });
             }
             Verdict::Strict => {
-                let cause = Box::new(death.of_work(child.name(), left));
-                self.break_down(PoolError::Strict { cause });
+                let death = as_error(child.name(), child.pid(), left);
+                self.break_down(PoolError::Strict { death });
             }
         }
     }
@@ -233,7 +236,7 @@ impl Duty for Supervisor {
         loop {
             match self.step() {
                 // At the end of this process nobody is started: all daemons are being ended.
-                Step::Start { .. } if ending() => self.end(Deadline::NEVER),
+                Step::Start { .. } if is_under_way() => self.end(Deadline::NEVER),
                 Step::Start { seat, serial } => match self.start(seat, serial) {
                     Ok(()) => {}
                     Err(error) => {
@@ -256,6 +259,20 @@ impl Duty for Supervisor {
                 }
             }
         }
+    }
+}
+
+/// Kills all workers of a pool that does not come to be, and waits for their ends.
+fn abandon(shared: &Shared, floor: &dyn Floor) {
+    let staff = shared.all();
+    for (_, child) in &staff {
+        // Who has taken on another user's rights cannot be killed, and finds out by itself.
+        let _ = child.kill();
+    }
+    for (seat, child) in staff {
+        let left = child.join_timeout(LONGEST_BURIAL);
+        shared.dismiss(seat);
+        floor.vacate(seat, &Death::of(child.pid(), &left));
     }
 }
 
