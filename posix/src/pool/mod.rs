@@ -1,6 +1,7 @@
 //! Pools of workers.
 
 pub(crate) mod board;
+mod engine;
 mod lives;
 
 pub use crate::task::{Part, PoolError, PoolState, Retry, Statistics, TaskError, WorkerInfo};
