@@ -98,6 +98,12 @@ pub enum TaskError {
         /// What the encoder said.
         message: String,
     },
+    /// The iterator of a map's inputs panicked. Calls were made with the inputs before.
+    #[error("the iterator of the inputs panicked: {message}")]
+    Iterator {
+        /// The panic's message.
+        message: String,
+    },
     /// Its result is too large for the shared memory that there is.
     #[error("the result of task {task} has {bytes} bytes, for which there is no room: {message}")]
     NoRoom {

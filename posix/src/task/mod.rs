@@ -13,6 +13,8 @@
 mod call;
 mod crew;
 mod error;
+pub mod flow;
+pub mod gate;
 mod options;
 mod promise;
 mod sink;
@@ -23,7 +25,7 @@ pub use call::{Call, CallOnce};
 pub use crew::{Crew, PoolState, Start, Submit, SubmitMany, TaskId};
 pub use error::{Part, PoolError, TaskError};
 pub use options::{Options, WorkerInfo};
-pub use promise::{Promise, Source};
+pub use promise::{Driven, Promise, Source};
 pub use sink::{Outcome, Results, Sink};
 pub(crate) use statistics::Counters;
 pub use statistics::{Latency, Statistics};
