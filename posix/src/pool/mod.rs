@@ -1,3 +1,3 @@
 //! Pools of workers.
 
-pub use crate::task::{Part, PoolError, PoolState, Retry, Statistics, TaskError};
+pub use crate::task::{Part, PoolError, PoolState, Retry, Statistics, TaskError, WorkerInfo};

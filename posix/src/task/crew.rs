@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use procession_core::sys::Deadline;
 
-use super::{PoolError, Sink, Statistics, Terms};
+use super::{Options, PoolError, Sink, Statistics, Terms, WorkerInfo};
 
 /// A task, or a chunk of them, that was handed to a crew. A crew gives each id once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -92,7 +92,8 @@ pub trait Crew: Send + Sync + 'static {
     /// Why it is broken, in [`PoolState::Broken`].
     fn cause(&self) -> Option<Arc<PoolError>>;
 
-    /// Takes no more tasks. Does not wait.
+    /// Takes no more tasks. Does not wait. Called when nobody will hand over more: faces let flows that have begun go on
+    /// until then.
     fn close(&self);
 
     /// Ends the workers; each task that is not over gets `Terminated`. Does not wait for the workers.
@@ -104,6 +105,15 @@ pub trait Crew: Send + Sync + 'static {
     /// `StillRunning` if it was neither closed nor terminated, `TimedOut` at the deadline.
     fn join(&self, deadline: Deadline) -> Result<(), PoolError>;
 
+    /// Its face is dropped: terminates it and, where that takes milliseconds, sees the workers off. Nothing in a process
+    /// that was forked from its owner.
+    fn dismiss(&self) {
+        self.terminate();
+    }
+
+    /// The workers at present.
+    fn workers(&self) -> Vec<WorkerInfo>;
+
     /// What it has done so far.
     fn statistics(&self) -> Statistics;
 
@@ -112,6 +122,18 @@ pub trait Crew: Send + Sync + 'static {
     /// # Errors
     /// `Zero` for a range without a worker, `NotRunning`.
     fn resize(&self, workers: RangeInclusive<usize>) -> Result<(), PoolError>;
+}
+
+/// A crew that a builder can start.
+pub trait Start: Crew + Sized {
+    /// What each worker runs first.
+    type Initializer: Send;
+
+    /// Starts it: its first workers are on their way.
+    ///
+    /// # Errors
+    /// `Start`, `Memory`, `Resource`; nothing is left then.
+    fn start(options: Options<Self::Initializer>) -> Result<Arc<Self>, PoolError>;
 }
 
 /// A crew that can run `F` with `Args` once. No user meets it: it says where the crews' bounds on functions differ.

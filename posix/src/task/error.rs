@@ -111,12 +111,21 @@ pub enum TaskError {
     /// Its result was taken by another handle.
     #[error("the result was taken before, by this handle or another one of the same task")]
     Taken,
+    /// The pool did not take it, or took only a part of a map.
+    #[error(transparent)]
+    Refused(Arc<PoolError>),
     /// The pool broke before it was done.
     #[error("the task was not done: {0}")]
     Broken(#[source] Arc<PoolError>),
     /// The pool was terminated, or dropped, before it was done. It may be done in part.
     #[error("the pool was terminated before the task was done")]
     Terminated,
+}
+
+impl From<PoolError> for TaskError {
+    fn from(error: PoolError) -> Self {
+        TaskError::Refused(Arc::new(error))
+    }
 }
 
 /// What crosses between a caller and a worker.

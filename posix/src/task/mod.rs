@@ -13,13 +13,17 @@
 mod call;
 mod crew;
 mod error;
+mod options;
+mod promise;
 mod sink;
 mod statistics;
 mod terms;
 
 pub use call::{Call, CallOnce};
-pub use crew::{Crew, PoolState, Submit, SubmitMany, TaskId};
+pub use crew::{Crew, PoolState, Start, Submit, SubmitMany, TaskId};
 pub use error::{Part, PoolError, TaskError};
+pub use options::{Options, WorkerInfo};
+pub use promise::{Promise, Source};
 pub use sink::{Outcome, Results, Sink};
 pub(crate) use statistics::Counters;
 pub use statistics::{Latency, Statistics};
