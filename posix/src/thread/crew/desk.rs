@@ -11,7 +11,7 @@ use procession_core::sys::{Deadline, nanos};
 
 use super::job::{Tally, Task, discard};
 use super::{ThreadOptions, work};
-use crate::task::{Counters, PoolError, PoolState, Statistics, TaskError, TaskId};
+use crate::task::{Counters, PoolError, PoolState, Statistics, TaskError, TaskId, quietly};
 
 /// A job of the courier.
 pub(super) type Post = Box<dyn FnOnce() + Send>;
@@ -440,7 +440,7 @@ impl Desk {
             let Some(courier) = courier else {
                 drop(table);
                 // There is nobody else.
-                return work::call(job);
+                return quietly(job);
             };
             table.courier = Some(courier.thread().id());
             table.threads.push((None, courier));

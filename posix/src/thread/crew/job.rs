@@ -1,14 +1,12 @@
 //! What a thread of a crew runs: one call, or a chunk of a map.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use procession_core::sys::nanos;
 
-use crate::process::words;
-use crate::task::{Call, CallOnce, Outcome, Results, Sink, TaskError, TaskId};
+use crate::task::{Call, CallOnce, Results, Sink, TaskError, TaskId, caught, quietly};
 
 /// A task, whatever its function is.
 ///
@@ -172,27 +170,7 @@ fn take<T>(place: &Mutex<Option<T>>) -> Option<T> {
     place.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-/// What became of a call.
-fn caught<R>(task: TaskId, call: impl FnOnce() -> R) -> Outcome<R> {
-    catch_unwind(AssertUnwindSafe(call)).map_err(|payload| Box::new(panicked(task, payload)))
-}
-
-/// A panic of this thread as what became of a task.
-pub(super) fn panicked(task: TaskId, payload: Box<dyn std::any::Any + Send>) -> TaskError {
-    let words = words::Words::of_unwinding(payload);
-    TaskError::Panicked {
-        task: task.0,
-        pid: std::process::id(),
-        message: words.message,
-        location: words.location,
-        backtrace: words.backtrace,
-    }
-}
-
-/// Drops what is a user's. A panic in that is reported by the panic hook, and harms nobody else.
+/// Drops what is a user's.
 pub(super) fn discard<T>(value: T) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        // The payload's own drop may panic.
-        std::mem::forget(payload);
-    }
+    quietly(|| drop(value));
 }

@@ -34,8 +34,8 @@ use procession_core::sys::Deadline;
 use self::desk::Desk;
 use self::job::{Many, One, Task};
 use crate::task::{
-    Call, CallOnce, Crew, PoolError, PoolState, Sink, Statistics, Submit, SubmitMany, TaskError,
-    TaskId, Terms,
+    Call, CallOnce, Crew, Options, PoolError, PoolState, Sink, Start, Statistics, Submit,
+    SubmitMany, TaskError, TaskId, Terms, WorkerInfo,
 };
 
 /// What is run in each new thread before its first task.
@@ -88,16 +88,17 @@ impl ThreadCrew {
     ///
     /// # Errors
     /// `Zero` for no threads at all, `Resource` if a thread cannot be started.
-    pub(crate) fn start(options: ThreadOptions) -> Result<Arc<Self>, PoolError> {
+    pub(crate) fn with(options: ThreadOptions) -> Result<Arc<Self>, PoolError> {
         desk::check(&options.threads)?;
         let crew = ThreadCrew { desk: Arc::new(Desk::new(options)), pid: std::process::id() };
         crew.desk.fill(&mut crew.desk.lock())?;
         Ok(Arc::new(crew))
     }
 
-    /// The names of the threads that are there now.
-    pub(crate) fn names(&self) -> Vec<String> {
-        self.desk.names()
+    /// Whether the threads are those of this process. A forked one has none, and some of them may have held the lock
+    /// when it was forked.
+    fn is_here(&self) -> bool {
+        self.pid == std::process::id()
     }
 
     /// Fails what nobody has begun by `Cancelled`.
@@ -108,16 +109,30 @@ impl ThreadCrew {
 
 impl Drop for ThreadCrew {
     fn drop(&mut self) {
-        // In a forked process another thread may have held the lock, for ever.
-        if self.pid == std::process::id() {
-            self.desk.close();
-        }
+        self.close();
     }
 }
 
 impl fmt::Debug for ThreadCrew {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ThreadCrew").field("state", &self.desk.state()).finish_non_exhaustive()
+    }
+}
+
+impl Start for ThreadCrew {
+    type Initializer = Initializer;
+
+    /// Threads have no memory of their own, and die with their process: what is said about those is not asked for.
+    fn start(options: Options<Initializer>) -> Result<Arc<Self>, PoolError> {
+        let name = options.name;
+        Self::with(ThreadOptions {
+            threads: options.workers,
+            name: Box::new(move |number| format!("{name}-{}", number + 1)),
+            initializer: options.initializer,
+            start_attempts: options.start_attempts,
+            idle_timeout: options.idle_timeout,
+            max_tasks: options.max_tasks,
+        })
     }
 }
 
@@ -217,15 +232,28 @@ impl Crew for ThreadCrew {
     }
 
     fn close(&self) {
-        self.desk.close();
+        if self.is_here() {
+            self.desk.close();
+        }
     }
 
     fn terminate(&self) {
+        if !self.is_here() {
+            return;
+        }
         self.desk.end_all(PoolState::Terminating, None, &TaskError::Terminated);
     }
 
     fn join(&self, deadline: Deadline) -> Result<(), PoolError> {
+        if !self.is_here() {
+            return Err(PoolError::Forked { owner: self.pid });
+        }
         self.desk.join(deadline)
+    }
+
+    fn workers(&self) -> Vec<WorkerInfo> {
+        let pid = std::process::id();
+        self.desk.names().into_iter().map(|name| WorkerInfo::new(pid, name)).collect()
     }
 
     fn statistics(&self) -> Statistics {

@@ -39,14 +39,14 @@ impl<R: Send + 'static> Sink<R> for Kept<R> {
 }
 
 fn crew(threads: RangeInclusive<usize>) -> Arc<ThreadCrew> {
-    ThreadCrew::start(ThreadOptions::new(threads, |n| format!("test-{n}"))).unwrap()
+    ThreadCrew::with(ThreadOptions::new(threads, |n| format!("test-{n}"))).unwrap()
 }
 
 fn end(crew: &ThreadCrew) {
     crew.close();
     crew.join(Deadline::after(LONG)).unwrap();
     assert_eq!(crew.state(), PoolState::Ended);
-    assert_eq!(crew.names().len(), 0);
+    assert_eq!(crew.workers().len(), 0);
 }
 
 /// Submits one call; its result will be there.
@@ -176,15 +176,15 @@ fn a_late_task_gets_its_error_and_its_thread_is_replaced() {
 #[test]
 fn threads_are_started_at_need_and_used_again() {
     let crew = crew(0..=3);
-    assert_eq!(crew.names().len(), 0);
+    assert_eq!(crew.workers().len(), 0);
     for i in 0..100 {
         assert_eq!(result(&crew, &submit(&crew, move || i)).unwrap(), i);
     }
-    assert_eq!(crew.names(), ["test-0"]);
+    assert_eq!(crew.desk.names(), ["test-0"]);
     let busy = [busy(&crew), busy(&crew), busy(&crew)];
-    assert_eq!(crew.names(), ["test-0", "test-1", "test-2"]);
+    assert_eq!(crew.desk.names(), ["test-0", "test-1", "test-2"]);
     let queued = submit(&crew, || ());
-    assert_eq!(crew.names().len(), 3);
+    assert_eq!(crew.workers().len(), 3);
     drop(busy);
     result(&crew, &queued).unwrap();
     end(&crew);
@@ -195,7 +195,7 @@ fn an_initializer_that_fails_breaks_the_crew_with_its_cause() {
     let mut options = ThreadOptions::new(0..=2, |n| format!("test-{n}"));
     options.initializer = Some(Arc::new(|| panic!("not today")));
     options.start_attempts = 3;
-    let crew = ThreadCrew::start(options).unwrap();
+    let crew = ThreadCrew::with(options).unwrap();
     let task = submit(&crew, || ());
     let error = result(&crew, &task).unwrap_err();
     let TaskError::Broken(cause) = *error else { panic!("{error}") };
@@ -274,7 +274,7 @@ fn threads_come_and_go_with_the_range() {
     assert!(matches!(crew.resize(0..=0), Err(PoolError::Zero { .. })));
     end(&crew);
     assert!(matches!(crew.resize(1..=1), Err(PoolError::NotRunning { .. })));
-    let none = ThreadCrew::start(ThreadOptions::new(0..=0, |_| String::new()));
+    let none = ThreadCrew::with(ThreadOptions::new(0..=0, |_| String::new()));
     assert!(matches!(none, Err(PoolError::Zero { .. })));
 }
 
@@ -283,7 +283,7 @@ fn idle_threads_leave_and_worn_ones_are_replaced() {
     let mut options = ThreadOptions::new(0..=2, |n| format!("test-{n}"));
     options.idle_timeout = Some(Duration::from_millis(1));
     options.max_tasks = Some(2);
-    let crew = ThreadCrew::start(options).unwrap();
+    let crew = ThreadCrew::with(options).unwrap();
     let names: Vec<_> = (0..6)
         .map(|_| {
             let name = || std::thread::current().name().unwrap().to_owned();

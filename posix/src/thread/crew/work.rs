@@ -1,14 +1,13 @@
 //! The lives of a crew's threads: those that run tasks, the courier, and the watch.
 
 use std::cell::{Cell, RefCell};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use procession_core::sys::Deadline;
 
-use super::desk::{Desk, Post, sleep};
-use super::job::{Task, panicked};
-use crate::task::{TaskError, TaskId};
+use super::desk::{Desk, sleep};
+use super::job::Task;
+use crate::task::{TaskError, TaskId, caught, quietly};
 
 thread_local! {
     /// The crew that this thread runs tasks of, by the address of its desk, and its number there.
@@ -36,8 +35,7 @@ pub(super) fn live(desk: &Arc<Desk>, number: u64) {
 fn initialize(desk: &Desk) -> Result<(), TaskError> {
     let Some(initializer) = &desk.options.initializer else { return Ok(()) };
     // It is no task, and has no number.
-    catch_unwind(AssertUnwindSafe(|| initializer()))
-        .unwrap_or_else(|payload| Err(panicked(TaskId(0), payload)))
+    caught(TaskId(0), || initializer()).map_err(|error| *error)?
 }
 
 fn address(desk: &Desk) -> usize {
@@ -78,7 +76,7 @@ pub(super) fn courier(desk: &Arc<Desk>) {
     loop {
         if let Some(post) = table.posts.pop_front() {
             drop(table);
-            call(post);
+            quietly(post);
             table = desk.lock();
         } else if table.is_over() {
             table.courier = None;
@@ -87,14 +85,6 @@ pub(super) fn courier(desk: &Arc<Desk>) {
         } else {
             table = sleep(&desk.change, table, Deadline::NEVER);
         }
-    }
-}
-
-/// A panic in it is reported by the panic hook, and harms nobody.
-pub(super) fn call(post: Post) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(post)) {
-        // The payload's own drop may panic.
-        std::mem::forget(payload);
     }
 }
 
