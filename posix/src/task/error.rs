@@ -232,6 +232,11 @@ pub enum PoolError {
     /// The time ran out.
     #[error("the pool's workers have not all ended within the time that was given")]
     TimedOut,
+    /// A thread of the pool waits for the end of the pool, which waits for this thread.
+    #[error(
+        "a thread of the pool cannot wait for the pool's end; close it here, and join it elsewhere"
+    )]
+    Within,
     /// This process has not made the pool: it was forked from the one that has.
     #[error("this pool belongs to process {owner}, of which this one was forked; make a pool here")]
     Forked {

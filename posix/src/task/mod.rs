@@ -11,6 +11,7 @@
 //! crew's own thread, the courier, collects.
 
 mod call;
+mod caught;
 mod crew;
 mod error;
 pub mod flow;
@@ -22,6 +23,7 @@ mod statistics;
 mod terms;
 
 pub use call::{Call, CallOnce};
+pub(crate) use caught::{caught, quietly};
 pub use crew::{Crew, PoolState, Start, Submit, SubmitMany, TaskId};
 pub use error::{Part, PoolError, TaskError};
 pub use options::{Options, WorkerInfo};
