@@ -26,6 +26,7 @@ pub mod ready;
 pub mod signal;
 pub mod sync;
 mod task;
+pub mod thread;
 pub mod value;
 pub mod wait;
 

@@ -110,7 +110,7 @@ mod stdio;
 mod target;
 mod warm;
 pub(crate) mod wire;
-mod words;
+pub(crate) mod words;
 mod zygote;
 
 pub use builder::{Named, Process};

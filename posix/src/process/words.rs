@@ -42,7 +42,7 @@ impl Words {
     }
 
     /// What was noted of the panic that unwound to here with this payload.
-    pub(super) fn of_unwinding(payload: Box<dyn Any + Send>) -> Words {
+    pub(crate) fn of_unwinding(payload: Box<dyn Any + Send>) -> Words {
         // Without a note the hook did not run: the target resumed another panic, or has a hook of its own.
         let words = MINE.try_with(|mine| mine.borrow_mut().take()).ok().flatten();
         let words = words.unwrap_or_else(|| Words {
@@ -130,8 +130,8 @@ pub(super) fn fall_silent(leave: impl FnOnce()) {
     leave();
 }
 
-/// Sets the hook. The zygote does this before its children are born.
-pub(super) fn listen() {
+/// Sets the hook that notes panics. The zygote does this before its children are born.
+pub(crate) fn listen() {
     static LISTENS: AtomicBool = AtomicBool::new(false);
     if !LISTENS.swap(true, Ordering::Relaxed) {
         let hook = std::panic::take_hook();

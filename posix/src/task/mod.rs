@@ -11,8 +11,11 @@
 //! crew's own thread, the courier, collects.
 
 mod call;
+mod caught;
 mod crew;
 mod error;
+pub mod flow;
+pub mod gate;
 mod options;
 mod promise;
 mod sink;
@@ -20,10 +23,11 @@ mod statistics;
 mod terms;
 
 pub use call::{Call, CallOnce};
+pub(crate) use caught::{caught, quietly};
 pub use crew::{Crew, PoolState, Start, Submit, SubmitMany, TaskId};
 pub use error::{Part, PoolError, TaskError};
 pub use options::{Options, WorkerInfo};
-pub use promise::{Promise, Source};
+pub use promise::{Driven, Promise, Source};
 pub use sink::{Outcome, Results, Sink};
 pub(crate) use statistics::Counters;
 pub use statistics::{Latency, Statistics};

@@ -1,0 +1,5 @@
+//! Threads with the API of processes.
+
+mod crew;
+
+pub(crate) use crew::{Initializer, ThreadCrew, ThreadOptions};
