@@ -11,7 +11,7 @@ use super::hall::{Chunk, Finished, Hall, Wish};
 use super::{ProcessCrew, lock};
 use crate::pool::lives::{Death, Floor, Leaving, Seen};
 use crate::process::{Child, StartError};
-use crate::task::{Crew, PoolError, PoolState, Statistics, TaskError, TaskId};
+use crate::task::{Crew, PoolError, PoolState, Statistics, TaskError, TaskId, WorkerInfo};
 
 /// More chunks than this are not handed over at once, for others want cells, too.
 const WINDOW: usize = super::CELLS as usize / 4 * 3;
@@ -142,6 +142,10 @@ impl Crew for ProcessCrew {
             self.help(None, deadline, &mut || self.lives.state().pending() == 0);
         }
         self.lives.join(deadline)
+    }
+
+    fn workers(&self) -> Vec<WorkerInfo> {
+        self.lives.workers()
     }
 
     fn statistics(&self) -> Statistics {

@@ -19,6 +19,8 @@ mod desk;
 mod hall;
 mod job;
 mod submit;
+#[cfg(test)]
+mod tests;
 mod wire;
 mod work;
 mod worker;
@@ -26,17 +28,16 @@ mod worker;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use procession_core::pool::{Board, Plan};
-use procession_core::region::{Member, Tag};
+use procession_core::pool::{Board, MOST_SEATS, Plan};
+use procession_core::region::{AllocError, Member, Tag};
 
 use courier::Courier;
 use hall::Hall;
 pub(crate) use worker::Chunks;
 
 use super::board::{BoardError, OwnBoard};
-use super::lives::{Hire, Lives, Rules, Seats};
-use crate::memory::MemoryError;
-use crate::task::{Counters, PoolError};
+use super::lives::{Hire, Limits, Lives, Rules, Seats};
+use crate::task::{Counters, Options, PoolError, Start};
 
 /// How many chunks can be with the workers at a time.
 const CELLS: u32 = 1024;
@@ -61,25 +62,24 @@ pub(crate) struct ProcessCrew {
     quarantine: u32,
 }
 
-/// What a crew of processes is made of.
-pub(crate) struct Plans {
-    /// The workers' common name.
-    pub(crate) name: String,
-    pub(crate) hire: Hire,
-    pub(crate) rules: Rules,
-    /// The most workers that there may ever be.
-    pub(crate) seats: u32,
-    /// A task of which so many workers died is run no more.
-    pub(crate) quarantine: u32,
-}
+/// Seats beyond the most workers: for those who come while others leave, and to grow later.
+const MORE_SEATS: usize = 64;
 
-impl ProcessCrew {
-    /// Starts the workers.
-    ///
-    /// # Errors
-    /// `Memory` if there is none to share, `Start`, `Resource`. No worker is there then.
-    pub(crate) fn start(plans: Plans) -> Result<Arc<Self>, PoolError> {
-        let plan = Plan { cells: CELLS, seats: plans.seats };
+impl Start for ProcessCrew {
+    /// How workers are started, with what they run first.
+    type Initializer = Hire;
+
+    fn start(options: Options<Hire>) -> Result<Arc<Self>, PoolError> {
+        let most = *options.workers.end();
+        let all = MOST_SEATS as usize;
+        if most > all {
+            return Err(PoolError::TooMany { what: "the number of workers", asked: most, most: all });
+        }
+        let rules = Rules::of(&options);
+        let limits = Limits { tasks: options.max_tasks, memory: options.memory_limit };
+        let hire = options.initializer.unwrap_or_else(|| Hire::new::<Chunks, _, ()>(|| (), ()));
+        let hire = hire.method(options.method).limits(limits);
+        let plan = Plan { cells: CELLS, seats: (most + MORE_SEATS).min(all) as u32 };
         let own = OwnBoard::create(plan).map_err(|error| match error {
             BoardError::Memory(error) => PoolError::Memory(error),
             BoardError::Handle(_) | BoardError::Place(_) => {
@@ -87,11 +87,9 @@ impl ProcessCrew {
             }
         })?;
         let me = own.arena().member();
-        let tag = me.tag().map_err(|error| {
-            PoolError::Memory(MemoryError::from(procession_core::region::AllocError::from(error)))
-        })?;
-        let lives = Lives::new(plans.name)?;
-        let seats = Seats::new(&own, plans.hire);
+        let tag = me.tag().map_err(|error| PoolError::Memory(AllocError::from(error).into()))?;
+        let lives = Lives::new(options.name)?;
+        let seats = Seats::new(&own, hire);
         let count = seats.count();
         let crew = Arc::new_cyclic(|itself| ProcessCrew {
             itself: itself.clone(),
@@ -106,12 +104,14 @@ impl ProcessCrew {
             counters: Counters::default(),
             courier: Courier::default(),
             ratio: AtomicU32::new(120),
-            quarantine: plans.quarantine.max(1),
+            quarantine: options.quarantine.max(1),
         });
-        lives.begin(crew.clone(), count, plans.rules)?;
+        lives.begin(crew.clone(), count, rules)?;
         Ok(crew)
     }
+}
 
+impl ProcessCrew {
     /// Whether this is the process that made it. A load.
     #[inline]
     fn is_here(&self) -> bool {
