@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use procession_core::pool::Phase;
 use procession_core::sys::Deadline;
 
 use super::{Options, PoolError, Sink, Statistics, Terms, WorkerInfo};
@@ -26,6 +27,18 @@ pub enum PoolState {
     Broken,
     /// All its workers are gone.
     Ended,
+}
+
+impl From<Phase> for PoolState {
+    fn from(phase: Phase) -> Self {
+        match phase {
+            Phase::Run => PoolState::Running,
+            Phase::Closed => PoolState::Closed,
+            Phase::Broken => PoolState::Broken,
+            Phase::Terminating => PoolState::Terminating,
+            Phase::Ended => PoolState::Ended,
+        }
+    }
 }
 
 impl fmt::Display for PoolState {

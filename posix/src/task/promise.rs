@@ -55,8 +55,11 @@ pub enum Source {
 
 /// Something made of several tasks that somebody has to keep going.
 pub trait Driven: Send + Sync {
-    /// Hands over what can be handed over now. A thread that waits calls it, before it sleeps and after each delivery.
+    /// Hands over what can be handed over now. Who waits calls it.
     fn drive(&self);
+
+    /// Whether there is something to hand over, and room for it. Cheap: who waits asks it after each delivery.
+    fn wants(&self) -> bool;
 
     /// So many threads more (or fewer) wait and drive it; while there is none it drives itself, by the courier.
     fn driver(&self, more: bool);
@@ -66,6 +69,9 @@ pub trait Driven: Send + Sync {
 
     /// Whether a worker has begun any of it, and it is not over.
     fn is_running(&self) -> bool;
+
+    /// Waits until it is over, and drives it; false at the deadline.
+    fn wait(&self, deadline: Deadline) -> bool;
 }
 
 struct Inner<R> {
@@ -187,21 +193,17 @@ impl<R: Send + 'static> Promise<R> {
             Some(Source::Other(other)) => other.upgrade(),
             _ => None,
         };
-        if let Some(other) = &other {
-            other.driver(true);
+        let Some(other) = other else {
+            return crew.help(self.task(), deadline, &mut || self.is_done());
+        };
+        other.driver(true);
+        let mut helped = true;
+        while helped && !self.is_done() {
+            other.drive();
+            helped = crew.help(None, deadline, &mut || self.is_done() || other.wants());
         }
-        let done = crew.help(self.task(), deadline, &mut || {
-            if !self.is_done()
-                && let Some(other) = &other
-            {
-                other.drive();
-            }
-            self.is_done()
-        });
-        if let Some(other) = &other {
-            other.driver(false);
-        }
-        done
+        other.driver(false);
+        self.is_done()
     }
 
     /// Waits for the outcome and takes it; other handles find [`TaskError::Taken`] from then on. An error stays.
