@@ -98,6 +98,12 @@ pub enum TaskError {
         /// What the encoder said.
         message: String,
     },
+    /// The iterator of a map's inputs panicked. Calls were made with the inputs before.
+    #[error("the iterator of the inputs panicked: {message}")]
+    Iterator {
+        /// The panic's message.
+        message: String,
+    },
     /// Its result is too large for the shared memory that there is.
     #[error("the result of task {task} has {bytes} bytes, for which there is no room: {message}")]
     NoRoom {
@@ -179,9 +185,9 @@ pub enum PoolError {
     Initializer {
         /// How many.
         attempts: u32,
-        /// What became of the last one.
+        /// What became of the last one: a [`JoinError`], of a thread a [`TaskError`].
         #[source]
-        cause: Box<JoinError>,
+        cause: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A worker died, and the pool is strict.
     #[error("a worker died, and this pool is strict: {death}")]
@@ -226,6 +232,11 @@ pub enum PoolError {
     /// The time ran out.
     #[error("the pool's workers have not all ended within the time that was given")]
     TimedOut,
+    /// A thread of the pool waits for the end of the pool, which waits for this thread.
+    #[error(
+        "a thread of the pool cannot wait for the pool's end; close it here, and join it elsewhere"
+    )]
+    Within,
     /// This process has not made the pool: it was forked from the one that has.
     #[error("this pool belongs to process {owner}, of which this one was forked; make a pool here")]
     Forked {
