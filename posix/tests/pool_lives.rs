@@ -54,7 +54,8 @@ fn a_killed_worker_fails_its_task_alone() {
         let victim = began.get_timeout(LONG).unwrap();
         kill(victim, Signal::KILL);
         let error = lost.get_timeout(LONG).unwrap_err();
-        let TaskError::WorkerDied { pid, signal: Some(9), code: None, attempt: 1, .. } = error else {
+        let TaskError::WorkerDied { pid, signal: Some(9), code: None, attempt: 1, .. } = error
+        else {
             panic!("round {round}: {error:?}")
         };
         assert_eq!(pid, victim);
@@ -177,7 +178,11 @@ fn who_runs_too_long_is_ended() {
     }
     assert!(began.elapsed() >= limit);
     // Of a map only the item is late.
-    let nap = |x: u32| if x == 7 { std::thread::park() };
+    let nap = |x: u32| {
+        if x == 7 {
+            std::thread::park()
+        }
+    };
     let pool = Pool::builder().processes(1).deadline(limit).build().unwrap();
     let results: Vec<_> = pool.imap(nap, 0..20).unwrap().collect();
     assert_eq!(results.len(), 20);

@@ -73,7 +73,11 @@ impl Start for ProcessCrew {
         let most = *options.workers.end();
         let all = MOST_SEATS as usize;
         if most > all {
-            return Err(PoolError::TooMany { what: "the number of workers", asked: most, most: all });
+            return Err(PoolError::TooMany {
+                what: "the number of workers",
+                asked: most,
+                most: all,
+            });
         }
         let rules = Rules::of(&options);
         let limits = Limits { tasks: options.max_tasks, memory: options.memory_limit };
