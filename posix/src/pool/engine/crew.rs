@@ -61,6 +61,32 @@ impl Crew for ProcessCrew {
         self.cancel(taken)
     }
 
+    fn withdraw_all(&self) {
+        if !self.is_here() {
+            return;
+        }
+        let mut chunks = Vec::new();
+        {
+            let mut hall = lock(&self.hall);
+            for parked in std::mem::take(&mut hall.waiting) {
+                if hall.tasks.get(parked.chunk.task).is_some_and(|entry| !entry.begun) {
+                    chunks.push(parked.chunk);
+                } else {
+                    hall.waiting.push_back(parked);
+                }
+            }
+            let queued: Vec<Ticket> = hall.queued.iter().copied().collect();
+            for ticket in queued {
+                let task = hall.cells.get(ticket.cell() as usize).and_then(Option::as_ref);
+                let Some(task) = task.map(|chunk| chunk.task) else { continue };
+                if hall.tasks.get(task).is_some_and(|entry| !entry.begun) {
+                    chunks.extend(self.take_unbegun(&mut hall, task));
+                }
+            }
+        }
+        self.cancel(chunks);
+    }
+
     fn abort(&self, task: TaskId) -> bool {
         if !self.is_here() {
             return false;

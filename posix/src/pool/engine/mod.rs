@@ -31,13 +31,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use procession_core::pool::{Board, MOST_SEATS, Plan};
 use procession_core::region::{AllocError, Member, Tag};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use courier::Courier;
 use hall::Hall;
 pub(crate) use worker::Chunks;
 
 use super::board::{BoardError, OwnBoard};
 use super::lives::{Hire, Limits, Lives, Rules, Seats};
-use crate::task::{Counters, Options, PoolError, Start};
+use crate::process::Target;
+use crate::task::{Counters, Options, PoolError, Prepare, Start};
 
 /// How many chunks can be with the workers at a time.
 const CELLS: u32 = 1024;
@@ -112,6 +116,16 @@ impl Start for ProcessCrew {
         });
         lives.begin(crew.clone(), count, rules)?;
         Ok(crew)
+    }
+}
+
+impl<F, Args> Prepare<F, Args> for ProcessCrew
+where
+    F: Target<Args>,
+    Args: Serialize + DeserializeOwned + Send + Sync + 'static,
+{
+    fn prepare(f: F, args: Args) -> Hire {
+        Hire::new::<Chunks, F, Args>(f, args)
     }
 }
 

@@ -200,7 +200,7 @@ fn an_initializer_that_fails_breaks_the_pool() {
         assert!(lock(&pool.room.deaths).len() <= 2 + 3, "it does not try for ever");
         let cause = pool.lives.cause().unwrap();
         let PoolError::Initializer { attempts: 3, cause } = &*cause else { panic!("{cause:?}") };
-        (**cause).clone()
+        cause.downcast_ref::<JoinError>().unwrap().clone()
     }
     let error = cause_of(idlers(|| -> Result<(), String> { Err("no database".into()) }));
     assert!(error.to_string().contains("returned an error: no database"), "{error}");
