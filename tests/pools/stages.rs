@@ -122,10 +122,7 @@ pub fn in_a_map() {
                         assert_eq!(answers.len() as u64, ITEMS);
                         expect(Some(deed), BAD, &Ok(answers[BAD as usize].clone()));
                     }
-                    Err(error) => {
-                        let error = error.as_task().cloned();
-                        expect(Some(deed), BAD, &Err(error.expect("an error of a task")));
-                    }
+                    Err(error) => expect(Some(deed), BAD, &Err(error)),
                 }
             }
         }
