@@ -17,6 +17,7 @@ mod attendant;
 pub mod channel;
 mod descriptor;
 mod error;
+pub mod futures;
 #[cfg(feature = "tracing")]
 pub mod log;
 pub mod memory;
@@ -26,6 +27,7 @@ pub mod ready;
 pub mod signal;
 pub mod sync;
 mod task;
+pub mod thread;
 pub mod value;
 pub mod wait;
 
