@@ -152,6 +152,12 @@ pub trait Start: Crew + Sized {
     fn start(options: Options<Self::Initializer>) -> Result<Arc<Self>, PoolError>;
 }
 
+/// A crew whose workers can run `F` with `Args` before their first task.
+pub trait Prepare<F, Args>: Start {
+    /// What each worker runs first.
+    fn prepare(f: F, args: Args) -> Self::Initializer;
+}
+
 /// A crew that can run `F` with `Args` once. No user meets it: it says where the crews' bounds on functions differ.
 pub trait Submit<F, Args>: Crew {
     /// What `F` returns.

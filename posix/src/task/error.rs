@@ -185,9 +185,9 @@ pub enum PoolError {
     Initializer {
         /// How many.
         attempts: u32,
-        /// What became of the last one.
+        /// What became of the last one: a [`JoinError`], of a thread a [`TaskError`].
         #[source]
-        cause: Box<JoinError>,
+        cause: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A worker died, and the pool is strict.
     #[error("a worker died, and this pool is strict: {death}")]

@@ -23,8 +23,8 @@ mod statistics;
 mod terms;
 
 pub use call::{Call, CallOnce};
-pub(crate) use caught::{caught, quietly};
-pub use crew::{Crew, PoolState, Start, Submit, SubmitMany, TaskId};
+pub(crate) use caught::{caught, panicked, quietly};
+pub use crew::{Crew, PoolState, Prepare, Start, Submit, SubmitMany, TaskId};
 pub use error::{Part, PoolError, TaskError};
 pub use options::{Options, WorkerInfo};
 pub use promise::{Driven, Promise, Source};

@@ -88,6 +88,7 @@ struct Slot<R> {
     stage: Stage,
     outcome: Held<R>,
     cancelled: bool,
+    failed: bool,
     callbacks: Vec<Callback<R>>,
     /// Who runs callbacks now.
     caller: Option<ThreadId>,
@@ -117,6 +118,7 @@ impl<R: Send + 'static> Promise<R> {
             stage: Stage::Pending,
             outcome: Held::Nothing,
             cancelled: false,
+            failed: false,
             callbacks: Vec::new(),
             caller: None,
             wakers: Vec::new(),
@@ -399,6 +401,11 @@ impl<R: Send + 'static> Promise<R> {
         self.is_done() && self.inner.lock().cancelled
     }
 
+    /// Whether it has a result, though that may have been taken.
+    pub fn is_ok(&self) -> bool {
+        self.is_done() && !self.inner.lock().failed
+    }
+
     /// Whether somebody has begun it, and it is not over.
     pub fn is_running(&self) -> bool {
         if self.is_done() {
@@ -460,6 +467,7 @@ impl<R: Send + 'static> Inner<R> {
             return false;
         }
         slot.stage = Stage::Done;
+        slot.failed = outcome.is_err();
         slot.cancelled = matches!(&outcome, Err(error) if matches!(**error, TaskError::Cancelled));
         slot.outcome = Held::Here(outcome);
         let wakers = std::mem::take(&mut slot.wakers);

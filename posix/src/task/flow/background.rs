@@ -20,6 +20,7 @@ use procession_core::sys::Deadline;
 use super::feed::Feeder;
 use super::gather::{Gather, Order};
 use super::{Feed, Plan, expected};
+use crate::process::words::Words;
 use crate::task::gate::Gate;
 use crate::task::{Crew, Driven, PoolError, Promise, Results, Sink, Source, SubmitMany, TaskError};
 
@@ -110,7 +111,7 @@ impl<R: Send + 'static> Background<R> {
             fed.stop();
         } else if let Err(panic) = catch_unwind(AssertUnwindSafe(|| fed.feed(0))) {
             fed.stop();
-            refused = Some(TaskError::Iterator { message: words_of(&*panic) });
+            refused = Some(TaskError::Iterator { message: Words::of_unwinding(panic).message });
         }
         let total = fed.total()?;
         if let Some(error) = refused.or_else(|| fed.refused().map(TaskError::from)) {
@@ -213,11 +214,4 @@ impl<R: Send + 'static> Driven for Background<R> {
     fn wait(&self, deadline: Deadline) -> bool {
         self.promise.wait(deadline)
     }
-}
-
-/// What a panic says.
-fn words_of(panic: &(dyn std::any::Any + Send)) -> String {
-    let words = panic.downcast_ref::<&str>().copied();
-    let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    words.unwrap_or("a panic without words").to_owned()
 }

@@ -34,7 +34,7 @@ use procession_core::sys::Deadline;
 use self::desk::Desk;
 use self::job::{Many, One, Task};
 use crate::task::{
-    Call, CallOnce, Crew, Options, PoolError, PoolState, Sink, Start, Statistics, Submit,
+    Call, CallOnce, Crew, Options, PoolError, PoolState, Prepare, Sink, Start, Statistics, Submit,
     SubmitMany, TaskError, TaskId, Terms, WorkerInfo,
 };
 
@@ -127,6 +127,19 @@ impl Start for ThreadCrew {
             start_attempts: options.start_attempts,
             idle_timeout: options.idle_timeout,
             max_tasks: options.max_tasks,
+        })
+    }
+}
+
+impl<F, Args> Prepare<F, Args> for ThreadCrew
+where
+    F: Call<Args>,
+    Args: Clone + Send + Sync + 'static,
+{
+    fn prepare(f: F, args: Args) -> Initializer {
+        Arc::new(move || {
+            f.call(args.clone());
+            Ok(())
         })
     }
 }
