@@ -61,6 +61,7 @@ mod result;
 mod tasks;
 
 pub(crate) mod board;
+mod engine;
 mod lives;
 
 pub use crate::task::{

@@ -126,6 +126,7 @@ pub(crate) use names::is_starter;
 pub use names::{CurrentProcess, ParentProcess, current_process, parent_process};
 pub(crate) use returned::is_err;
 pub use run::Run;
+pub(crate) use image::image;
 pub(crate) use spawn::{Execution, Role};
 pub(crate) use state::{become_a_servant, environment};
 pub use stdio::Stdio;
@@ -134,6 +135,7 @@ pub use target::Export;
 pub use target::Target;
 pub(crate) use target::{CallError, Entry};
 pub use warm::keep_warm;
+pub(crate) use words::words_of;
 pub(crate) use zygote::{close_all_but, silence};
 
 use starter::Starter;

@@ -1,6 +1,7 @@
 //! A worker at one chunk: its inputs read one by one, the answers laid behind them.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::ptr::NonNull;
 
 use procession_core::pool::{Lease, PAYLOAD, Worker};
@@ -451,4 +452,16 @@ impl Drop for Held {
             let _ = self.arena.region().free_message(self.me, self.block);
         }
     }
+}
+
+thread_local! {
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Lends memory of this thread to copy into; what is called within gets other memory.
+pub(super) fn with_scratch<T>(to: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
+    let result = to(&mut scratch);
+    let _ = SCRATCH.try_with(|cell| cell.set(scratch));
+    result
 }

@@ -276,14 +276,15 @@ impl Lives {
 }
 
 impl Shared {
-    /// Has all leave, and killed at this moment. What is ordered by one word, at once; the rest by the supervisor.
+    /// Has all leave, and killed at this moment.
     fn end(&self, grace: Deadline) {
-        if let Some(floor) = self.floor.get().and_then(Weak::upgrade) {
-            floor.stop();
-        }
         let mut orders = lock(&self.orders);
         orders.end = Some(orders.end.map_or(grace, |before| before.min(grace)));
         drop(orders);
+        // Behind the order: whoever is gone because of this is not replaced. Before the bell: they are woken first.
+        if let Some(floor) = self.floor.get().and_then(Weak::upgrade) {
+            floor.stop();
+        }
         self.bell.ring();
         if *lock(&self.over) {
             // The last task was over after the last worker.
@@ -351,3 +352,6 @@ impl Shared {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;
