@@ -20,10 +20,12 @@ mod error;
 #[cfg(feature = "tracing")]
 pub mod log;
 pub mod memory;
+pub mod pool;
 pub mod process;
 pub mod ready;
 pub mod signal;
 pub mod sync;
+mod task;
 pub mod value;
 pub mod wait;
 

@@ -1,0 +1,3 @@
+//! Pools of workers.
+
+pub use crate::task::{Part, PoolError, PoolState, Retry, Statistics, TaskError, WorkerInfo};

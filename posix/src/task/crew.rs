@@ -1,0 +1,161 @@
+//! Whoever runs tasks: what faces, flows and handles need of it.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use procession_core::sys::Deadline;
+
+use super::{PoolError, Sink, Statistics, Terms, WorkerInfo};
+
+/// A task, or a chunk of them, that was handed to a crew. A crew gives each id once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskId(pub u64);
+
+/// Where a pool or an executor is in its life. It never goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PoolState {
+    /// It takes tasks.
+    Running,
+    /// It takes no more tasks, and finishes those that it has.
+    Closed,
+    /// It ends its workers; tasks that are not done never will be.
+    Terminating,
+    /// It is broken for good, see [`PoolError::Broken`].
+    Broken,
+    /// All its workers are gone.
+    Ended,
+}
+
+impl fmt::Display for PoolState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PoolState::Running => "running",
+            PoolState::Closed => "closed",
+            PoolState::Terminating => "terminating",
+            PoolState::Broken => "broken",
+            PoolState::Ended => "ended",
+        })
+    }
+}
+
+/// Whoever runs tasks, by processes or by threads.
+///
+/// Any thread may call anything at any time, also from within a callback, and in a thread of the crew itself. No call but
+/// `help` and `join` waits. Sinks are called without any lock of the crew held, so a sink may call the crew.
+pub trait Crew: Send + Sync + 'static {
+    /// The calling thread collects until `done` says so; false if the deadline comes first. `done` is cheap and is asked
+    /// before anything else, and again whenever something has been delivered, by whichever thread: so who sleeps in here
+    /// is woken when another one delivers. `task` is what it waits for, if that is one task: a hint where to sleep.
+    ///
+    /// With a deadline that is past it collects once. It also comes back, with what `done` says then, when nothing can be delivered any
+    /// more: the crew is terminated or broken, and has delivered that to all.
+    fn help(
+        &self,
+        task: Option<TaskId>,
+        deadline: Deadline,
+        done: &mut dyn FnMut() -> bool,
+    ) -> bool;
+
+    /// Delivers what has been answered, without sleeping.
+    fn collect(&self);
+
+    /// Withdraws a task that nobody has begun: it never runs, and its sink gets `Cancelled` before this returns true. Of a chunk:
+    /// for all its items, or for none. False if it has begun or is over.
+    fn withdraw(&self, task: TaskId) -> bool;
+
+    /// Has a task that runs ended, with its worker, which is replaced: its sink gets `Cancelled`, soon. One that has not
+    /// begun is withdrawn. False if it is over, or the crew cannot do that (no thread can be ended from outside).
+    fn abort(&self, task: TaskId) -> bool;
+
+    /// Whether a worker has begun it, and it is not over.
+    fn is_running(&self, task: TaskId) -> bool;
+
+    /// From now on the courier collects too while nobody helps.
+    fn attend(&self);
+
+    /// Has the courier run this. Jobs run one after the other, in this order. A job that panics is reported by the panic
+    /// hook and harms nobody. In a crew that has ended it runs here and now.
+    fn post(&self, job: Box<dyn FnOnce() + Send>);
+
+    /// How many workers there are at present; at least 1.
+    fn width(&self) -> usize;
+
+    /// How many more chunks are worth handing over now: so many that no worker is idle while the next ones are made, and
+    /// no more. 0 while enough are queued.
+    fn room(&self) -> usize;
+
+    /// Where it is in its life.
+    fn state(&self) -> PoolState;
+
+    /// Why it is broken, in [`PoolState::Broken`].
+    fn cause(&self) -> Option<Arc<PoolError>>;
+
+    /// Takes no more tasks. Does not wait.
+    fn close(&self);
+
+    /// Ends the workers; each task that is not over gets `Terminated`. Does not wait for the workers.
+    fn terminate(&self);
+
+    /// Waits until all workers are gone.
+    ///
+    /// # Errors
+    /// `StillRunning` if it was neither closed nor terminated, `TimedOut` at the deadline.
+    fn join(&self, deadline: Deadline) -> Result<(), PoolError>;
+
+    /// Its face is dropped: terminates it and, where that takes milliseconds, sees the workers off. Nothing in a process
+    /// that was forked from its owner.
+    fn dismiss(&self) {
+        self.terminate();
+    }
+
+    /// The workers at present.
+    fn workers(&self) -> Vec<WorkerInfo>;
+
+    /// What it has done so far.
+    fn statistics(&self) -> Statistics;
+
+    /// From now on there are so many workers, growing at need within the range.
+    ///
+    /// # Errors
+    /// `Zero` for a range without a worker, `NotRunning`.
+    fn resize(&self, workers: RangeInclusive<usize>) -> Result<(), PoolError>;
+}
+
+/// A crew that can run `F` with `Args` once. No user meets it: it says where the crews' bounds on functions differ.
+pub trait Submit<F, Args>: Crew {
+    /// What `F` returns.
+    type Output: Send + 'static;
+
+    /// Hands over a task. Its sink gets one result, at index 0, unless this returns an error. Never blocks.
+    ///
+    /// # Errors
+    /// `NotRunning`, `Broken`, `Encode` for arguments that cannot be encoded, `TooLarge`, `Memory`.
+    fn submit(
+        &self,
+        f: F,
+        args: Args,
+        sink: Arc<dyn Sink<Self::Output>>,
+        terms: &Terms,
+    ) -> Result<TaskId, PoolError>;
+}
+
+/// A crew that can run `F` with `Args` again and again.
+pub trait SubmitMany<F, Args>: Submit<F, Args> {
+    /// Hands over a chunk: items from the front of `items`, at least one, at most `most`, and as many as fit. The sink gets one result
+    /// for each item that was taken, from index `first` on; an item that cannot be encoded is taken and gets its error
+    /// there. Never blocks. `items` is not empty, `most` not 0.
+    ///
+    /// # Errors
+    /// `NotRunning`, `Broken`, `Memory`. No item has been taken then.
+    fn submit_chunk(
+        &self,
+        f: &Arc<F>,
+        first: u64,
+        items: &mut VecDeque<Args>,
+        most: usize,
+        sink: Arc<dyn Sink<Self::Output>>,
+        terms: &Terms,
+    ) -> Result<TaskId, PoolError>;
+}

@@ -1,0 +1,253 @@
+//! What can become of a task instead of its result, and of a pool.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::PoolState;
+use crate::memory::MemoryError;
+use crate::process::StartError;
+
+/// What became of a task that has no result. It concerns this task alone: others of its pool go on, but for
+/// [`TaskError::Broken`] and [`TaskError::Terminated`].
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TaskError {
+    /// Its function panicked. The worker lives on.
+    #[error(
+        "task {task} panicked in process {pid}{}: {message}",
+        location.as_ref().map(|at| format!(" at {at}")).unwrap_or_default()
+    )]
+    Panicked {
+        /// The task.
+        task: u64,
+        /// The process in which it ran.
+        pid: u32,
+        /// The panic's message.
+        message: String,
+        /// Where in the source it happened: file, line and column, if anybody noted it.
+        location: Option<String>,
+        /// How it came there, if the environment variable `RUST_BACKTRACE` asked for that.
+        backtrace: Option<String>,
+    },
+    /// Its worker died while it ran it, or may have. It may have done its work before.
+    #[error(
+        "the worker (pid {pid}) of task {task} {}, in attempt {attempt}; the task may be done in part or wholly: where it can \
+         be done again, ask for that by Retry::idempotent",
+        died(*signal, *code)
+    )]
+    WorkerDied {
+        /// The worker's process id.
+        pid: u32,
+        /// The signal that ended it.
+        signal: Option<i32>,
+        /// The status with which it left by itself: somebody called `exit`.
+        code: Option<i32>,
+        /// The task.
+        task: u64,
+        /// The how manieth attempt that was, from 1 on.
+        attempt: u32,
+    },
+    /// So many workers died of it that the pool runs it no more, see [`PoolBuilder::quarantine`](crate::pool::PoolBuilder::quarantine).
+    #[error("task {task} is quarantined: {deaths} workers died of it (last pid {pid})")]
+    Quarantined {
+        /// The task.
+        task: u64,
+        /// How many workers died of it.
+        deaths: u32,
+        /// The last of them.
+        pid: u32,
+    },
+    /// It ran longer than it was allowed to, and was ended with its worker.
+    #[error("task {task} ran for more than {limit:?} and was ended")]
+    DeadlinePassed {
+        /// The task.
+        task: u64,
+        /// How long it was allowed to run.
+        limit: Duration,
+    },
+    /// It was cancelled.
+    #[error("the task was cancelled")]
+    Cancelled,
+    /// The caller's time ran out. The task goes on, and its result can be asked for again.
+    #[error("no result within the time that was given; the task goes on")]
+    TimedOut,
+    /// Its function returned, but the result cannot be encoded.
+    #[error("the result of task {task} cannot be encoded: {message}")]
+    Encode {
+        /// The task.
+        task: u64,
+        /// What the encoder said.
+        message: String,
+    },
+    /// Its arguments cannot be decoded in the worker, or its result here.
+    #[error("{what} of task {task} cannot be decoded: {message}")]
+    Decode {
+        /// The task.
+        task: u64,
+        /// What it is that cannot be decoded.
+        what: Part,
+        /// What the decoder said.
+        message: String,
+    },
+    /// An item of a map cannot be encoded, or is too large. It was not run.
+    #[error("the input of task {task} cannot be sent: {message}")]
+    Input {
+        /// The task.
+        task: u64,
+        /// What the encoder said.
+        message: String,
+    },
+    /// Its result is too large for the shared memory that there is.
+    #[error("the result of task {task} has {bytes} bytes, for which there is no room: {message}")]
+    NoRoom {
+        /// The task.
+        task: u64,
+        /// The size of the encoded result.
+        bytes: u64,
+        /// What the memory said.
+        message: String,
+    },
+    /// Its result was taken by another handle.
+    #[error("the result was taken before, by this handle or another one of the same task")]
+    Taken,
+    /// The pool did not take it, or took only a part of a map.
+    #[error(transparent)]
+    Refused(Arc<PoolError>),
+    /// The pool broke before it was done.
+    #[error("the task was not done: {0}")]
+    Broken(#[source] Arc<PoolError>),
+    /// The pool was terminated, or dropped, before it was done. It may be done in part.
+    #[error("the pool was terminated before the task was done")]
+    Terminated,
+}
+
+impl From<PoolError> for TaskError {
+    fn from(error: PoolError) -> Self {
+        TaskError::Refused(Arc::new(error))
+    }
+}
+
+/// What crosses between a caller and a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// On the way to the worker.
+    Arguments,
+    /// On the way back.
+    Result,
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Part::Arguments => "an argument",
+            Part::Result => "the result",
+        })
+    }
+}
+
+fn died(signal: Option<i32>, code: Option<i32>) -> String {
+    match (signal, code) {
+        (Some(signal), _) => format!("was ended by signal {signal}"),
+        (None, Some(code)) => format!("exited with status {code}"),
+        (None, None) => "is gone".into(),
+    }
+}
+
+/// What a pool or an executor cannot do, or why it is broken.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PoolError {
+    /// It takes no tasks any more.
+    #[error("the pool is {state} and takes no tasks; make a new one")]
+    NotRunning {
+        /// Where it is in its life.
+        state: PoolState,
+    },
+    /// It broke. All its tasks that were not over got [`TaskError::Broken`].
+    #[error("the pool is broken: {cause}")]
+    Broken {
+        /// By what.
+        #[source]
+        cause: Arc<PoolError>,
+    },
+    /// A worker could not be started.
+    #[error("a worker cannot be started: {0}")]
+    Start(#[from] StartError),
+    /// The initializer failed in so many workers in a row.
+    #[error("the initializer failed in {attempts} workers one after the other: {cause}")]
+    Initializer {
+        /// In how many.
+        attempts: u32,
+        /// What became of it in the last one.
+        #[source]
+        cause: Box<TaskError>,
+    },
+    /// A worker died, and the pool is strict.
+    #[error("a worker died, and this pool is strict: {death}")]
+    Strict {
+        /// What became of its task.
+        #[source]
+        death: Box<TaskError>,
+    },
+    /// Arguments cannot be encoded.
+    #[error("the arguments cannot be encoded: {message}; nothing was handed over")]
+    Encode {
+        /// What the encoder said.
+        message: String,
+    },
+    /// Arguments are larger than what can be handed over.
+    #[error("the arguments have {bytes} bytes, at most {most} can be handed over")]
+    TooLarge {
+        /// The size of the encoded arguments.
+        bytes: u64,
+        /// The limit.
+        most: u64,
+    },
+    /// Something that must be at least 1 is 0.
+    #[error("{what} is 0, it must be at least 1")]
+    Zero {
+        /// What it is.
+        what: &'static str,
+    },
+    /// It is more than is possible.
+    #[error("{what} is {asked}, at most {most} are possible")]
+    TooMany {
+        /// What it is.
+        what: &'static str,
+        /// What was asked for.
+        asked: usize,
+        /// The limit.
+        most: usize,
+    },
+    /// It is not joined while it takes tasks.
+    #[error("the pool is still running: close or terminate it before joining it")]
+    StillRunning,
+    /// The time ran out.
+    #[error("the pool's workers have not all ended within the time that was given")]
+    TimedOut,
+    /// This process has not made the pool: it was forked from the one that has.
+    #[error("this pool belongs to process {owner}, of which this one was forked; make a pool here")]
+    Forked {
+        /// The process that made it.
+        owner: u32,
+    },
+    /// There is no shared memory, or no room in it.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// The memory that the pool shares with its workers is damaged.
+    #[error("the pool's shared memory is damaged: {what}; terminate the pool")]
+    Corrupt {
+        /// What was found.
+        what: &'static str,
+    },
+    /// A thread, a descriptor or another resource is not to be had.
+    #[error("cannot {what}: {source}")]
+    Resource {
+        /// What was attempted.
+        what: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
