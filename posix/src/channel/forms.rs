@@ -140,7 +140,9 @@ macro_rules! made {
             ///
             /// # Errors
             /// [`CreateError`](crate::channel::CreateError) if there is no room, or no queue can have this capacity (1 to 2²⁶).
-            pub fn with(options: crate::channel::QueueOptions) -> Result<Self, crate::channel::CreateError> {
+            pub fn with(
+                options: crate::channel::QueueOptions,
+            ) -> Result<Self, crate::channel::CreateError> {
                 let kind = crate::memory::kind::$kind;
                 let order = procession_core::queue::Order::$order;
                 Ok(Self { stock: super::stock::Stock::create(kind, order, $leased, options)? })

@@ -12,9 +12,7 @@ use bytemuck::{AnyBitPattern, Pod};
 
 use crate::memory::{MemoryError, private};
 use crate::process::Target;
-use crate::sync::{
-    self, AtomicType, BarrierCreateError, LatchCreateError, SemaphoreError,
-};
+use crate::sync::{self, AtomicType, BarrierCreateError, LatchCreateError, SemaphoreError};
 use crate::value::{self, CType, CreateError};
 use crate::wait::sealed::Source;
 

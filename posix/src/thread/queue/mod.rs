@@ -14,7 +14,9 @@ use procession_core::sys::Deadline;
 
 use crate::channel::forms::{asked, gets, peeks, puts, takes};
 use crate::channel::waits::waits;
-use crate::channel::{CreateError, GetError, GetManyError, JoinTasksError, PutError, TaskDoneError};
+use crate::channel::{
+    CreateError, GetError, GetManyError, JoinTasksError, PutError, TaskDoneError,
+};
 pub(super) use stock::Plan;
 pub(super) use stock::Stock;
 pub use stock::{Delivery, QueueRoom};

@@ -25,7 +25,9 @@ use procession_core::sys::Deadline;
 use procession_core::sys::spin::Pace;
 use procession_core::wait::{Eventcount, Waitable};
 
-use crate::channel::{CreateError, GetError, GetManyError, JoinTasksError, PutError, TaskDoneError};
+use crate::channel::{
+    CreateError, GetError, GetManyError, JoinTasksError, PutError, TaskDoneError,
+};
 use crate::memory::private;
 
 /// The hint of a closed queue.
@@ -278,7 +280,10 @@ impl<T> Stock<T> {
     }
 
     /// Gets the next object, which somebody will declare done.
-    pub(in crate::thread) fn get_unfinished(&self, deadline: Deadline) -> Result<(i64, T), GetError> {
+    pub(in crate::thread) fn get_unfinished(
+        &self,
+        deadline: Deadline,
+    ) -> Result<(i64, T), GetError> {
         self.pop(Book::Got, deadline).map(|entry| (entry.key, entry.object))
     }
 
@@ -301,7 +306,10 @@ impl<T> Stock<T> {
     }
 
     /// Takes the next object on loan.
-    pub(in crate::thread) fn take(self: &Arc<Self>, deadline: Deadline) -> Result<Delivery<T>, GetError> {
+    pub(in crate::thread) fn take(
+        self: &Arc<Self>,
+        deadline: Deadline,
+    ) -> Result<Delivery<T>, GetError> {
         let keeps = self.plan.again || self.plan.counts;
         let book = if keeps { Book::Lent } else { Book::Nothing };
         let Entry { key, serial, deliveries, object } = self.pop(book, deadline)?;
