@@ -6,6 +6,7 @@
 //! wait     the eventcount: how anything ever sleeps
 //! sync     Lock
 //! queue    SpscRing, SlotQueue and Broadcast
+//! pool     Board and State: what a pool's owner and its workers share
 //! value    Value and Array of the types that C and Rust agree on
 //! ```
 //!
@@ -24,6 +25,7 @@
 #[cfg(any(feature = "std", loom, test))]
 extern crate std;
 
+pub mod pool;
 pub mod queue;
 pub mod region;
 pub mod sync;

@@ -58,7 +58,7 @@ fn crew() -> MutexGuard<'static, Crew> {
 pub(crate) fn hire(name: &str, mut duty: impl Duty) -> io::Result<JoinHandle<()>> {
     if IS_ATTENDANT.get() {
         return Err(io::Error::other(
-            "this cannot be asked for from within a handler of log records",
+            "this cannot be asked for from within a handler of log records, nor in another thread of this library",
         ));
     }
     let mut crew = crew();
@@ -85,6 +85,11 @@ pub(crate) fn hire(name: &str, mut duty: impl Duty) -> io::Result<JoinHandle<()>
         crew = REGISTERED.wait(crew).unwrap_or_else(PoisonError::into_inner);
     }
     Ok(thread)
+}
+
+/// Whether the calling thread is one: it must not wait for what an attendant does.
+pub(crate) fn am_one() -> bool {
+    IS_ATTENDANT.get()
 }
 
 /// While it lives no attendant does anything.

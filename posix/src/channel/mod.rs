@@ -42,4 +42,4 @@ pub use queue::{IntoIter, Iter, Queue, QueueOptions, QueueRoom};
 pub use simple::SimpleQueue;
 pub use stock::StockRoom;
 
-pub(crate) use sweep::sweep;
+pub(crate) use sweep::{Carrier, sweep};

@@ -4,19 +4,20 @@ use procession_core::region::{Kind, Member, Region};
 
 use super::{broadcast, buffer, pipe, pod_queue, queue, stock};
 use crate::memory::kind;
+use crate::pool::board;
 
 /// A kind of object that carries others.
-pub(super) struct Carrier {
-    pub(super) kind: Kind,
+pub(crate) struct Carrier {
+    pub(crate) kind: Kind,
     /// Frees what the dead have claimed in the one at this place, which has so much room. `false` if it is damaged, and may
     /// still name them.
-    pub(super) sweep: fn(&Region<'static>, Member<'_>, u64, u64) -> bool,
+    pub(crate) sweep: fn(&Region<'static>, Member<'_>, u64, u64) -> bool,
     /// Whether the one at this place, which has so much room, is past this ticket: what was tied to that is nobody's.
-    pub(super) passed: fn(&Region<'static>, u64, u64, u32) -> bool,
+    pub(crate) passed: fn(&Region<'static>, u64, u64, u32) -> bool,
 }
 
 /// All of them.
-const CARRIERS: [Carrier; 9] = [
+const CARRIERS: [Carrier; 10] = [
     queue::CARRIER,
     pod_queue::CARRIER,
     buffer::CARRIER,
@@ -26,6 +27,7 @@ const CARRIERS: [Carrier; 9] = [
     stock::carrier(kind::JOINABLE),
     stock::carrier(kind::PRIORITY),
     stock::carrier(kind::LIFO),
+    board::CARRIER,
 ];
 
 /// Frees what dead processes have left in the carriers of a region, and the blocks that were theirs. `false` if a

@@ -77,11 +77,13 @@ pub mod kind {
     pub const PIPE: Kind = kind(25);
     /// A part of a queue that grows.
     pub const SEGMENT: Kind = kind(26);
+    /// What a Pool's owner and its workers share.
+    pub const POOL: Kind = kind(27);
 
     /// What an object of the kind with this number is called.
     #[must_use]
     pub fn name(number: u8) -> &'static str {
-        const NAMES: [&str; 27] = [
+        const NAMES: [&str; 28] = [
             "nothing",
             "a Lock",
             "a Value",
@@ -109,6 +111,7 @@ pub mod kind {
             "a Broadcast",
             "a Pipe",
             "a part of a queue that grows",
+            "a Pool's board",
         ];
         NAMES.get(usize::from(number)).copied().unwrap_or("an object of an unknown kind")
     }

@@ -110,7 +110,7 @@ mod stdio;
 mod target;
 mod warm;
 pub(crate) mod wire;
-mod words;
+pub(crate) mod words;
 mod zygote;
 
 pub use builder::{Named, Process};
@@ -124,6 +124,7 @@ pub use limits::{Resource, cpu_count};
 pub use method::{StartMethod, UnknownMethod, set_start_method, start_method};
 pub(crate) use names::is_starter;
 pub use names::{CurrentProcess, ParentProcess, current_process, parent_process};
+pub(crate) use returned::is_err;
 pub use run::Run;
 pub(crate) use spawn::{Execution, Role};
 pub(crate) use state::{become_a_servant, environment};

@@ -28,6 +28,7 @@
 //! Process, Child, active_children, ..     Thread, which is also called Process here
 //! Queue, JoinableQueue, SimpleQueue, ..   over a mutex; objects are moved, or cloned by `put(&object)`
 //! pipe, Sender, Receiver, Pipe            the same
+//! Pool                                    over threads
 //! Lock .. Barrier, Value, Array           the same algorithms, in memory of this process
 //! Mutex, RwData                           the same, over data of any type
 //! ```
@@ -41,12 +42,14 @@
 //! - Handles do not travel to other processes: they are not serde values, so a program that tries is not built.
 //! - Nothing crosses a process: errors of encoding, of decoding and of damaged memory do not occur.
 
+mod crew;
 mod data;
 mod handles;
 mod pipe;
 mod queue;
 mod start;
 
+pub(crate) use crew::{Initializer, ThreadCrew, ThreadOptions};
 pub use data::{Mutex, RwData};
 pub use handles::{
     Array, Atomic, Barrier, BoundedSemaphore, Condition, Event, Latch, Lock, Once, OnceCell, RLock,
@@ -61,14 +64,17 @@ pub use start::{
     ActiveThread, Child, CurrentThread, StillRunning, Thread, active_children, current_thread,
 };
 
+/// A pool of threads: as [`pool::Pool`](crate::pool::Pool), in this process. Functions may capture, and nothing has to be serde data.
+pub type Pool = crate::pool::PoolOf<ThreadCrew>;
+
 /// What most programs need, by the names that it has for processes: `use procession::thread::prelude::*;` in the place of
 /// `use procession::prelude::*;`.
 pub mod prelude {
     pub use super::{
         Array, Atomic, Barrier, BoundedSemaphore, Child, Condition, Connection, Delivery, Event,
-        JoinableQueue, Latch, LifoQueue, Lock, Mutex, Once, OnceCell, Pipe, PriorityQueue, Queue,
-        QueueOptions, RLock, Receiver, RwData, RwLock, Semaphore, Sender, SeqLock, SimpleQueue,
-        Thread, Thread as Process, Value, active_children, current_thread,
+        JoinableQueue, Latch, LifoQueue, Lock, Mutex, Once, OnceCell, Pipe, Pool, PriorityQueue,
+        Queue, QueueOptions, RLock, Receiver, RwData, RwLock, Semaphore, Sender, SeqLock,
+        SimpleQueue, Thread, Thread as Process, Value, active_children, current_thread,
         current_thread as current_process, pipe,
     };
     pub use crate::channel::{GetError, PutError, RecvError, SendError};
