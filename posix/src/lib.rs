@@ -18,6 +18,7 @@ mod attendant;
 pub mod channel;
 mod descriptor;
 mod error;
+pub mod futures;
 #[cfg(feature = "tracing")]
 pub mod log;
 pub mod memory;

@@ -78,6 +78,9 @@ pub trait Crew: Send + Sync + 'static {
     /// for all its items, or for none. False if it has begun or is over.
     fn withdraw(&self, task: TaskId) -> bool;
 
+    /// Withdraws all that nobody has begun.
+    fn withdraw_all(&self);
+
     /// Has a task that runs ended, with its worker, which is replaced: its sink gets `Cancelled`, soon. One that has not
     /// begun is withdrawn. False if it is over, or the crew cannot do that (no thread can be ended from outside).
     fn abort(&self, task: TaskId) -> bool;

@@ -158,6 +158,11 @@ impl<R: Send + 'static> Promise<R> {
         self.inner.crew.as_ref()
     }
 
+    /// The same for all handles of this promise, and for no other one while they live.
+    pub fn address(&self) -> usize {
+        Arc::as_ptr(&self.inner) as usize
+    }
+
     /// Whether two handles are of the same promise.
     pub fn same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
@@ -215,7 +220,7 @@ impl<R: Send + 'static> Promise<R> {
     /// What became of the task instead, `TimedOut`, `Taken`.
     pub fn take(&self, deadline: Deadline) -> Result<R, TaskError> {
         if !self.wait(deadline) {
-            return Err(self.inner.not_done());
+            return Err(self.not_done());
         }
         let mut slot = self.inner.lock();
         loop {
@@ -246,11 +251,25 @@ impl<R: Send + 'static> Promise<R> {
         R: Clone,
     {
         if !self.wait(deadline) {
-            return Err(self.inner.not_done());
+            return Err(self.not_done());
         }
         match self.look(Clone::clone) {
             Some(outcome) => outcome.map_err(|error| *error),
             None => Err(TaskError::Taken),
+        }
+    }
+
+    /// Why there is no outcome although the wait is over.
+    pub fn not_done(&self) -> TaskError {
+        let crew = self.inner.crew.as_ref();
+        match crew.map(|crew| crew.state()) {
+            Some(PoolState::Broken | PoolState::Terminating | PoolState::Ended) => {
+                match crew.and_then(|crew| crew.cause()) {
+                    Some(cause) => TaskError::Broken(cause),
+                    None => TaskError::Terminated,
+                }
+            }
+            _ => TaskError::TimedOut,
         }
     }
 
@@ -323,16 +342,21 @@ impl<R: Send + 'static> Promise<R> {
 
     /// Has this woken when the outcome is there, once; false, and it is not kept, if it is there already.
     pub fn add_waker(&self, waker: &Waker) -> bool {
+        let added = self.notify(waker);
+        if added && let Some(crew) = &self.inner.crew {
+            crew.attend();
+        }
+        added
+    }
+
+    /// The same for those who help the crew, so that nobody else has to.
+    pub fn notify(&self, waker: &Waker) -> bool {
         let mut slot = self.inner.lock();
         if slot.stage == Stage::Done {
             return false;
         }
         if !slot.wakers.iter().any(|other| other.will_wake(waker)) {
             slot.wakers.push(waker.clone());
-        }
-        drop(slot);
-        if let Some(crew) = &self.inner.crew {
-            crew.attend();
         }
         true
     }
@@ -492,20 +516,6 @@ impl<R: Send + 'static> Inner<R> {
             };
         }
         true
-    }
-
-    /// Why there is no outcome although the wait is over.
-    fn not_done(&self) -> TaskError {
-        let crew = self.crew.as_ref();
-        match crew.map(|crew| crew.state()) {
-            Some(PoolState::Broken | PoolState::Terminating | PoolState::Ended) => {
-                match crew.and_then(|crew| crew.cause()) {
-                    Some(cause) => TaskError::Broken(cause),
-                    None => TaskError::Terminated,
-                }
-            }
-            _ => TaskError::TimedOut,
-        }
     }
 }
 

@@ -11,6 +11,7 @@ use procession_core::sys::{Deadline, nanos};
 
 use super::job::{Tally, Task, discard};
 use super::{ThreadOptions, work};
+use crate::process::JoinError;
 use crate::task::{Counters, PoolError, PoolState, Statistics, TaskError, TaskId, quietly};
 
 /// A job of the courier.
@@ -322,7 +323,7 @@ impl Desk {
         true
     }
 
-    pub(super) fn cancel_queued(&self) {
+    pub(super) fn withdraw_all(&self) {
         let mut table = self.lock();
         let tasks = table.pop_all();
         self.fail(table, tasks, |_| TaskError::Cancelled);
@@ -486,7 +487,7 @@ impl Desk {
     pub(super) fn initialized(
         self: &Arc<Self>,
         thread: u64,
-        outcome: Result<(), TaskError>,
+        outcome: Result<(), JoinError>,
     ) -> bool {
         let mut table = self.lock();
         match outcome {

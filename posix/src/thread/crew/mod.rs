@@ -39,7 +39,7 @@ use crate::task::{
 };
 
 /// What is run in each new thread before its first task.
-pub(crate) type Initializer = Arc<dyn Fn() -> Result<(), TaskError> + Send + Sync>;
+pub(crate) type Initializer = Arc<dyn Fn() + Send + Sync>;
 
 /// How a crew of threads is to be.
 pub(crate) struct ThreadOptions {
@@ -47,7 +47,7 @@ pub(crate) struct ThreadOptions {
     pub(crate) threads: RangeInclusive<usize>,
     /// The name of the thread with this number, from 0 on.
     pub(crate) name: Box<dyn Fn(u64) -> String + Send + Sync>,
-    /// Run in each new thread before its first task. An error or a panic is a failed start.
+    /// Run in each new thread before its first task. A panic is a failed start.
     pub(crate) initializer: Option<Initializer>,
     /// So many failed starts one after the other break the crew.
     pub(crate) start_attempts: u32,
@@ -99,11 +99,6 @@ impl ThreadCrew {
     /// when it was forked.
     fn is_here(&self) -> bool {
         self.pid == std::process::id()
-    }
-
-    /// Fails what nobody has begun by `Cancelled`.
-    pub(crate) fn cancel_queued(&self) {
-        self.desk.cancel_queued();
     }
 }
 
@@ -209,6 +204,10 @@ impl Crew for ThreadCrew {
 
     fn withdraw(&self, task: TaskId) -> bool {
         self.desk.withdraw(task)
+    }
+
+    fn withdraw_all(&self) {
+        self.desk.withdraw_all();
     }
 
     fn abort(&self, task: TaskId) -> bool {

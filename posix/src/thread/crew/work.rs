@@ -1,13 +1,17 @@
 //! The lives of a crew's threads: those that run tasks, the courier, and the watch.
 
 use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread;
 
 use procession_core::sys::Deadline;
 
 use super::desk::{Desk, sleep};
 use super::job::Task;
-use crate::task::{TaskError, TaskId, caught, quietly};
+use crate::process::JoinError;
+use crate::process::words::Words;
+use crate::task::{TaskError, TaskId, quietly};
 
 thread_local! {
     /// The crew that this thread runs tasks of, by the address of its desk, and its number there.
@@ -32,10 +36,18 @@ pub(super) fn live(desk: &Arc<Desk>, number: u64) {
     }
 }
 
-fn initialize(desk: &Desk) -> Result<(), TaskError> {
+fn initialize(desk: &Desk) -> Result<(), JoinError> {
     let Some(initializer) = &desk.options.initializer else { return Ok(()) };
-    // It is no task, and has no number.
-    caught(TaskId(0), || initializer()).map_err(|error| *error)?
+    catch_unwind(AssertUnwindSafe(|| initializer())).map_err(|payload| {
+        let words = Words::of_unwinding(payload);
+        JoinError::Panicked {
+            name: thread::current().name().unwrap_or_default().to_owned(),
+            pid: std::process::id(),
+            message: words.message,
+            location: words.location,
+            backtrace: words.backtrace,
+        }
+    })
 }
 
 fn address(desk: &Desk) -> usize {
