@@ -9,6 +9,7 @@
 //! ready     readiness as a descriptor, and for async programs
 //! descriptor  how descriptors travel
 //! process   starting processes, and what becomes of them
+//! thread    all of it, over the threads of one process
 //! log       what the processes of a tree say, in one place (feature `tracing`)
 //! signal    blocking signals, hearing of them, ending in order
 //! ```
@@ -17,6 +18,7 @@ mod attendant;
 pub mod channel;
 mod descriptor;
 mod error;
+pub mod futures;
 #[cfg(feature = "tracing")]
 pub mod log;
 pub mod memory;
@@ -26,6 +28,7 @@ pub mod ready;
 pub mod signal;
 pub mod sync;
 mod task;
+pub mod thread;
 pub mod value;
 pub mod wait;
 

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::de::{DeserializeOwned, Deserializer, Error, Visitor};
 
 /// Whether a value of this type, of which this is the encoding, is the `Err` of a `Result`.
-pub(super) fn is_err<R: DeserializeOwned>(encoded: &[u8]) -> bool {
+pub(crate) fn is_err<R: DeserializeOwned>(encoded: &[u8]) -> bool {
     // The second variant is encoded as 1.
     encoded.first() == Some(&1) && matches!(R::deserialize(Probe), Err(Answer { is_result: true }))
 }

@@ -18,12 +18,12 @@ use super::status::{Outcome, SLOT_BYTES, Slot};
 
 /// What was said of a panic.
 #[derive(serde::Serialize, serde::Deserialize, Debug, Clone, Default, PartialEq)]
-pub(super) struct Words {
-    pub(super) message: String,
+pub(crate) struct Words {
+    pub(crate) message: String,
     /// File, line and column.
-    pub(super) location: Option<String>,
+    pub(crate) location: Option<String>,
     /// Where RUST_BACKTRACE asks for one.
-    pub(super) backtrace: Option<String>,
+    pub(crate) backtrace: Option<String>,
     /// These are the first of them, and all are on their way as a large result.
     pub(super) cut: bool,
 }
@@ -42,7 +42,7 @@ impl Words {
     }
 
     /// What was noted of the panic that unwound to here with this payload.
-    pub(super) fn of_unwinding(payload: Box<dyn Any + Send>) -> Words {
+    pub(crate) fn of_unwinding(payload: Box<dyn Any + Send>) -> Words {
         // Without a note the hook did not run: the target resumed another panic, or has a hook of its own.
         let words = MINE.try_with(|mine| mine.borrow_mut().take()).ok().flatten();
         let words = words.unwrap_or_else(|| Words {
@@ -82,7 +82,12 @@ impl Words {
     }
 }
 
-fn message_of(payload: &(dyn Any + Send)) -> &str {
+/// What was said of the panic that unwound to here with this payload.
+pub(crate) fn words_of(payload: Box<dyn Any + Send>) -> Words {
+    Words::of_unwinding(payload)
+}
+
+pub(crate) fn message_of(payload: &(dyn Any + Send)) -> &str {
     payload
         .downcast_ref::<&str>()
         .copied()
@@ -125,8 +130,8 @@ pub(super) fn fall_silent(leave: impl FnOnce()) {
     leave();
 }
 
-/// Sets the hook. The zygote does this before its children are born.
-pub(super) fn listen() {
+/// Sets the hook that notes panics. The zygote does this before its children are born.
+pub(crate) fn listen() {
     static LISTENS: AtomicBool = AtomicBool::new(false);
     if !LISTENS.swap(true, Ordering::Relaxed) {
         let hook = std::panic::take_hook();

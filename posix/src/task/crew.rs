@@ -5,9 +5,10 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use procession_core::pool::Phase;
 use procession_core::sys::Deadline;
 
-use super::{PoolError, Sink, Statistics, Terms, WorkerInfo};
+use super::{Options, PoolError, Sink, Statistics, Terms, WorkerInfo};
 
 /// A task, or a chunk of them, that was handed to a crew. A crew gives each id once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,6 +27,18 @@ pub enum PoolState {
     Broken,
     /// All its workers are gone.
     Ended,
+}
+
+impl From<Phase> for PoolState {
+    fn from(phase: Phase) -> Self {
+        match phase {
+            Phase::Run => PoolState::Running,
+            Phase::Closed => PoolState::Closed,
+            Phase::Broken => PoolState::Broken,
+            Phase::Terminating => PoolState::Terminating,
+            Phase::Ended => PoolState::Ended,
+        }
+    }
 }
 
 impl fmt::Display for PoolState {
@@ -65,6 +78,9 @@ pub trait Crew: Send + Sync + 'static {
     /// for all its items, or for none. False if it has begun or is over.
     fn withdraw(&self, task: TaskId) -> bool;
 
+    /// Withdraws all that nobody has begun.
+    fn withdraw_all(&self);
+
     /// Has a task that runs ended, with its worker, which is replaced: its sink gets `Cancelled`, soon. One that has not
     /// begun is withdrawn. False if it is over, or the crew cannot do that (no thread can be ended from outside).
     fn abort(&self, task: TaskId) -> bool;
@@ -92,7 +108,8 @@ pub trait Crew: Send + Sync + 'static {
     /// Why it is broken, in [`PoolState::Broken`].
     fn cause(&self) -> Option<Arc<PoolError>>;
 
-    /// Takes no more tasks. Does not wait.
+    /// Takes no more tasks. Does not wait. Called when nobody will hand over more: faces let flows that have begun go on
+    /// until then.
     fn close(&self);
 
     /// Ends the workers; each task that is not over gets `Terminated`. Does not wait for the workers.
@@ -121,6 +138,24 @@ pub trait Crew: Send + Sync + 'static {
     /// # Errors
     /// `Zero` for a range without a worker, `NotRunning`.
     fn resize(&self, workers: RangeInclusive<usize>) -> Result<(), PoolError>;
+}
+
+/// A crew that a builder can start.
+pub trait Start: Crew + Sized {
+    /// What each worker runs first.
+    type Initializer: Send;
+
+    /// Starts it: its first workers are on their way.
+    ///
+    /// # Errors
+    /// `Start`, `Memory`, `Resource`; nothing is left then.
+    fn start(options: Options<Self::Initializer>) -> Result<Arc<Self>, PoolError>;
+}
+
+/// A crew whose workers can run `F` with `Args` before their first task.
+pub trait Prepare<F, Args>: Start {
+    /// What each worker runs first.
+    fn prepare(f: F, args: Args) -> Self::Initializer;
 }
 
 /// A crew that can run `F` with `Args` once. No user meets it: it says where the crews' bounds on functions differ.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::PoolState;
 use crate::memory::MemoryError;
-use crate::process::StartError;
+use crate::process::{JoinError, StartError};
 
 /// What became of a task that has no result. It concerns this task alone: others of its pool go on, but for
 /// [`TaskError::Broken`] and [`TaskError::Terminated`].
@@ -98,6 +98,12 @@ pub enum TaskError {
         /// What the encoder said.
         message: String,
     },
+    /// The iterator of a map's inputs panicked. Calls were made with the inputs before.
+    #[error("the iterator of the inputs panicked: {message}")]
+    Iterator {
+        /// The panic's message.
+        message: String,
+    },
     /// Its result is too large for the shared memory that there is.
     #[error("the result of task {task} has {bytes} bytes, for which there is no room: {message}")]
     NoRoom {
@@ -174,21 +180,21 @@ pub enum PoolError {
     /// A worker could not be started.
     #[error("a worker cannot be started: {0}")]
     Start(#[from] StartError),
-    /// The initializer failed in so many workers in a row.
-    #[error("the initializer failed in {attempts} workers one after the other: {cause}")]
+    /// So many workers in a row were gone before they were ready: the initializer failed.
+    #[error("{attempts} workers one after the other did not get ready: {cause}")]
     Initializer {
-        /// In how many.
+        /// How many.
         attempts: u32,
-        /// What became of it in the last one.
+        /// What became of the last one: a [`JoinError`], of a thread a [`TaskError`].
         #[source]
-        cause: Box<TaskError>,
+        cause: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A worker died, and the pool is strict.
     #[error("a worker died, and this pool is strict: {death}")]
     Strict {
-        /// What became of its task.
+        /// What became of the worker.
         #[source]
-        death: Box<TaskError>,
+        death: Box<JoinError>,
     },
     /// Arguments cannot be encoded.
     #[error("the arguments cannot be encoded: {message}; nothing was handed over")]
@@ -226,6 +232,11 @@ pub enum PoolError {
     /// The time ran out.
     #[error("the pool's workers have not all ended within the time that was given")]
     TimedOut,
+    /// A thread of the pool waits for the end of the pool, which waits for this thread.
+    #[error(
+        "a thread of the pool cannot wait for the pool's end; close it here, and join it elsewhere"
+    )]
+    Within,
     /// This process has not made the pool: it was forked from the one that has.
     #[error("this pool belongs to process {owner}, of which this one was forked; make a pool here")]
     Forked {

@@ -11,17 +11,23 @@
 //! crew's own thread, the courier, collects.
 
 mod call;
+mod caught;
 mod crew;
 mod error;
+pub mod flow;
+pub mod gate;
 mod options;
+mod promise;
 mod sink;
 mod statistics;
 mod terms;
 
 pub use call::{Call, CallOnce};
-pub use crew::{Crew, PoolState, Submit, SubmitMany, TaskId};
+pub(crate) use caught::{caught, panicked, quietly};
+pub use crew::{Crew, PoolState, Prepare, Start, Submit, SubmitMany, TaskId};
 pub use error::{Part, PoolError, TaskError};
 pub use options::{Options, WorkerInfo};
+pub use promise::{Driven, Promise, Source};
 pub use sink::{Outcome, Results, Sink};
 pub(crate) use statistics::Counters;
 pub use statistics::{Latency, Statistics};

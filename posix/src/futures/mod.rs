@@ -1,0 +1,42 @@
+//! Tasks and their futures: what Python's `concurrent.futures` has.
+//!
+//! An [`Executor`] takes functions and gives a [`Future`] for each. There is one over processes,
+//! one over threads ([`ThreadPoolExecutor`]), and two for tests ([`SingleThreadExecutor`], [`InlineExecutor`]).
+//! [`wait`] and [`as_completed`] wait for several futures, also of different executors. [`par_map`] is for the common case:
+//! all processors, borrowed data, and nothing to set up.
+//!
+//! ```
+//! use procession_posix::futures::{ThreadPoolExecutor, as_completed};
+//!
+//! let executor = ThreadPoolExecutor::new()?;
+//! let futures = ["a", "bcd", "ef"].map(|word| executor.submit(move || (word.len(), word), ()));
+//! let futures = futures.into_iter().collect::<Result<Vec<_>, _>>()?;
+//! let mut lengths = Vec::new();
+//! for future in as_completed(futures) {
+//!     lengths.push(future.result()?);
+//! }
+//! lengths.sort();
+//! assert_eq!(lengths, [(1, "a"), (2, "ef"), (3, "bcd")]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod completed;
+mod executor;
+mod future;
+mod gather;
+mod inline;
+mod map;
+mod par_map;
+mod threads;
+mod wait;
+
+pub use completed::{
+    AsCompleted, AsCompletedTimeout, Unfinished, as_completed, as_completed_timeout,
+};
+pub use executor::{Executor, Shutdown};
+pub use future::{Future, Setter};
+pub use inline::InlineExecutor;
+pub use map::{ExecutorMap, ExecutorResults};
+pub use par_map::par_map;
+pub use threads::{SingleThreadExecutor, ThreadPoolExecutor, ThreadPoolExecutorBuilder};
+pub use wait::{ReturnWhen, Waited, wait, wait_timeout};

@@ -1,0 +1,186 @@
+//! What the owner knows of a task's type: how its answers are decoded, and who gets them.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use procession_core::region::Member;
+use serde::de::DeserializeOwned;
+
+use super::desk::Held;
+use super::wire::{Away, Sort, Trouble, read_mark};
+use crate::channel::luggage::{ITEM, Luggage};
+use crate::memory::{Arena, decode_or};
+use crate::task::{Outcome, Part, Results, Sink, TaskError};
+
+/// Who gets the results of a task, whatever their type.
+pub(super) trait Job: Send + Sync {
+    /// Decodes answers and delivers them, as many as there are to be: what is missing is an error. How many were errors.
+    fn deliver(&self, answers: &mut Answers<'_>) -> u64;
+
+    /// So many items from `first` on have no result.
+    fn fail(&self, first: u64, count: u32, error: &TaskError);
+}
+
+pub(super) struct Typed<R>(pub(super) Arc<dyn Sink<R>>);
+
+/// Some answers of one chunk, copied out.
+pub(super) struct Answers<'a> {
+    pub(super) arena: &'static Arena,
+    pub(super) me: Member<'static>,
+    /// To which ticket of which board their blocks are tied.
+    pub(super) board: u64,
+    pub(super) ticket: u64,
+    /// For messages.
+    pub(super) task: u64,
+    /// The index of the first, and how many they are.
+    pub(super) first: u64,
+    pub(super) count: u32,
+    pub(super) bytes: &'a [u8],
+    /// Which of the inputs could not be encoded, and why.
+    pub(super) voids: &'a [(u64, String)],
+    /// How long the worker was busy, if it is known.
+    pub(super) nanos: u64,
+}
+
+impl<R: DeserializeOwned> Job for Typed<R> {
+    fn deliver(&self, answers: &mut Answers<'_>) -> u64 {
+        let (first, nanos) = (answers.first, answers.nanos);
+        if answers.count == 1 {
+            let outcome = caught(answers, Answers::next);
+            let failed = u64::from(outcome.is_err());
+            self.0.deliver(first, &mut Results::one(outcome).took(nanos));
+            return failed;
+        }
+        let count = answers.count as usize;
+        let mut outcomes = Vec::with_capacity(count);
+        let mut failed = 0;
+        while outcomes.len() < count {
+            // Around all of them: around each would cost a call each.
+            let all = catch_unwind(AssertUnwindSafe(|| {
+                while outcomes.len() < count {
+                    let outcome = answers.next::<R>();
+                    failed += u64::from(outcome.is_err());
+                    outcomes.push(outcome);
+                }
+            }));
+            if let Err(panic) = all {
+                failed += 1;
+                outcomes.push(Err(answers.unreadable(panic)));
+            }
+        }
+        self.0.deliver(first, &mut Results::many(&mut outcomes).took(nanos));
+        failed
+    }
+
+    fn fail(&self, first: u64, count: u32, error: &TaskError) {
+        if count == 1 {
+            return self.0.deliver(first, &mut Results::one(Err(Box::new(error.clone()))));
+        }
+        let mut outcomes = (0..count).map(|_| Err(Box::new(error.clone()))).collect();
+        self.0.deliver(first, &mut Results::many(&mut outcomes));
+    }
+}
+
+/// Reads one answer; that its type panics costs it alone.
+fn caught<'a, R>(
+    answers: &mut Answers<'a>,
+    read: fn(&mut Answers<'a>) -> Outcome<R>,
+) -> Outcome<R> {
+    catch_unwind(AssertUnwindSafe(|| read(answers)))
+        .unwrap_or_else(|panic| Err(answers.unreadable(panic)))
+}
+
+impl Answers<'_> {
+    #[inline(always)]
+    fn next<R: DeserializeOwned>(&mut self) -> Outcome<R> {
+        let at = self.first;
+        self.first += 1;
+        let Some((sort, from, to)) = read_mark(self.bytes) else {
+            return Err(self.damaged("its place in the shared memory is damaged"));
+        };
+        let bytes = &self.bytes[from..to];
+        self.bytes = &self.bytes[to..];
+        if sort == Sort::Plain {
+            decode_or(bytes, |error| self.undecodable(error.to_string()))
+        } else {
+            self.other(sort, at, bytes)
+        }
+    }
+
+    #[cold]
+    fn other<R: DeserializeOwned>(&self, sort: Sort, at: u64, bytes: &[u8]) -> Outcome<R> {
+        match sort {
+            Sort::Trouble => Err(self.trouble(bytes)),
+            Sort::Away => self.fetch(bytes),
+            Sort::Void | Sort::Plain => {
+                let known = self.voids.iter().find(|(index, _)| *index == at);
+                Err(known.map_or_else(
+                    || self.damaged("its worker says that it had no input"),
+                    |(_, message)| {
+                        let (task, message) = (self.task, message.clone());
+                        Box::new(TaskError::Input { task, message })
+                    },
+                ))
+            }
+        }
+    }
+
+    /// An answer in a block of its own.
+    fn fetch<R: DeserializeOwned>(&self, bytes: &[u8]) -> Outcome<R> {
+        let lost = || self.damaged("its block in the shared memory is gone");
+        let away: Away = bytemuck::try_pod_read_unaligned(bytes).map_err(|_| lost())?;
+        let held = Held::take(self.arena, self.me, away.place, self.board, self.ticket);
+        let held = held.ok_or_else(lost)?;
+        let (length, names) = (away.length as usize, usize::from(away.luggage) * ITEM);
+        super::desk::with_scratch(|scratch| {
+            let room = held.room();
+            let read = length.checked_add(names).zip(room);
+            if !read.is_some_and(|(all, room)| room.copy_out(0, all, scratch)) {
+                return Err(lost());
+            }
+            // Free for others before it is decoded.
+            drop(held);
+            let (object, names) = scratch.split_at(length);
+            let _luggage =
+                (!names.is_empty()).then(|| Luggage::take(names, self.board, self.ticket));
+            if away.trouble != 0 {
+                return Err(self.trouble(object));
+            }
+            decode_or(object, |error| self.undecodable(error.to_string()))
+        })
+    }
+
+    fn trouble(&self, bytes: &[u8]) -> Box<TaskError> {
+        let task = self.task;
+        let decode = |what, message| TaskError::Decode { task, what, message };
+        Box::new(match postcard::from_bytes(bytes) {
+            Ok(Trouble::Panicked { pid, message, location, backtrace }) => {
+                TaskError::Panicked { task, pid, message, location, backtrace }
+            }
+            Ok(Trouble::Arguments(message)) => decode(Part::Arguments, message),
+            Ok(Trouble::Result(message)) => TaskError::Encode { task, message },
+            Ok(Trouble::NoRoom { bytes, message }) => TaskError::NoRoom { task, bytes, message },
+            Err(_) => {
+                let message = "there is none, and no room for the words that say why".into();
+                TaskError::NoRoom { task, bytes: 0, message }
+            }
+        })
+    }
+
+    #[cold]
+    fn undecodable(&self, message: String) -> Box<TaskError> {
+        Box::new(TaskError::Decode { task: self.task, what: Part::Result, message })
+    }
+
+    #[cold]
+    fn damaged(&self, message: &str) -> Box<TaskError> {
+        self.undecodable(message.into())
+    }
+
+    #[cold]
+    fn unreadable(&self, panic: Box<dyn Any + Send>) -> Box<TaskError> {
+        let message = crate::process::words_of(panic).message;
+        self.undecodable(format!("its type panicked: {message}"))
+    }
+}

@@ -1,0 +1,398 @@
+//! How inputs and answers lie in the memory that a pool shares with its workers.
+//!
+//! ```text
+//! cell    Head | room                     a short chunk: the room is the rest of the cell's payload
+//! cell    Head         block: room        a longer one
+//! room    the inputs, one behind the other | names of luggage | the answers, one behind the other | free
+//! ```
+//!
+//! Each input and each answer has a mark in front of it that says how long it is: one that cannot be decoded costs itself only.
+//!
+//! ```text
+//! mark    length 6 | sort 2               lengths up to 62
+//! mark    63 | sort 2, length 32          others
+//! ```
+//!
+//! Nothing that is read here is trusted: it is copied out, and each length is checked.
+
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+use bytemuck::{Pod, Zeroable};
+use serde::{Deserialize, Serialize};
+
+use crate::channel::copy_in;
+
+/// What stands in front of each chunk, in its cell.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Head {
+    /// Where the room lies: 0 is behind this head, else a block of the arena.
+    pub(super) place: u64,
+    /// Where the work is found in the program, and a number made of its name.
+    pub(super) work: u32,
+    pub(super) name: u32,
+    /// Bytes of the inputs.
+    pub(super) length: u32,
+    /// How many they are.
+    pub(super) count: u16,
+    /// How many names of luggage stand behind them.
+    pub(super) luggage: u16,
+    /// By the worker: how many bytes of answers there are, once the chunk is done.
+    pub(super) written: u32,
+    /// Whether the worker is to say how long it was busy; and then how many nanoseconds that was, 0 if it does not know.
+    pub(super) nanos: u32,
+}
+
+pub(super) const HEAD: usize = size_of::<Head>();
+
+/// What an input or an answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Sort {
+    /// An encoded input, or result.
+    Plain = 0,
+    /// An answer that lies in a block of its own: an [`Away`].
+    Away = 1,
+    /// Why there is no result: a [`Trouble`].
+    Trouble = 2,
+    /// An input that could not be encoded, and the answer to it: nothing is to be done.
+    Void = 3,
+}
+
+impl Sort {
+    fn of(bits: u8) -> Self {
+        match bits & 3 {
+            0 => Sort::Plain,
+            1 => Sort::Away,
+            2 => Sort::Trouble,
+            _ => Sort::Void,
+        }
+    }
+}
+
+/// An answer in a block of its own.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Away {
+    pub(super) place: u64,
+    pub(super) length: u32,
+    /// Names of luggage behind it.
+    pub(super) luggage: u16,
+    /// 0: a result, 1: a [`Trouble`].
+    pub(super) trouble: u16,
+}
+
+pub(super) const AWAY: usize = size_of::<Away>();
+
+/// Why a task has no result, as its worker says.
+#[derive(Serialize, Deserialize, Debug)]
+pub(super) enum Trouble {
+    Panicked {
+        pid: u32,
+        message: String,
+        location: Option<String>,
+        backtrace: Option<String>,
+    },
+    /// The arguments do not decode.
+    Arguments(String),
+    /// The result does not encode.
+    Result(String),
+    /// There is no room for the result.
+    NoRoom {
+        bytes: u64,
+        message: String,
+    },
+}
+
+/// Bytes of a short mark and of a long one.
+const SHORT: usize = 1;
+const LONG: usize = 5;
+/// The longest for which a short mark does.
+const SHORT_MOST: usize = 62;
+/// The most that a mark may take.
+pub(super) const MARK: usize = LONG;
+
+/// Reads the mark at the front: (sort, where the bytes begin, where they end). `None` if they are not there.
+#[inline(always)]
+pub(super) fn read_mark(bytes: &[u8]) -> Option<(Sort, usize, usize)> {
+    let first = *bytes.first()?;
+    let length = usize::from(first >> 2);
+    if length <= SHORT_MOST {
+        let end = SHORT + length;
+        return (end <= bytes.len()).then_some((Sort::of(first), SHORT, end));
+    }
+    let long = bytes.get(SHORT..LONG)?.try_into().ok()?;
+    let end = LONG.checked_add(u32::from_le_bytes(long) as usize)?;
+    (end <= bytes.len()).then_some((Sort::of(first), LONG, end))
+}
+
+/// A part of memory that only this process writes to at present, though others may read it: where encoded bytes go.
+pub(super) struct Out<'m> {
+    at: NonNull<u8>,
+    left: usize,
+    memory: PhantomData<&'m ()>,
+}
+
+impl<'m> Out<'m> {
+    /// # Safety
+    /// `bytes` bytes from `at` are valid for writes for `'m`.
+    #[inline(always)]
+    pub(super) unsafe fn new(at: NonNull<u8>, bytes: usize) -> Self {
+        Self { at, left: bytes, memory: PhantomData }
+    }
+
+    /// How many bytes there is room for.
+    #[inline(always)]
+    pub(super) fn left(&self) -> usize {
+        self.left
+    }
+
+    /// The same, but for so many bytes at the end.
+    #[inline(always)]
+    pub(super) fn without(&self, reserve: usize) -> Out<'m> {
+        Out { at: self.at, left: self.left.saturating_sub(reserve), memory: PhantomData }
+    }
+
+    /// Takes what was written through `other`, which was made by [`without`](Self::without) the same reserve.
+    #[inline(always)]
+    pub(super) fn advance(&mut self, other: &Out<'m>, reserve: usize) {
+        (self.at, self.left) = (other.at, other.left + reserve);
+    }
+
+    /// Whether so many bytes fit, with a mark in front.
+    pub(super) fn fits(&self, bytes: usize) -> bool {
+        bytes.checked_add(MARK).is_some_and(|all| all <= self.left)
+    }
+
+    /// Writes bytes; false, and nothing is written, if they do not fit.
+    #[inline(always)]
+    pub(super) fn put(&mut self, bytes: &[u8]) -> bool {
+        let count = bytes.len();
+        if count > self.left {
+            return false;
+        }
+        // SAFETY: there is room for so many, by `new` and the check; what this process has in a slice is not the shared memory.
+        unsafe {
+            copy(bytes.as_ptr(), self.at.as_ptr(), count);
+            self.at = self.at.add(count);
+        }
+        self.left -= count;
+        true
+    }
+
+    /// Writes a mark and what `sort` and `bytes` say; false, and nothing is written, if they do not fit.
+    pub(super) fn put_marked(&mut self, sort: Sort, bytes: &[u8]) -> bool {
+        let Ok(length) = u32::try_from(bytes.len()) else { return false };
+        if bytes.len() <= SHORT_MOST {
+            return bytes.len() + SHORT <= self.left
+                && self.put(&[(bytes.len() as u8) << 2 | sort as u8])
+                && self.put(bytes);
+        }
+        if bytes.len().saturating_add(LONG) > self.left {
+            return false;
+        }
+        self.put(&[0xFC | sort as u8]) && self.put(&length.to_le_bytes()) && self.put(bytes)
+    }
+
+    /// Encodes an object with a mark in front. `long` guesses that it is long, and learns whether it was: a wrong guess costs a
+    /// move, or four bytes. On an error nothing counts as written, though bytes behind may have been.
+    #[inline(always)]
+    pub(super) fn encode<T: Serialize + ?Sized>(
+        &mut self,
+        object: &T,
+        long: &mut bool,
+    ) -> Result<(), postcard::Error> {
+        let front = if *long { LONG } else { SHORT };
+        if self.left < front {
+            return Err(postcard::Error::SerializeBufferFull);
+        }
+        // SAFETY: there is room for the mark.
+        let body = unsafe { self.at.add(front) };
+        let (end, left) = {
+            // SAFETY: as above; behind the mark so many bytes are left.
+            let body = unsafe { Out::new(body, self.left - front) };
+            write(object, body)?
+        };
+        let length = self.left - front - left;
+        if front == SHORT && length <= SHORT_MOST {
+            // SAFETY: there is room for the mark.
+            unsafe { self.at.write((length as u8) << 2) };
+            (self.at, self.left) = (end, left);
+            return Ok(());
+        }
+        self.finish_long(front, length, long)
+    }
+
+    #[inline(never)]
+    fn finish_long(
+        &mut self,
+        front: usize,
+        length: usize,
+        long: &mut bool,
+    ) -> Result<(), postcard::Error> {
+        *long = length > SHORT_MOST;
+        let full = postcard::Error::SerializeBufferFull;
+        let number = u32::try_from(length).map_err(|_| full)?;
+        if LONG + length > self.left {
+            return Err(postcard::Error::SerializeBufferFull);
+        }
+        let at = self.at.as_ptr();
+        // SAFETY: mark and object fit, by the check; the object lies behind `front` bytes.
+        unsafe {
+            if front != LONG {
+                at.add(front).copy_to(at.add(LONG), length);
+            }
+            at.write(0xFC);
+            at.add(SHORT).cast::<[u8; 4]>().write_unaligned(number.to_le_bytes());
+            self.at = self.at.add(LONG + length);
+        }
+        self.left -= LONG + length;
+        Ok(())
+    }
+}
+
+/// Encodes an object without a mark; where the next byte would go, and how many are left.
+#[inline(always)]
+pub(super) fn write<T: Serialize + ?Sized>(
+    object: &T,
+    out: Out<'_>,
+) -> Result<(NonNull<u8>, usize), postcard::Error> {
+    let mut serializer = postcard::Serializer { output: out };
+    object.serialize(&mut serializer)?;
+    Ok((serializer.output.at, serializer.output.left))
+}
+
+/// How many bytes the encoding of an object has.
+pub(super) fn size_of_encoded<T: Serialize + ?Sized>(object: &T) -> Result<u64, postcard::Error> {
+    postcard::experimental::serialized_size(object).map(|size| size as u64)
+}
+
+impl postcard::ser_flavors::Flavor for Out<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn try_extend(&mut self, data: &[u8]) -> Result<(), postcard::Error> {
+        if self.put(data) { Ok(()) } else { Err(postcard::Error::SerializeBufferFull) }
+    }
+
+    #[inline(always)]
+    fn try_push(&mut self, data: u8) -> Result<(), postcard::Error> {
+        if self.left == 0 {
+            return Err(postcard::Error::SerializeBufferFull);
+        }
+        // SAFETY: there is room for one more.
+        unsafe {
+            self.at.write(data);
+            self.at = self.at.add(1);
+        }
+        self.left -= 1;
+        Ok(())
+    }
+
+    fn finalize(self) -> Result<(), postcard::Error> {
+        Ok(())
+    }
+}
+
+/// Copies `count` bytes; the few bytes of a number without a call.
+///
+/// # Safety
+/// `from` is valid for reads of so many bytes, `to` for writes; they do not overlap.
+#[inline(always)]
+unsafe fn copy(from: *const u8, to: *mut u8, count: usize) {
+    // SAFETY: by the caller; each pair of moves covers all `count` bytes and no others.
+    unsafe {
+        match count {
+            0 => {}
+            1 => to.write(from.read()),
+            2..=3 => {
+                let (front, back) = (from.cast::<u16>(), from.add(count - 2).cast::<u16>());
+                let (front, back) = (front.read_unaligned(), back.read_unaligned());
+                to.cast::<u16>().write_unaligned(front);
+                to.add(count - 2).cast::<u16>().write_unaligned(back);
+            }
+            4..=7 => {
+                let (front, back) = (from.cast::<u32>(), from.add(count - 4).cast::<u32>());
+                let (front, back) = (front.read_unaligned(), back.read_unaligned());
+                to.cast::<u32>().write_unaligned(front);
+                to.add(count - 4).cast::<u32>().write_unaligned(back);
+            }
+            8..=16 => {
+                let (front, back) = (from.cast::<u64>(), from.add(count - 8).cast::<u64>());
+                let (front, back) = (front.read_unaligned(), back.read_unaligned());
+                to.cast::<u64>().write_unaligned(front);
+                to.add(count - 8).cast::<u64>().write_unaligned(back);
+            }
+            _ => copy_in(from, to, count),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded<T: Serialize>(objects: &[T], long: bool) -> Vec<u8> {
+        let mut bytes = vec![0xEE_u8; 200_000];
+        let room = bytes.len();
+        // SAFETY: the vector is not touched while it is written to.
+        let mut out = unsafe { Out::new(NonNull::new(bytes.as_mut_ptr()).unwrap(), room) };
+        let mut long = long;
+        objects.iter().for_each(|object| out.encode(object, &mut long).unwrap());
+        let used = room - out.left();
+        assert!(bytes[used..].iter().all(|&byte| byte == 0xEE));
+        bytes.truncate(used);
+        bytes
+    }
+
+    #[test]
+    fn what_is_marked_is_found_again_whatever_was_guessed() {
+        for long in [false, true] {
+            let texts: Vec<String> =
+                [0, 1, 5, 61, 62, 63, 100, 3, 70_000, 2].iter().map(|&n| "x".repeat(n)).collect();
+            let bytes = encoded(&texts, long);
+            let mut rest = &bytes[..];
+            for text in &texts {
+                let (sort, from, to) = read_mark(rest).unwrap();
+                assert_eq!(sort, Sort::Plain);
+                assert_eq!(&postcard::from_bytes::<String>(&rest[from..to]).unwrap(), text);
+                rest = &rest[to..];
+            }
+            assert!(rest.is_empty());
+        }
+    }
+
+    #[test]
+    fn numbers_of_all_lengths_are_copied() {
+        let numbers: Vec<u64> = (0..64).map(|shift| u64::MAX >> shift).collect();
+        let bytes = encoded(&numbers, false);
+        let mut rest = &bytes[..];
+        for number in &numbers {
+            let (_, from, to) = read_mark(rest).unwrap();
+            assert_eq!(postcard::from_bytes::<u64>(&rest[from..to]), Ok(*number));
+            rest = &rest[to..];
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_leaves_the_end_where_it_was() {
+        for room in 0..80 {
+            let mut bytes = vec![0_u8; room];
+            // SAFETY: the vector is not touched while it is written to.
+            let mut out = unsafe { Out::new(NonNull::new(bytes.as_mut_ptr()).unwrap(), room) };
+            let fits = out.encode(&"x".repeat(70), &mut false).is_ok();
+            assert_eq!((fits, out.left()), (room >= 76, if room >= 76 { room - 76 } else { room }));
+        }
+    }
+
+    #[test]
+    fn marks_that_lie_are_no_marks() {
+        assert!(read_mark(&[]).is_none());
+        assert!(read_mark(&[2 << 2, 7]).is_none());
+        assert!(read_mark(&[0xFC, 1, 0]).is_none());
+        assert!(read_mark(&[0xFC, 1, 0, 0, 0]).is_none());
+        assert!(read_mark(&[0xFC, 255, 255, 255, 255, 1]).is_none());
+        assert_eq!(read_mark(&[0xFE, 1, 0, 0, 0, 9]), Some((Sort::Trouble, 5, 6)));
+    }
+}

@@ -1,0 +1,241 @@
+//! How the inputs of a flow get to its crew: lazily, chunk by chunk.
+//!
+//! An input is taken from the iterator when there is room for a chunk at the crew and the window holds one more. The window counts the
+//! inputs that were taken and whose results were not handed out, or, where all results are kept anyway, not delivered.
+//!
+//! The number of calls in a chunk follows from what the last ones took, so that a worker is busy for a while (`BUSY`); it
+//! starts with 1 and grows at most fourfold over what was measured.
+
+use std::collections::VecDeque;
+use std::iter::Fuse;
+use std::sync::Arc;
+use std::time::Duration;
+
+use procession_core::sys::Deadline;
+
+use super::gather::{Gather, Order};
+use crate::task::gate::Pass;
+use crate::task::{PoolError, PoolState, Sink, SubmitMany, Terms};
+
+/// How long a worker should be busy with a chunk, in nanoseconds: long against what handing it over costs, short against what a
+/// user notices when the last worker is not done.
+const BUSY: u64 = 150_000;
+
+/// A chunk never has more calls.
+const MOST: usize = 1 << 16;
+
+/// So many chunks per worker are taken in advance, if nobody says how many inputs.
+const AHEAD: usize = 16;
+
+/// How a flow goes.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// How many calls there are in a chunk; `None`: by measurement.
+    pub chunk_size: Option<usize>,
+    /// How many inputs are taken at most before the first of them is handed out; `None`: as is useful.
+    pub window: Option<usize>,
+    /// What holds for each call.
+    pub terms: Terms,
+}
+
+impl Plan {
+    /// Whether it can be followed.
+    ///
+    /// # Errors
+    /// `Zero`.
+    pub fn check(&self) -> Result<(), PoolError> {
+        for (number, what) in [(self.chunk_size, "the chunk size"), (self.window, "the window")] {
+            if number == Some(0) {
+                return Err(PoolError::Zero { what });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The inputs of a flow, and what has become of them.
+pub struct Feeder<C, F, I: Iterator, R> {
+    crew: Arc<C>,
+    f: Arc<F>,
+    input: Fuse<I>,
+    /// Inputs that were taken and not handed over.
+    pending: VecDeque<I::Item>,
+    exhausted: bool,
+    /// The index of the next input that is handed over.
+    next: u64,
+    plan: Plan,
+    /// How many calls the crew took at last.
+    took: usize,
+    /// Why not all was handed over.
+    refused: Option<PoolError>,
+    pass: Option<Pass>,
+    gather: Arc<Gather<R>>,
+    sink: Arc<dyn Sink<R>>,
+}
+
+impl<C, F, I, R> Feeder<C, F, I, R>
+where
+    I: Iterator,
+    C: SubmitMany<F, I::Item, Output = R>,
+{
+    pub(super) fn new(
+        crew: Arc<C>,
+        f: F,
+        input: I,
+        plan: Plan,
+        pass: Pass,
+        gather: Arc<Gather<R>>,
+        sink: Arc<dyn Sink<R>>,
+    ) -> Self {
+        Feeder {
+            crew,
+            f: Arc::new(f),
+            input: input.fuse(),
+            pending: VecDeque::new(),
+            exhausted: false,
+            next: 0,
+            plan,
+            took: 1,
+            refused: None,
+            pass: Some(pass),
+            gather,
+            sink,
+        }
+    }
+
+    /// How many results there will be, once that is certain.
+    pub(super) fn total(&self) -> Option<u64> {
+        (self.exhausted && self.pending.is_empty()).then_some(self.next)
+    }
+
+    /// Why the inputs from the last result on were not handed over. Says it once.
+    pub(super) fn refused(&mut self) -> Option<PoolError> {
+        self.refused.take()
+    }
+
+    /// Takes no more inputs, and drops those that were not handed over.
+    pub(super) fn stop(&mut self) {
+        self.exhausted = true;
+        self.pending.clear();
+        self.pass = None;
+    }
+
+    /// How many more inputs may be taken, when so many results were handed out.
+    fn allowed(&self, handed_out: u64) -> usize {
+        let window = self.plan.window.unwrap_or_else(|| {
+            AHEAD.saturating_mul(self.crew.width()).saturating_mul(self.took.max(1))
+        });
+        let over = match self.gather.order() {
+            Order::All => self.gather.delivered(),
+            Order::Ordered | Order::Completed => handed_out,
+        };
+        let under_way = self.next + self.pending.len() as u64 - over.min(self.next);
+        window.saturating_sub(usize::try_from(under_way).unwrap_or(usize::MAX))
+    }
+
+    /// How many calls the next chunk should have.
+    fn size(&self) -> usize {
+        if let Some(size) = self.plan.chunk_size {
+            return size;
+        }
+        let Some(size) = self.gather.calls_in(BUSY) else { return 1 };
+        let size = usize::try_from(size).unwrap_or(MOST).min(MOST);
+        // Towards the end chunks get smaller, so that all workers end at about the same time.
+        match self.input.size_hint() {
+            (low, Some(high)) if low == high => {
+                let left = low + self.pending.len();
+                size.min(left.div_ceil(2 * self.crew.width())).max(1)
+            }
+            _ => size,
+        }
+    }
+
+    /// Whether `feed` would hand over something.
+    pub(super) fn wants(&self, handed_out: u64) -> bool {
+        let more = !self.pending.is_empty() || (!self.exhausted && self.allowed(handed_out) > 0);
+        more && self.crew.room() > 0
+    }
+
+    /// Hands over what there is room for. Runs the caller's iterator, which may panic: then this can be called again.
+    pub(super) fn feed(&mut self, handed_out: u64) {
+        while self.total().is_none() {
+            let room = self.crew.room();
+            for _ in 0..room {
+                if !self.feed_chunk(handed_out) {
+                    return;
+                }
+            }
+            if room == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Takes so many inputs, or fewer if the iterator is slow and nobody said how many make a chunk.
+    fn pull(&mut self, mut wanted: usize) {
+        let mut part = if self.plan.chunk_size.is_some() { wanted } else { 8 };
+        let until = (wanted > part).then(|| Deadline::after(Duration::from_nanos(BUSY)));
+        while wanted > 0 {
+            part = part.min(wanted);
+            let had = self.pending.len();
+            self.pending.extend(self.input.by_ref().take(part));
+            if self.pending.len() - had < part {
+                self.exhausted = true;
+                return;
+            }
+            wanted -= part;
+            if until.is_some_and(Deadline::is_past) {
+                return;
+            }
+            part = (part * 2).min(256);
+        }
+    }
+
+    /// Hands over one chunk; whether there may be another one.
+    fn feed_chunk(&mut self, handed_out: u64) -> bool {
+        if self.pass.as_ref().is_some_and(|pass| !pass.is_valid()) {
+            self.refuse(PoolError::NotRunning { state: PoolState::Closed });
+            return false;
+        }
+        let size = self.size();
+        if !self.exhausted && self.pending.len() < size {
+            self.pull((size - self.pending.len()).min(self.allowed(handed_out)));
+        }
+        if self.pending.is_empty() {
+            if self.exhausted {
+                self.pass = None;
+            }
+            return false;
+        }
+        let first = self.next;
+        let had = self.pending.len();
+        self.gather.opening(first);
+        let sink = self.sink.clone();
+        let handed =
+            self.crew.submit_chunk(&self.f, first, &mut self.pending, size, sink, &self.plan.terms);
+        let took = had - self.pending.len();
+        match handed {
+            Ok(task) => {
+                self.gather.opened(first, took as u64, Some(task));
+                self.next += took as u64;
+                self.took = took;
+                if self.total().is_some() {
+                    self.pass = None;
+                }
+                true
+            }
+            Err(error) => {
+                self.gather.opened(first, 0, None);
+                self.refuse(error);
+                false
+            }
+        }
+    }
+
+    fn refuse(&mut self, error: PoolError) {
+        if !self.pending.is_empty() || self.input.next().is_some() {
+            self.refused = Some(error);
+        }
+        self.stop();
+    }
+}

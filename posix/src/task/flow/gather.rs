@@ -1,0 +1,229 @@
+//! Where the results of a flow meet again.
+//!
+//! Chunks are delivered in any order. In `Completed` their results are for whoever comes next. In `Ordered` and `All` those are that
+//! continue the row (`next`); what is early waits under its index until its turn.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::task::{Crew, Outcome, Results, TaskError, TaskId};
+
+/// In which order a flow hands out its results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// As their inputs came.
+    Ordered,
+    /// As they are there.
+    Completed,
+    /// All at the end, as their inputs came.
+    All,
+}
+
+/// The results of one flow.
+pub struct Gather<R> {
+    inner: Mutex<Gathered<R>>,
+    order: Order,
+    /// How many results were delivered.
+    delivered: AtomicU64,
+    /// How many of them can be handed out.
+    available: AtomicU64,
+    /// Picoseconds that one call took lately; 0: unknown.
+    pace: AtomicU64,
+    /// The most calls that were measured together.
+    measured: AtomicU64,
+}
+
+struct Gathered<R> {
+    /// The index that continues the row.
+    next: u64,
+    ready: VecDeque<(u64, Outcome<R>)>,
+    all: Vec<R>,
+    /// In `All`: the first error, after which nothing is kept.
+    failed: Option<Box<TaskError>>,
+    early: BTreeMap<u64, Vec<Outcome<R>>>,
+    /// The chunks that are not over, by their first index.
+    open: VecDeque<Open>,
+}
+
+struct Open {
+    first: u64,
+    /// Results that are still to come; below zero while results are faster than `opened`.
+    left: i64,
+    task: Option<TaskId>,
+}
+
+impl<R> Gather<R> {
+    pub(super) fn new(order: Order, expected: usize) -> Self {
+        let gathered = Gathered {
+            next: 0,
+            ready: VecDeque::new(),
+            all: Vec::with_capacity(if order == Order::All { expected } else { 0 }),
+            failed: None,
+            early: BTreeMap::new(),
+            open: VecDeque::new(),
+        };
+        Gather {
+            inner: Mutex::new(gathered),
+            order,
+            delivered: AtomicU64::new(0),
+            available: AtomicU64::new(0),
+            pace: AtomicU64::new(0),
+            measured: AtomicU64::new(0),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Gathered<R>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn order(&self) -> Order {
+        self.order
+    }
+
+    // Acquire in both: meets the release in `take_in`. Who sees the number finds the results under the lock anyway.
+
+    pub(super) fn delivered(&self) -> u64 {
+        self.delivered.load(Ordering::Acquire)
+    }
+
+    pub(super) fn available(&self) -> u64 {
+        self.available.load(Ordering::Acquire)
+    }
+
+    /// How many calls a chunk should have to keep a worker busy for so long, in nanoseconds; not much more than what was
+    /// measured so far. `None` if nothing was.
+    pub(super) fn calls_in(&self, nanos: u64) -> Option<u64> {
+        // Relaxed: a guess from an older number is as good.
+        let pace = self.pace.load(Ordering::Relaxed);
+        let measured = self.measured.load(Ordering::Relaxed);
+        (pace != 0)
+            .then(|| (nanos.saturating_mul(1000) / pace).clamp(1, measured.saturating_mul(4)))
+    }
+
+    fn measure(&self, calls: u64, nanos: u64) {
+        if nanos == 0 || calls == 0 {
+            return;
+        }
+        // Relaxed: the numbers stand for themselves; one measurement that two threads overwrite is no loss.
+        let now = (nanos.saturating_mul(1000) / calls).max(1);
+        let before = self.pace.load(Ordering::Relaxed);
+        let pace = if before == 0 { now } else { before / 2 + now / 2 };
+        self.pace.store(pace.max(1), Ordering::Relaxed);
+        if calls > self.measured.load(Ordering::Relaxed) {
+            self.measured.store(calls, Ordering::Relaxed);
+        }
+    }
+
+    /// A chunk from this index on is about to be handed over.
+    pub(super) fn opening(&self, first: u64) {
+        self.lock().open.push_back(Open { first, left: 0, task: None });
+    }
+
+    /// The last chunk was handed over with so many calls; none, if it was refused.
+    pub(super) fn opened(&self, first: u64, calls: u64, task: Option<TaskId>) {
+        let mut inner = self.lock();
+        let Some(at) = inner.open.iter().rposition(|open| open.first == first) else { return };
+        let open = &mut inner.open[at];
+        open.left += calls as i64;
+        open.task = task;
+        if open.left == 0 {
+            inner.open.remove(at);
+        }
+    }
+
+    /// Takes results in. How many are delivered by now.
+    pub(super) fn take_in(&self, first: u64, results: &mut Results<'_, R>) -> u64 {
+        let count = results.len() as u64;
+        self.measure(count, results.nanos());
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        // The chunk with the last first index that is not behind this one. Mostly one of the first.
+        let behind = inner.open.iter().position(|open| open.first > first);
+        if let Some(at) = behind.unwrap_or(inner.open.len()).checked_sub(1) {
+            let open = &mut inner.open[at];
+            open.left -= count as i64;
+            if open.left == 0 && open.task.is_some() {
+                inner.open.remove(at);
+            }
+        }
+        match self.order {
+            Order::Completed => inner.ready.extend((first..).zip(results)),
+            _ if first == inner.next => {
+                inner.append(self.order, results);
+                while let Some(entry) = inner.early.first_entry()
+                    && *entry.key() == inner.next
+                {
+                    let early = entry.remove();
+                    inner.append(self.order, early.into_iter());
+                }
+            }
+            _ => {
+                inner.early.insert(first, results.collect());
+            }
+        }
+        // Only written under the lock. Release: meets the acquires above.
+        let delivered = self.delivered.load(Ordering::Relaxed) + count;
+        let available = if self.order == Order::Completed { delivered } else { inner.next };
+        self.available.store(available, Ordering::Release);
+        self.delivered.store(delivered, Ordering::Release);
+        delivered
+    }
+
+    /// Exchanges what is ready for an empty list.
+    pub(super) fn swap_ready(&self, with: &mut VecDeque<(u64, Outcome<R>)>) {
+        std::mem::swap(&mut self.lock().ready, with);
+    }
+
+    /// Everything, or the first error.
+    pub(super) fn take_all(&self) -> Outcome<Vec<R>> {
+        let mut inner = self.lock();
+        match inner.failed.take() {
+            Some(error) => Err(error),
+            None => Ok(std::mem::take(&mut inner.all)),
+        }
+    }
+
+    /// The chunks that were handed over and are not over.
+    pub(super) fn open(&self) -> Vec<TaskId> {
+        self.lock().open.iter().filter_map(|open| open.task).collect()
+    }
+
+    /// Cancels what nobody has begun, with `abort` also the rest.
+    pub(super) fn cancel(&self, crew: &dyn Crew, abort: bool) {
+        for task in self.open() {
+            if abort {
+                crew.abort(task);
+            } else {
+                crew.withdraw(task);
+            }
+        }
+    }
+}
+
+impl<R> Gathered<R> {
+    /// Continues the row.
+    #[inline]
+    fn append(&mut self, order: Order, results: impl Iterator<Item = Outcome<R>>) {
+        if order == Order::Ordered {
+            let first = self.next;
+            let had = self.ready.len();
+            self.ready.extend((first..).zip(results));
+            self.next += (self.ready.len() - had) as u64;
+            return;
+        }
+        for result in results {
+            self.next += 1;
+            match result {
+                Ok(result) if self.failed.is_none() => self.all.push(result),
+                Ok(_) => {}
+                Err(error) => {
+                    if self.failed.is_none() {
+                        self.failed = Some(error);
+                        self.all = Vec::new();
+                    }
+                }
+            }
+        }
+    }
+}
