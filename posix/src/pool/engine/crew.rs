@@ -121,8 +121,7 @@ impl Crew for ProcessCrew {
     fn is_running(&self, task: TaskId) -> bool {
         let hall = lock(&self.hall);
         let Some(entry) = hall.tasks.get(task) else { return false };
-        entry.begun
-            || entry.ticket.is_some_and(|ticket| self.board.look(ticket) != Look::Queued)
+        entry.begun || entry.ticket.is_some_and(|ticket| self.board.look(ticket) != Look::Queued)
     }
 
     fn attend(&self) {
