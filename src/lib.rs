@@ -37,7 +37,8 @@
 #[cfg(feature = "tracing")]
 pub use procession_posix::log;
 pub use procession_posix::{
-    Descriptor, Error, Result, channel, memory, process, ready, signal, sync, thread, value, wait,
+    Descriptor, Error, Result, channel, memory, pool, process, ready, signal, sync, thread, value,
+    wait,
 };
 
 pub use channel::{
@@ -46,6 +47,7 @@ pub use channel::{
     RecvError, SendError, Sender, SimpleQueue, pipe,
 };
 pub use memory::SharedMemory;
+pub use pool::{AsyncResult, Pool, PoolError, Retry, TaskError};
 pub use process::{Context, Process, Run, StartMethod, get_context, init};
 pub use procession_posix::export_target;
 pub use sync::{
@@ -62,6 +64,7 @@ pub mod prelude {
         Receiver, RecvError, SendError, Sender, SimpleQueue, pipe,
     };
     pub use crate::memory::SharedMemory;
+    pub use crate::pool::{AsyncResult, Pool, PoolError, Retry, TaskError};
     pub use crate::process::{
         Child, Process, Run, StartMethod, Stdio, active_children, cpu_count, current_process,
         finalizer, get_context, parent_process,
