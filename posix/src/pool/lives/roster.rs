@@ -233,11 +233,11 @@ impl Roster {
         let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
         let mut rest = u64::MAX;
         for (at, seat) in self.seats.iter().enumerate() {
-            let since = match seat.stage {
-                Stage::Ready if let Seen::Idle { since } = look(at) => since,
+            let since = match (seat.stage, look(at)) {
+                (Stage::Ready, Seen::Idle { since }) => since,
                 // Whoever is busy now, or starts, can be missed at the earliest after so long.
-                Stage::Ready | Stage::Starting => now,
-                Stage::Empty | Stage::Retiring => continue,
+                (Stage::Ready | Stage::Starting, _) => now,
+                (Stage::Empty | Stage::Retiring, _) => continue,
             };
             let end = since.saturating_add(limit);
             if end <= now {
