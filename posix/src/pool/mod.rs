@@ -68,7 +68,11 @@ pub use crate::task::{
     Latency, Part, PoolError, PoolState, Retry, Statistics, TaskError, WorkerInfo,
 };
 pub use builder::PoolBuilder;
+pub use engine::ProcessCrew;
 pub use face::PoolOf;
 pub use imap::Imap;
 pub use result::AsyncResult;
 pub use tasks::{Each, Task, Tasks};
+
+/// A pool of worker processes.
+pub type Pool = PoolOf<ProcessCrew>;

@@ -211,7 +211,8 @@ impl ProcessCrew {
         with_scratch(|scratch| {
             let read = room.is_some_and(|room| {
                 // Who died has not said how many bytes it wrote.
-                let length = if died { room.bytes.saturating_sub(inputs) } else { written as usize };
+                let length =
+                    if died { room.bytes.saturating_sub(inputs) } else { written as usize };
                 room.copy_out(inputs, length, scratch)
             });
             if !read {

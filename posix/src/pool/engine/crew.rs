@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use procession_core::pool::{Look, Phase, Ticket};
 use procession_core::sys::spin::Pace;
@@ -121,8 +122,7 @@ impl Crew for ProcessCrew {
     fn is_running(&self, task: TaskId) -> bool {
         let hall = lock(&self.hall);
         let Some(entry) = hall.tasks.get(task) else { return false };
-        entry.begun
-            || entry.ticket.is_some_and(|ticket| self.board.look(ticket) != Look::Queued)
+        entry.begun || entry.ticket.is_some_and(|ticket| self.board.look(ticket) != Look::Queued)
     }
 
     fn attend(&self) {
@@ -204,6 +204,14 @@ impl Crew for ProcessCrew {
 }
 
 impl ProcessCrew {
+    /// As `terminate`, but without a grace.
+    pub(crate) fn kill(&self) {
+        if self.is_here() {
+            self.lives.terminate(Duration::ZERO);
+            self.give_up_all(&TaskError::Terminated);
+        }
+    }
+
     /// Whether nothing will be delivered any more.
     pub(super) fn is_finished(&self) -> bool {
         !self.is_here()

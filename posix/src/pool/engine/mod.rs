@@ -47,7 +47,7 @@ use crate::task::{Counters, Options, PoolError, Prepare, Start};
 const CELLS: u32 = 1024;
 
 /// A crew of worker processes.
-pub(crate) struct ProcessCrew {
+pub struct ProcessCrew {
     itself: Weak<ProcessCrew>,
     own: OwnBoard,
     board: Board<'static>,
@@ -77,7 +77,11 @@ impl Start for ProcessCrew {
         let most = *options.workers.end();
         let all = MOST_SEATS as usize;
         if most > all {
-            return Err(PoolError::TooMany { what: "the number of workers", asked: most, most: all });
+            return Err(PoolError::TooMany {
+                what: "the number of workers",
+                asked: most,
+                most: all,
+            });
         }
         let rules = Rules::of(&options);
         let limits = Limits { tasks: options.max_tasks, memory: options.memory_limit };

@@ -210,8 +210,7 @@ impl ProcessCrew {
             drop(counted);
             return self.pack_luggage(args);
         }
-        let mut held =
-            self.block(bytes + (MARK + RESERVE) as u64).map_err(memory_error)?;
+        let mut held = self.block(bytes + (MARK + RESERVE) as u64).map_err(memory_error)?;
         let damaged = PoolError::Corrupt { what: "a new block that does not lie in the arena" };
         let mut out = held.out().ok_or(damaged)?;
         let all = out.left();

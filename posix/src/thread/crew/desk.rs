@@ -679,7 +679,7 @@ impl Desk {
 
     /// Wakes all who wait for a change of the crew.
     fn settle(&self, table: &mut Table) {
-        if table.is_over() && table.state != PoolState::Broken {
+        if table.is_over() {
             table.state = PoolState::Ended;
         }
         self.work.notify_all();

@@ -9,7 +9,7 @@
 //! a thread   started -> idle or running -> left
 //! the crew   Running -> Closed -> Ended
 //!            Running, Closed -> Terminating -> Ended
-//!            Running, Closed -> Broken
+//!            Running, Closed -> Broken -> Ended, with the cause kept
 //! ```
 //!
 //! The thread that ran a task delivers its result itself, so who waits only sleeps, and is woken by that thread. A thread of
