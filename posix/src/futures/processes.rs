@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::executor::{Executor, Face, Shutdown};
 use super::{ExecutorMap, Future};
-use crate::pool::ProcessCrew;
+use crate::pool::engine::ProcessCrew;
 use crate::process::{Context, StartMethod, Target, cpu_count};
 use crate::task::{
     Crew, Options, PoolError, PoolState, Prepare, Retry, Start, Statistics, Terms, WorkerInfo,

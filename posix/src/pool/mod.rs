@@ -61,18 +61,17 @@ mod result;
 mod tasks;
 
 pub(crate) mod board;
-mod engine;
+pub(crate) mod engine;
 mod lives;
 
 pub use crate::task::{
     Latency, Part, PoolError, PoolState, Retry, Statistics, TaskError, WorkerInfo,
 };
 pub use builder::PoolBuilder;
-pub use engine::ProcessCrew;
 pub use face::PoolOf;
 pub use imap::Imap;
 pub use result::AsyncResult;
 pub use tasks::{Each, Task, Tasks};
 
-/// A pool of worker processes.
-pub type Pool = PoolOf<ProcessCrew>;
+/// A pool of processes. See the [module](self) for what can be called, and what becomes of it.
+pub type Pool = PoolOf<engine::ProcessCrew>;
