@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use procession_core::pool::{Look, Phase, Ticket};
+use procession_core::region::Tag;
 use procession_core::sys::spin::Pace;
 use procession_core::sys::{Deadline, nanos};
 
@@ -16,6 +17,8 @@ use crate::task::{Crew, PoolError, PoolState, Statistics, TaskError, TaskId, Wor
 
 /// More chunks than this are not handed over at once, for others want cells, too.
 const WINDOW: usize = super::CELLS as usize / 4 * 3;
+/// How long the workers of a pool that is dropped are waited for.
+const SEEING_OFF: Duration = Duration::from_secs(1);
 /// So many cells are watched by who waits for any.
 const WATCHED: usize = 8;
 
@@ -112,9 +115,7 @@ impl Crew for ProcessCrew {
         }
         let revoked = !late.is_empty();
         for tag in late {
-            if let Some(seat) = self.seats.find(tag) {
-                self.lives.doom(seat);
-            }
+            self.lives.doom(tag);
         }
         self.cancel(unbegun) || revoked
     }
@@ -159,6 +160,14 @@ impl Crew for ProcessCrew {
         if self.is_here() {
             self.lives.terminate_soon();
             self.give_up_all(&TaskError::Terminated);
+        }
+    }
+
+    fn dismiss(&self) {
+        self.terminate();
+        if self.is_here() {
+            // In vain where a worker cannot be killed, or in a thread that the supervisor waits for.
+            let _ = self.lives.join(Deadline::after(SEEING_OFF));
         }
     }
 
@@ -384,7 +393,7 @@ impl Floor for ProcessCrew {
     fn vacate(&self, seat: usize, death: &Death) {
         self.reclaim_from(seat, death);
         self.seats.vacate(seat);
-        if !death.in_order {
+        if !death.asked {
             self.counters.died();
         }
     }
@@ -395,7 +404,11 @@ impl Floor for ProcessCrew {
         hall.queued.len() + hall.waiting.len()
     }
 
-    fn overdue(&self, late: &mut Vec<usize>) -> Deadline {
+    fn find(&self, worker: Tag) -> Option<usize> {
+        self.seats.find(worker)
+    }
+
+    fn overdue(&self, late: &mut Vec<Tag>) -> Deadline {
         let now = nanos();
         let mut hall = lock(&self.hall);
         if hall.next_look > now {
@@ -418,16 +431,16 @@ impl Floor for ProcessCrew {
             if by > now {
                 next = next.min(by);
             } else {
-                over.push((*ticket, seat));
+                over.push(*ticket);
             }
         }
-        for (ticket, seat) in over {
+        for ticket in over {
             // Failure: it has just answered.
-            if self.board.revoke(ticket).is_some() {
+            if let Some(tag) = self.board.revoke(ticket) {
                 if let Some(chunk) = &mut hall.cells[ticket.cell() as usize] {
                     chunk.wish = Wish::Late;
                 }
-                late.push(seat);
+                late.push(tag);
             }
         }
         // Who is not taken yet cannot be late before it has had its time.

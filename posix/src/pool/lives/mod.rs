@@ -37,6 +37,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use procession_core::pool::{Closing, Phase, State};
+use procession_core::region::Tag;
 use procession_core::sys::Deadline;
 
 pub(crate) use death::{Death, Leaving};
@@ -91,8 +92,8 @@ struct Orders {
     workers: Option<RangeInclusive<usize>>,
     /// All are to leave, and are killed at this moment.
     end: Option<Deadline>,
-    /// The workers at these seats are to be killed.
-    doomed: Vec<usize>,
+    /// These workers are to be killed.
+    doomed: Vec<Tag>,
 }
 
 /// The workers, by their seats.
@@ -237,9 +238,9 @@ impl Lives {
         Ok(())
     }
 
-    /// The worker at this seat is killed and replaced: what it ran was taken from it.
-    pub(crate) fn doom(&self, seat: usize) {
-        lock(&self.shared.orders).doomed.push(seat);
+    /// This worker is killed and replaced: what it ran was taken from it.
+    pub(crate) fn doom(&self, worker: Tag) {
+        lock(&self.shared.orders).doomed.push(worker);
         self.shared.bell.ring();
     }
 
@@ -292,11 +293,12 @@ impl Shared {
         }
     }
 
-    /// Whether this was what broke it.
-    fn break_down(&self, cause: &Arc<PoolError>) -> bool {
+    /// It is broken; by this, unless something else has broken it before.
+    fn break_down(&self, cause: PoolError) -> Arc<PoolError> {
         // Before the state says so: who sees that finds the cause.
-        let first = self.cause.set(cause.clone()).is_ok();
-        !matches!(self.state.break_down(), Closing::Already(_)) && first
+        let cause = self.cause.get_or_init(|| Arc::new(cause)).clone();
+        self.state.break_down();
+        cause
     }
 
     fn take_orders(&self) -> Orders {

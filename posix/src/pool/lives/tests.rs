@@ -58,7 +58,10 @@ impl Floor for Room {
     fn queued(&self) -> usize {
         self.queued.load(Ordering::Relaxed)
     }
-    fn overdue(&self, _: &mut Vec<usize>) -> Deadline {
+    fn find(&self, worker: Tag) -> Option<usize> {
+        self.seats.find(worker)
+    }
+    fn overdue(&self, _: &mut Vec<Tag>) -> Deadline {
         Deadline::NEVER
     }
     fn broken(&self, _: &Arc<PoolError>) {}
@@ -148,7 +151,7 @@ fn workers_come_and_go() {
     pool.lives.join(soon()).unwrap();
     assert_eq!(pool.lives.state().phase(), Phase::Ended);
     assert!(pool.room.over.load(Ordering::Relaxed));
-    assert!(lock(&pool.room.deaths).iter().all(|death| death.in_order));
+    assert!(lock(&pool.room.deaths).iter().all(|death| death.asked));
     // Again and again.
     pool.lives.close();
     pool.lives.terminate_soon();
@@ -166,7 +169,7 @@ fn the_dead_are_replaced() {
         pool.until_ready(2);
     }
     let deaths = lock(&pool.room.deaths).clone();
-    assert!(deaths.iter().all(|death| death.signal == Some(libc::SIGKILL) && !death.in_order));
+    assert!(deaths.iter().all(|death| death.signal == Some(libc::SIGKILL) && !death.asked));
     assert_eq!(pool.lives.workers()[0].name, "Idler-7");
 }
 
