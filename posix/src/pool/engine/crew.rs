@@ -391,11 +391,12 @@ impl Floor for ProcessCrew {
     }
 
     fn vacate(&self, seat: usize, death: &Death) {
-        self.reclaim_from(seat, death);
-        self.seats.vacate(seat);
+        // Before anybody is told what became of its task.
         if !death.asked {
             self.counters.died();
         }
+        self.reclaim_from(seat, death);
+        self.seats.vacate(seat);
     }
 
     fn queued(&self) -> usize {
