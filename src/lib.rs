@@ -37,7 +37,7 @@
 #[cfg(feature = "tracing")]
 pub use procession_posix::log;
 pub use procession_posix::{
-    Descriptor, Error, Result, channel, memory, process, ready, signal, sync, value, wait,
+    Descriptor, Error, Result, channel, memory, process, ready, signal, sync, thread, value, wait,
 };
 
 pub use channel::{
