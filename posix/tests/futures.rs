@@ -118,7 +118,9 @@ fn maps_keep_the_order_and_errors_their_place(executor: &impl Executor) {
 
 fn maps_take_their_inputs_lazily(executor: &impl Executor) {
     let taken = AtomicU64::new(0);
-    let counted = (0u64..).inspect(|_| drop(taken.fetch_add(1, Ordering::Relaxed)));
+    let counted = (0u64..).inspect(|_| {
+        taken.fetch_add(1, Ordering::Relaxed);
+    });
     let mut results = executor.map(square, counted).buffer_size(5).chunk_size(2).into_iter();
     for i in 0..50 {
         assert_eq!(results.next().unwrap().unwrap(), square(i));
@@ -126,7 +128,9 @@ fn maps_take_their_inputs_lazily(executor: &impl Executor) {
     }
     drop(results);
     let taken = AtomicU64::new(0);
-    let counted = (0u64..).inspect(|_| drop(taken.fetch_add(1, Ordering::Relaxed)));
+    let counted = (0u64..).inspect(|_| {
+        taken.fetch_add(1, Ordering::Relaxed);
+    });
     let map = executor.map(square, counted);
     assert_eq!(taken.load(Ordering::Relaxed), 0);
     drop(map);
