@@ -213,6 +213,14 @@ impl Crew for ProcessCrew {
 }
 
 impl ProcessCrew {
+    /// As `terminate`, but without a grace.
+    pub(crate) fn kill(&self) {
+        if self.is_here() {
+            self.lives.terminate(Duration::ZERO);
+            self.give_up_all(&TaskError::Terminated);
+        }
+    }
+
     /// Whether nothing will be delivered any more.
     pub(super) fn is_finished(&self) -> bool {
         !self.is_here()
