@@ -5,10 +5,11 @@
 //!
 //! ```text
 //! attendant   register (under the lock); then again and again: sleep, lock, work, unlock; at last, under the lock: sign off
-//! hiring      lock, make the thread, wait until it has registered
-//! forking     lock; as many threads as have registered, and this one? fork, then unlock in both
+//! hiring      lock, make the thread, count it, unlock
+//! forking     lock; wait until all that were made have registered; as many threads as those, and this one? fork, then unlock in both
 //! ```
 //!
+//! A thread that was made registers without asking for anything but the lock, which who waits for it has let go of.
 //! So whoever forks waits for an attendant that works, and an attendant that wakes up waits for the fork. In the child the lock is
 //! unlocked by the one thread that there is, and the crew is empty.
 
@@ -29,12 +30,13 @@ pub(crate) trait Duty: Send + 'static {
 struct Crew {
     /// Whose it is: a forked process has none.
     pid: u32,
+    /// How many were made and have not signed off.
     on_duty: u32,
-    /// How many have ever registered.
-    registered: u64,
+    /// How many of them have not registered yet.
+    coming: u32,
 }
 
-static CREW: Mutex<Crew> = Mutex::new(Crew { pid: 0, on_duty: 0, registered: 0 });
+static CREW: Mutex<Crew> = Mutex::new(Crew { pid: 0, on_duty: 0, coming: 0 });
 static REGISTERED: Condvar = Condvar::new();
 
 thread_local! {
@@ -45,7 +47,7 @@ fn crew() -> MutexGuard<'static, Crew> {
     let mut crew = CREW.lock().unwrap_or_else(PoisonError::into_inner);
     let pid = std::process::id();
     if crew.pid != pid {
-        (crew.pid, crew.on_duty) = (pid, 0);
+        *crew = Crew { pid, on_duty: 0, coming: 0 };
     }
     crew
 }
@@ -62,12 +64,10 @@ pub(crate) fn hire(name: &str, mut duty: impl Duty) -> io::Result<JoinHandle<()>
         ));
     }
     let mut crew = crew();
-    let before = crew.registered;
     let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
         IS_ATTENDANT.set(true);
         let mut crew = self::crew();
-        crew.on_duty += 1;
-        crew.registered += 1;
+        crew.coming -= 1;
         REGISTERED.notify_all();
         drop(crew);
         loop {
@@ -81,9 +81,9 @@ pub(crate) fn hire(name: &str, mut duty: impl Duty) -> io::Result<JoinHandle<()>
             }
         }
     })?;
-    while crew.registered == before {
-        crew = REGISTERED.wait(crew).unwrap_or_else(PoisonError::into_inner);
-    }
+    // It cannot register before the lock is free.
+    crew.on_duty += 1;
+    crew.coming += 1;
     Ok(thread)
 }
 
@@ -102,7 +102,10 @@ pub(crate) fn hush() -> Option<(Hush, u32)> {
     if IS_ATTENDANT.get() {
         return None;
     }
-    let crew = crew();
+    let mut crew = crew();
+    while crew.coming > 0 {
+        crew = REGISTERED.wait(crew).unwrap_or_else(PoisonError::into_inner);
+    }
     let on_duty = crew.on_duty;
     Some((Hush { crew }, on_duty))
 }
@@ -110,6 +113,6 @@ pub(crate) fn hush() -> Option<(Hush, u32)> {
 impl Hush {
     /// This is the child of the fork: there is no crew.
     pub(crate) fn forked(mut self) {
-        (self.crew.pid, self.crew.on_duty) = (std::process::id(), 0);
+        *self.crew = Crew { pid: std::process::id(), on_duty: 0, coming: 0 };
     }
 }

@@ -277,6 +277,12 @@ impl<'m> Board<'m> {
         Ok(Self { head, seats, cells, ring })
     }
 
+    /// Where it lies in its region; `None` if that is another region.
+    #[must_use]
+    pub fn offset(&self, region: &crate::region::Region<'_>) -> Option<u64> {
+        region.offset_of(self.head).ok()
+    }
+
     /// Where the payload of a cell lies, [`PAYLOAD`] bytes at a multiple of 16; `None` if there is no such cell.
     ///
     /// The bytes are the owner's while the cell is its own, and a worker's while it has a lease on it. Who touches them

@@ -8,6 +8,7 @@ use crate::region::{Member, Tag, Verdict};
 use crate::sys::Deadline;
 use crate::sys::atomic::Ordering;
 use crate::sys::spin::Pace;
+use crate::wait::Eventcount;
 
 /// A worker in its seat. It is of the process that sat down: in a forked child it takes nothing.
 #[derive(Debug)]
@@ -211,7 +212,8 @@ impl<'m> Worker<'m> {
         (cell.word).compare_exchange(word, taken, Ordering::Acquire, Ordering::Relaxed).ok()?;
         // Relaxed: a record.
         self.seat.running.store(running(ticket), Ordering::Relaxed);
-        Some(Lease { board: self.board, me: self.me, tag: self.tag, seat: self.seat, cell, ticket })
+        let answers = &self.board.head.answers;
+        Some(Lease { answers, me: self.me, tag: self.tag, seat: self.seat, cell, ticket })
     }
 
     /// Whether anything is queued behind what this worker took last.
@@ -231,7 +233,7 @@ impl<'m> Worker<'m> {
 #[must_use = "a chunk that is not finished stays with this worker until it ends"]
 #[derive(Debug)]
 pub struct Lease<'m> {
-    board: Board<'m>,
+    answers: &'m Eventcount,
     me: Member<'m>,
     tag: Tag,
     seat: &'m Seat,
@@ -305,7 +307,7 @@ impl Lease<'_> {
             return false;
         }
         self.cell.event.notify_all(self.me);
-        self.board.head.answers.notify_all(self.me);
+        self.answers.notify_all(self.me);
         true
     }
 }

@@ -14,7 +14,7 @@ const PAST_CACHE: usize = 64 << 10;
 /// # Safety
 /// `from` is valid for reads of so many bytes, `to` for writes; they do not overlap.
 #[inline]
-pub(super) unsafe fn copy_in(from: *const u8, to: *mut u8, count: usize) {
+pub(crate) unsafe fn copy_in(from: *const u8, to: *mut u8, count: usize) {
     #[cfg(target_arch = "x86_64")]
     if count >= PAST_CACHE {
         // SAFETY: by the caller.

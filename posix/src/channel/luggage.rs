@@ -42,7 +42,7 @@ pub(super) struct Item {
 }
 
 /// Bytes of an item.
-pub(super) const ITEM: usize = size_of::<Item>();
+pub(crate) const ITEM: usize = size_of::<Item>();
 
 impl Item {
     pub(super) fn new(line: u64, side: Side, copy: Passage) -> Self {
@@ -83,17 +83,17 @@ impl Drop for Luggage {
 
 impl Luggage {
     /// How many ends there are.
-    pub(super) fn ends(&self) -> usize {
+    pub(crate) fn ends(&self) -> usize {
         self.ends.len()
     }
 
     /// Their names, as they stand behind an object.
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         bytemuck::cast_slice(&self.ends)
     }
 
     /// Makes all of it the carrier's, under this ticket: between the claim of its place and its publication.
-    pub(super) fn send(&mut self, carrier: u64, ticket: u64) {
+    pub(crate) fn send(&mut self, carrier: u64, ticket: u64) {
         for item in std::mem::take(&mut self.ends) {
             if let Some((view, side, copy)) = item.find() {
                 view.send(side, copy, carrier, ticket);
@@ -103,7 +103,7 @@ impl Luggage {
     }
 
     /// Takes what was sent with an object, whose place this process has claimed under this ticket and not given back yet.
-    pub(super) fn take(names: &[u8], carrier: u64, ticket: u64) -> Self {
+    pub(crate) fn take(names: &[u8], carrier: u64, ticket: u64) -> Self {
         let items = names.chunks_exact(ITEM).map(bytemuck::pod_read_unaligned::<Item>);
         let ends = items.filter(|item| {
             item.find().is_some_and(|(view, side, copy)| view.take(side, copy, carrier, ticket))

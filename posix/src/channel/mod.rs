@@ -42,4 +42,5 @@ pub use queue::{IntoIter, Iter, Queue, QueueOptions, QueueRoom};
 pub use simple::SimpleQueue;
 pub use stock::StockRoom;
 
+pub(crate) use copy::copy_in;
 pub(crate) use sweep::{Carrier, sweep};

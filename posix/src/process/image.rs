@@ -15,14 +15,14 @@ struct Segment {
 }
 
 /// The main program, as the loader described it.
-pub(super) struct Image {
+pub(crate) struct Image {
     base: usize,
     segments: Vec<Segment>,
     build: u64,
 }
 
 /// The main program of this process. The first call asks the loader, later ones cost a load.
-pub(super) fn image() -> &'static Image {
+pub(crate) fn image() -> &'static Image {
     static IMAGE: OnceLock<Image> = OnceLock::new();
     IMAGE.get_or_init(Image::read)
 }
@@ -39,18 +39,18 @@ impl Image {
     }
 
     /// The distance of `address` from the program's base, if the program holds `size` bytes there.
-    pub(super) fn offset_of(&self, address: usize, size: usize) -> Option<u64> {
+    pub(crate) fn offset_of(&self, address: usize, size: usize) -> Option<u64> {
         self.holds(address, size, false).then(|| (address - self.base) as u64)
     }
 
     /// The address at this distance, if the program holds `size` bytes there.
-    pub(super) fn address_at(&self, offset: u64, size: usize) -> Option<usize> {
+    pub(crate) fn address_at(&self, offset: u64, size: usize) -> Option<usize> {
         let address = self.base.checked_add(usize::try_from(offset).ok()?)?;
         self.holds(address, size, false).then_some(address)
     }
 
     /// Whether `address` is code of this program.
-    pub(super) fn holds_code(&self, address: usize) -> bool {
+    pub(crate) fn holds_code(&self, address: usize) -> bool {
         self.holds(address, 1, true)
     }
 

@@ -120,6 +120,7 @@ pub use error::{JoinError, StartError, StillRunning};
 pub use executable::{executable, set_executable};
 pub use finalize::{Finalizer, finalizer};
 pub use handle::{ActiveChild, Child};
+pub(crate) use image::image;
 pub use limits::{Resource, cpu_count};
 pub use method::{StartMethod, UnknownMethod, set_start_method, start_method};
 pub(crate) use names::is_starter;
@@ -134,7 +135,7 @@ pub use target::Export;
 pub use target::Target;
 pub(crate) use target::{CallError, Entry};
 pub use warm::keep_warm;
-pub(crate) use words::message_of;
+pub(crate) use words::{message_of, words_of};
 pub(crate) use zygote::{close_all_but, silence};
 
 use starter::Starter;

@@ -82,6 +82,11 @@ impl Words {
     }
 }
 
+/// What was said of the panic that unwound to here with this payload.
+pub(crate) fn words_of(payload: Box<dyn Any + Send>) -> Words {
+    Words::of_unwinding(payload)
+}
+
 pub(crate) fn message_of(payload: &(dyn Any + Send)) -> &str {
     payload
         .downcast_ref::<&str>()

@@ -1,6 +1,7 @@
 //! A worker at one chunk: its inputs read one by one, the answers laid behind them.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::ptr::NonNull;
 
 use procession_core::pool::{Lease, PAYLOAD, Worker};
@@ -173,9 +174,7 @@ impl Room {
     /// Copies the inputs out, and the names behind them; false if they do not lie in the room.
     fn read(&self, head: &Head, to: &mut Vec<u8>) -> bool {
         let names = usize::from(head.luggage) * ITEM;
-        (head.length as usize)
-            .checked_add(names)
-            .is_some_and(|length| self.copy_out(0, length, to))
+        (head.length as usize).checked_add(names).is_some_and(|length| self.copy_out(0, length, to))
     }
 
     /// Copies `length` bytes from `at` on to the empty `to`; false if they do not lie in the room, or there is no memory.
@@ -351,9 +350,7 @@ impl<'d> Desk<'d> {
             .map_err(|_| Trouble::Result("more ends of pipes than one result can hold".into()))?;
         let number = u64::from(self.lease.ticket().number());
         luggage.send(self.tools.board, number);
-        self.lay_away(encoded.len() as u64, ends, false, |out| {
-            out.put(&encoded) && out.put(&names)
-        })
+        self.lay_away(encoded.len() as u64, ends, false, |out| out.put(&encoded) && out.put(&names))
     }
 
     /// Lays an answer of so many bytes, and names of luggage behind it, into a block of its own, and says here where that is.
@@ -375,8 +372,7 @@ impl<'d> Desk<'d> {
         if !filled {
             return Err(Trouble::Result(changing.into()));
         }
-        let away =
-            Away { place: held.block.offset, length, luggage, trouble: u16::from(trouble) };
+        let away = Away { place: held.block.offset, length, luggage, trouble: u16::from(trouble) };
         let number = u64::from(self.lease.ticket().number());
         if !held.hand_over(self.tools.board, number) {
             return Err(no_room("its block is gone: the shared memory is damaged".into()));
@@ -451,4 +447,16 @@ impl Drop for Held {
             let _ = self.arena.region().free_message(self.me, self.block);
         }
     }
+}
+
+thread_local! {
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Lends memory of this thread to copy into; what is called within gets other memory.
+pub(super) fn with_scratch<T>(to: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
+    let result = to(&mut scratch);
+    let _ = SCRATCH.try_with(|cell| cell.set(scratch));
+    result
 }

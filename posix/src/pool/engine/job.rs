@@ -38,7 +38,7 @@ pub(super) struct Answers<'a> {
     pub(super) count: u32,
     pub(super) bytes: &'a [u8],
     /// Which of the inputs could not be encoded, and why.
-    pub(super) voids: &'a [(u64, Box<TaskError>)],
+    pub(super) voids: &'a [(u64, String)],
     /// How long the worker was busy, if it is known.
     pub(super) nanos: u64,
 }
@@ -117,7 +117,10 @@ impl Answers<'_> {
                 let known = self.voids.iter().find(|(index, _)| *index == at);
                 Err(known.map_or_else(
                     || self.damaged("its worker says that it had no input"),
-                    |(_, error)| error.clone(),
+                    |(_, message)| {
+                        let (task, message) = (self.task, message.clone());
+                        Box::new(TaskError::Input { task, message })
+                    },
                 ))
             }
         }

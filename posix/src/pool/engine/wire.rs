@@ -88,13 +88,21 @@ pub(super) const AWAY: usize = size_of::<Away>();
 /// Why a task has no result, as its worker says.
 #[derive(Serialize, Deserialize, Debug)]
 pub(super) enum Trouble {
-    Panicked { pid: u32, message: String, location: Option<String>, backtrace: Option<String> },
+    Panicked {
+        pid: u32,
+        message: String,
+        location: Option<String>,
+        backtrace: Option<String>,
+    },
     /// The arguments do not decode.
     Arguments(String),
     /// The result does not encode.
     Result(String),
     /// There is no room for the result.
-    NoRoom { bytes: u64, message: String },
+    NoRoom {
+        bytes: u64,
+        message: String,
+    },
 }
 
 /// Bytes of a short mark and of a long one.

@@ -25,12 +25,12 @@ pub(crate) struct Death {
     pub(crate) signal: Option<i32>,
     /// The status with which it left, where it was no signal and is known.
     pub(crate) code: Option<i32>,
-    /// Whether it left in order: it has nothing in hand.
-    pub(crate) in_order: bool,
+    /// Whether it left in order, or was ended by the pool itself.
+    pub(crate) asked: bool,
 }
 
 impl Death {
-    pub(super) fn of(pid: u32, left: &Result<Leaving, JoinError>) -> Self {
+    pub(super) fn of(pid: u32, left: &Result<Leaving, JoinError>, asked: bool) -> Self {
         let (signal, code) = match left {
             Ok(_) => (None, Some(0)),
             Err(JoinError::Killed { signal, .. }) => (Some(*signal), None),
@@ -39,7 +39,7 @@ impl Death {
             Err(JoinError::Panicked { .. }) => (None, Some(101)),
             Err(_) => (None, None),
         };
-        Death { pid, signal, code, in_order: left.is_ok() }
+        Death { pid, signal, code, asked: asked || left.is_ok() }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use procession_core::region::Tag;
 use procession_core::sys::Deadline;
 
 use super::{Death, Leaving};
@@ -41,9 +42,12 @@ pub(crate) trait Floor: Send + Sync + 'static {
     /// How many chunks are queued that nobody has taken.
     fn queued(&self) -> usize;
 
-    /// Looks for tasks that have run too long: each is taken from its worker, whose seat goes into `late`; the worker will be killed.
-    /// When to look again.
-    fn overdue(&self, late: &mut Vec<usize>) -> Deadline;
+    /// At which seat this worker sits.
+    fn find(&self, worker: Tag) -> Option<usize>;
+
+    /// Looks for tasks that have run too long: each is taken from its worker, which goes into `late` and will be killed. When to
+    /// look again.
+    fn overdue(&self, late: &mut Vec<Tag>) -> Deadline;
 
     /// Everything that is not over fails with this.
     fn broken(&self, cause: &Arc<PoolError>);

@@ -37,6 +37,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use procession_core::pool::{Closing, Phase, State};
+use procession_core::region::Tag;
 use procession_core::sys::Deadline;
 
 pub(crate) use death::{Death, Leaving};
@@ -91,8 +92,8 @@ struct Orders {
     workers: Option<RangeInclusive<usize>>,
     /// All are to leave, and are killed at this moment.
     end: Option<Deadline>,
-    /// The workers at these seats are to be killed.
-    doomed: Vec<usize>,
+    /// These workers are to be killed.
+    doomed: Vec<Tag>,
 }
 
 /// The workers, by their seats.
@@ -237,9 +238,9 @@ impl Lives {
         Ok(())
     }
 
-    /// The worker at this seat is killed and replaced: what it ran was taken from it.
-    pub(crate) fn doom(&self, seat: usize) {
-        lock(&self.shared.orders).doomed.push(seat);
+    /// This worker is killed and replaced: what it ran was taken from it.
+    pub(crate) fn doom(&self, worker: Tag) {
+        lock(&self.shared.orders).doomed.push(worker);
         self.shared.bell.ring();
     }
 
@@ -276,14 +277,15 @@ impl Lives {
 }
 
 impl Shared {
-    /// Has all leave, and killed at this moment. What is ordered by one word, at once; the rest by the supervisor.
+    /// Has all leave, and killed at this moment.
     fn end(&self, grace: Deadline) {
-        if let Some(floor) = self.floor.get().and_then(Weak::upgrade) {
-            floor.stop();
-        }
         let mut orders = lock(&self.orders);
         orders.end = Some(orders.end.map_or(grace, |before| before.min(grace)));
         drop(orders);
+        // Behind the order: whoever is gone because of this is not replaced. Before the bell: they are woken first.
+        if let Some(floor) = self.floor.get().and_then(Weak::upgrade) {
+            floor.stop();
+        }
         self.bell.ring();
         if *lock(&self.over) {
             // The last task was over after the last worker.
@@ -351,3 +353,6 @@ impl Shared {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -236,6 +236,12 @@ impl Roster {
         (None, Deadline::at_nanos(rest))
     }
 
+    /// Whether the worker at this seat was asked to leave, or killed, by the pool.
+    pub(super) fn has_asked(&self, seat: usize) -> bool {
+        let asked = |seat: &Seat| seat.killed || seat.stage == Stage::Retiring;
+        self.end.is_some() || self.seats.get(seat).is_some_and(asked)
+    }
+
     /// The worker at this seat is gone; `died`: without having been asked to leave.
     pub(super) fn gone(
         &mut self,
@@ -245,9 +251,10 @@ impl Roster {
         look: &dyn Fn(usize) -> Seen,
     ) -> Verdict {
         self.welcome(look);
+        let asked = self.has_asked(seat);
         let Some(place) = self.seats.get_mut(seat) else { return Verdict::GoOn };
         let before = std::mem::replace(place, Seat { stage: Stage::Empty, killed: false });
-        if self.end.is_some() || before.killed || before.stage == Stage::Retiring {
+        if asked {
             return Verdict::GoOn;
         }
         match before.stage {

@@ -66,8 +66,6 @@ pub(super) struct Supervisor {
     events: OwnedFd,
     /// When to get up by oneself.
     rest: Deadline,
-    /// Why the last start failed.
-    failure: Option<PoolError>,
 }
 
 impl Supervisor {
@@ -85,7 +83,7 @@ impl Supervisor {
         epoll::add(&events, &shared.bell.descriptor, EventData::new_u64(BELL), EventFlags::IN)
             .map_err(resource("wait for the pool's orders"))?;
         let rest = Deadline::NEVER;
-        let mut new = Supervisor { shared, floor, roster, events, rest, failure: None };
+        let mut new = Supervisor { shared, floor, roster, events, rest };
         loop {
             match new.step() {
                 Step::Start { seat, serial } => {
@@ -130,7 +128,7 @@ impl Supervisor {
         if let Err(error) = epoll::add(&self.events, child.sentinel(), event, EventFlags::IN) {
             let _ = child.kill();
             let left = child.join_timeout(LONGEST_BURIAL);
-            self.floor.vacate(seat, &Death::of(child.pid(), &left));
+            self.floor.vacate(seat, &Death::of(child.pid(), &left, true));
             let source = error.into();
             let what = "watch a worker";
             return Err(PoolError::Start(StartError::Resource { what, source }));
@@ -154,7 +152,7 @@ impl Supervisor {
         if matches!(left, Err(JoinError::TimedOut { .. })) && child.is_alive() {
             return;
         }
-        let death = Death::of(child.pid(), &left);
+        let death = Death::of(child.pid(), &left, self.roster.has_asked(seat));
         let floor = &*self.floor;
         let verdict = self.roster.gone(seat, left.is_err(), nanos(), &|seat| floor.look(seat));
         self.dismiss(seat, &child);
@@ -191,12 +189,10 @@ impl Supervisor {
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
         // The rest will be there at the next time: it is level-triggered.
         let _ = epoll::wait(&self.events, spare_capacity(&mut events), Some(&at_once));
-        for event in events {
-            match event.data.u64() {
-                BELL => self.shared.bell.hear(),
-                seat => self.bury(seat as usize),
-            }
+        if events.iter().any(|event| event.data.u64() == BELL) {
+            self.shared.bell.hear();
         }
+        // Before the dead: who was told to leave is known to have been.
         let orders = self.shared.take_orders();
         if let Some(workers) = orders.workers {
             self.roster.resize(workers);
@@ -204,11 +200,19 @@ impl Supervisor {
         if let Some(grace) = orders.end {
             self.end(grace);
         }
+        for event in events {
+            if event.data.u64() != BELL {
+                self.bury(event.data.u64() as usize);
+            }
+        }
         let mut late = orders.doomed;
         self.rest = self.floor.overdue(&mut late);
-        for seat in late {
-            self.roster.doomed(seat);
-            self.kill(seat);
+        for tag in late {
+            // Whoever is gone already has left its seat to another.
+            if let Some(seat) = self.floor.find(tag) {
+                self.roster.doomed(seat);
+                self.kill(seat);
+            }
         }
     }
 
@@ -272,7 +276,7 @@ fn abandon(shared: &Shared, floor: &dyn Floor) {
     for (seat, child) in staff {
         let left = child.join_timeout(LONGEST_BURIAL);
         shared.dismiss(seat);
-        floor.vacate(seat, &Death::of(child.pid(), &left));
+        floor.vacate(seat, &Death::of(child.pid(), &left, true));
     }
 }
 

@@ -139,7 +139,6 @@ where
     fn prepare(f: F, args: Args) -> Initializer {
         Arc::new(move || {
             f.call(args.clone());
-            Ok(())
         })
     }
 }

@@ -1,0 +1,363 @@
+//! Getting back what was handed out: answers are decoded and delivered, by whichever thread is here.
+//!
+//! ```text
+//! under the lock    chunks that are done, or were taken from the dead, go into this thread's hand
+//! without           answers are copied out, decoded, delivered; what is left of a chunk is made ready to go again
+//! under the lock    cells are free again; what waits for a cell gets one
+//! without           who sleeps here is woken, for what was delivered may concern them
+//! ```
+//!
+//! A chunk is in one hand at a time, so each item is delivered once, whatever ends the pool meanwhile.
+
+use std::cell::Cell;
+use std::sync::atomic::Ordering;
+
+use procession_core::pool::Ticket;
+use procession_core::sys::nanos;
+
+use super::desk::{Held, Room, with_scratch};
+use super::hall::{Chunk, Finished, Hall, Input, Parked, Wish, number};
+use super::job::Answers;
+use super::wire::{HEAD, Head, read_mark};
+use super::{ProcessCrew, lock};
+use crate::channel::luggage::ITEM;
+use crate::pool::lives::Death;
+use crate::task::{Part, TaskError};
+use procession_core::pool::PAYLOAD;
+
+/// So many chunks are collected at a time.
+const BATCH: usize = 64;
+
+/// What a thread has in hand while it collects.
+#[derive(Default)]
+struct Tray {
+    finished: Vec<Finished>,
+    again: Vec<(u64, Parked)>,
+    lost: Vec<Chunk>,
+}
+
+thread_local! {
+    static TRAY: Cell<Option<Box<Tray>>> = const { Cell::new(None) };
+}
+
+impl ProcessCrew {
+    /// Collects once; whether there was something.
+    pub(super) fn collect_round(&self) -> bool {
+        if !self.is_here() {
+            return false;
+        }
+        let mut tray = TRAY.try_with(Cell::take).ok().flatten().unwrap_or_default();
+        let found = self.collect_with(&mut tray);
+        let _ = TRAY.try_with(|cell| cell.set(Some(tray)));
+        found
+    }
+
+    fn collect_with(&self, tray: &mut Tray) -> bool {
+        let revived = {
+            let mut hall = lock(&self.hall);
+            hall.gather(&self.board, &mut tray.finished, BATCH);
+            let revived = self.revive(&mut hall);
+            tray.lost.append(&mut hall.lost);
+            revived
+        };
+        if tray.finished.is_empty() && tray.lost.is_empty() {
+            return revived;
+        }
+        let now = nanos();
+        for finished in &mut tray.finished {
+            self.settle(finished, now, &mut tray.again);
+        }
+        let mut over = 0;
+        let mut cut_short = None;
+        {
+            let mut hall = lock(&self.hall);
+            for finished in &tray.finished {
+                let task = finished.chunk.task;
+                if let Some(entry) = hall.tasks.get_mut(task) {
+                    entry.pieces += finished.pieces;
+                    entry.begun = true;
+                    entry.ticket = None;
+                }
+                over += u32::from(hall.tasks.piece_over(task));
+                if self.board.free(self.me, finished.ticket) {
+                    hall.free.push(finished.ticket.cell());
+                }
+            }
+            cut_short.clone_from(&hall.closed);
+            for (moment, parked) in tray.again.drain(..).rev() {
+                if cut_short.is_some() {
+                    tray.lost.push(parked.chunk);
+                } else if moment == 0 {
+                    hall.waiting.push_front(parked);
+                } else {
+                    hall.delayed.push((moment, parked));
+                    self.look_at(&mut hall, moment);
+                }
+            }
+            self.feed(&mut hall);
+        }
+        for finished in tray.finished.drain(..) {
+            if let Some(sleepers) = self.board.sleepers(finished.ticket.cell()) {
+                sleepers.notify_all(self.me);
+            }
+        }
+        for chunk in tray.lost.drain(..) {
+            let error = cut_short.clone().unwrap_or_else(|| no_memory(&chunk));
+            over += u32::from(self.give_up(&chunk, &error));
+        }
+        self.board.answers().notify_all(self.me);
+        self.tasks_over(over);
+        true
+    }
+
+    /// Has the supervisor look at this moment, if it would look later.
+    pub(super) fn look_at(&self, hall: &mut Hall, moment: u64) {
+        if moment < hall.next_look {
+            hall.next_look = moment;
+            self.lives.look_again();
+        }
+    }
+
+    /// Hands out again what has waited for long enough; whether there was something.
+    pub(super) fn revive(&self, hall: &mut Hall) -> bool {
+        if hall.delayed.is_empty() {
+            return false;
+        }
+        let now = nanos();
+        let before = hall.delayed.len();
+        let mut at = 0;
+        while at < hall.delayed.len() {
+            if hall.delayed[at].0 <= now {
+                let (_, parked) = hall.delayed.swap_remove(at);
+                hall.waiting.push_front(parked);
+            } else {
+                at += 1;
+            }
+        }
+        self.feed(hall);
+        hall.delayed.len() < before
+    }
+
+    /// Everything that is left of this chunk has this result; whether its task is over now.
+    pub(super) fn give_up(&self, chunk: &Chunk, error: &TaskError) -> bool {
+        self.fail(chunk, chunk.count, error, nanos());
+        lock(&self.hall).tasks.piece_over(chunk.task)
+    }
+
+    fn fail(&self, chunk: &Chunk, count: u32, error: &TaskError, now: u64) {
+        chunk.job.fail(chunk.first, count, error);
+        self.counters.ended(0, u64::from(count), now.saturating_sub(chunk.since));
+    }
+
+    /// Delivers what is answered of a chunk, and sees what is to become of the rest. Then its block is free.
+    fn settle(&self, finished: &mut Finished, now: u64, again: &mut Vec<(u64, Parked)>) {
+        let before = again.len();
+        let Finished { chunk, ticket, progress, death, .. } = finished;
+        let progress = (*progress).min(chunk.count);
+        let number = u64::from(ticket.number());
+        let room = self.room_of(chunk, *ticket);
+        if progress > 0 {
+            self.deliver(chunk, progress, *ticket, room, death.is_some(), now);
+            chunk.first += u64::from(progress);
+            chunk.count -= progress;
+        }
+        if chunk.count > 0 {
+            let inputs = self.inputs_left(chunk, room, progress);
+            self.decide(chunk, progress, death.as_ref(), inputs, now, again);
+        }
+        if chunk.block != 0 {
+            drop(Held::take(self.own.arena(), self.me, chunk.block, self.own.offset(), number));
+        }
+        finished.pieces = (again.len() - before) as u32;
+    }
+
+    /// Where its inputs and answers lie.
+    fn room_of(&self, chunk: &Chunk, ticket: Ticket) -> Option<Room> {
+        if chunk.block == 0 {
+            // SAFETY: the head lies within the payload.
+            let at = unsafe { self.board.payload(ticket.cell())?.add(HEAD) };
+            return Some(Room { at, bytes: PAYLOAD - HEAD });
+        }
+        let region = self.own.arena().region();
+        let number = u64::from(ticket.number());
+        let block = region.queued(chunk.block, self.own.offset(), number).ok()?;
+        let at = region.bytes(chunk.block, block.capacity, 1).ok()?;
+        Some(Room { at, bytes: usize::try_from(block.capacity).ok()? })
+    }
+
+    #[inline]
+    fn deliver(
+        &self,
+        chunk: &Chunk,
+        progress: u32,
+        ticket: Ticket,
+        room: Option<Room>,
+        died: bool,
+        now: u64,
+    ) {
+        let head = self.board.payload(ticket.cell()).map(|payload| {
+            // SAFETY: the payload begins with a head, at a multiple of 16, and is the owner's again.
+            unsafe { payload.cast::<Head>().read_volatile() }
+        });
+        let (written, nanos) = head.map_or((0, 0), |head| (head.written, head.nanos));
+        let inputs = chunk.length as usize + usize::from(chunk.names) * ITEM;
+        if !died && written > 0 {
+            // Relaxed: an estimate. Slowly, so that one chunk among others does not change it.
+            let now = u64::from(written) * 100 / u64::from(chunk.length.max(1));
+            let before = u64::from(self.ratio.load(Ordering::Relaxed));
+            let next = if chunk.count > 1 { (before * 3 + now.min(1 << 20)) / 4 } else { before };
+            self.ratio.store(next as u32, Ordering::Relaxed);
+        }
+        with_scratch(|scratch| {
+            let read = room.is_some_and(|room| {
+                // Who died has not said how many bytes it wrote.
+                let length =
+                    if died { room.bytes.saturating_sub(inputs) } else { written as usize };
+                room.copy_out(inputs, length, scratch)
+            });
+            if !read {
+                scratch.clear();
+            }
+            let mut answers = Answers {
+                arena: self.own.arena(),
+                me: self.me,
+                board: self.own.offset(),
+                ticket: u64::from(ticket.number()),
+                task: number(chunk.task),
+                first: chunk.first,
+                count: progress,
+                bytes: scratch,
+                voids: &chunk.voids,
+                nanos: if died { 0 } else { u64::from(nanos) },
+            };
+            let failed = chunk.job.deliver(&mut answers);
+            let took = now.saturating_sub(chunk.since);
+            self.counters.ended(u64::from(progress) - failed, failed, took);
+        });
+    }
+
+    /// The inputs that are not answered, each with its mark, as far as they can be read.
+    fn inputs_left(&self, chunk: &Chunk, room: Option<Room>, progress: u32) -> Vec<u8> {
+        with_scratch(|scratch| {
+            if !room.is_some_and(|room| room.copy_out(0, chunk.length as usize, scratch)) {
+                return Vec::new();
+            }
+            let mut left = &scratch[..];
+            for _ in 0..progress {
+                let Some((_, _, to)) = read_mark(left) else { return Vec::new() };
+                left = &left[to..];
+            }
+            left.to_vec()
+        })
+    }
+
+    /// What becomes of the items that are not answered.
+    #[cold]
+    fn decide(
+        &self,
+        chunk: &mut Chunk,
+        progress: u32,
+        death: Option<&Death>,
+        inputs: Vec<u8>,
+        now: u64,
+        again: &mut Vec<(u64, Parked)>,
+    ) {
+        let task = number(chunk.task);
+        let error = match (chunk.wish, death) {
+            (Wish::Cancelled, _) => Some(TaskError::Cancelled),
+            (Wish::Late, _) => {
+                let limit = chunk.terms.as_ref().and_then(|terms| terms.deadline);
+                Some(TaskError::DeadlinePassed { task, limit: limit.unwrap_or_default() })
+            }
+            (Wish::None, None) if progress == 0 => Some(damaged(task)),
+            (Wish::None, _) if inputs.is_empty() => Some(damaged(task)),
+            (Wish::None, _) => None,
+        };
+        if let Some(error) = error {
+            return self.fail(chunk, chunk.count, &error, now);
+        }
+        let mut rest = inputs;
+        if let Some(death) = death {
+            let Some((_, _, to)) = read_mark(&rest) else {
+                return self.fail(chunk, chunk.count, &damaged(task), now);
+            };
+            let behind = rest.split_off(to);
+            let first = std::mem::replace(&mut rest, behind);
+            // What was known of the first item is not of this one, unless it is the first.
+            let (attempts, deaths) =
+                if progress == 0 { (chunk.attempts, chunk.deaths) } else { (0, 0) };
+            let (attempts, deaths) = (attempts + 1, deaths + 1);
+            match self.another_try(chunk, attempts, deaths, death) {
+                Ok(delay) => {
+                    self.counters.retried();
+                    let moment = if delay == 0 { 0 } else { now.saturating_add(delay) };
+                    let single = Chunk { attempts, deaths, ..piece(chunk, chunk.first, 1) };
+                    again.push((moment, parked(single, first)));
+                }
+                Err(error) => self.fail(chunk, 1, &error, now),
+            }
+            chunk.first += 1;
+            chunk.count -= 1;
+        }
+        if chunk.count > 0 {
+            again.push((0, parked(piece(chunk, chunk.first, chunk.count), rest)));
+        }
+    }
+
+    /// Whether an item whose worker died is tried again, and after how many nanoseconds.
+    fn another_try(
+        &self,
+        chunk: &Chunk,
+        attempt: u32,
+        deaths: u32,
+        death: &Death,
+    ) -> Result<u64, TaskError> {
+        let task = number(chunk.task);
+        let retry = chunk.terms.as_ref().map(|terms| terms.retry).unwrap_or_default();
+        // What goes along with the arguments was the dead one's, and is gone.
+        if attempt >= retry.attempts() || chunk.names > 0 {
+            let Death { pid, signal, code, .. } = *death;
+            return Err(TaskError::WorkerDied { pid, signal, code, task, attempt });
+        }
+        if deaths >= self.quarantine {
+            return Err(TaskError::Quarantined { task, deaths, pid: death.pid });
+        }
+        Ok(u64::try_from(retry.delay(attempt).as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+/// A part of a chunk, that nobody has begun.
+fn piece(chunk: &Chunk, first: u64, count: u32) -> Chunk {
+    let last = first + u64::from(count);
+    Chunk {
+        task: chunk.task,
+        job: chunk.job.clone(),
+        name: chunk.name,
+        first,
+        count,
+        block: 0,
+        length: 0,
+        names: 0,
+        terms: chunk.terms.clone(),
+        attempts: 0,
+        deaths: 0,
+        since: chunk.since,
+        wish: Wish::None,
+        voids: chunk.voids.iter().filter(|(at, _)| (first..last).contains(at)).cloned().collect(),
+    }
+}
+
+fn parked(mut chunk: Chunk, inputs: Vec<u8>) -> Parked {
+    chunk.length = inputs.len() as u32;
+    Parked { chunk, input: Input::Bytes(inputs) }
+}
+
+fn damaged(task: u64) -> TaskError {
+    let message = "its place in the shared memory is damaged".into();
+    TaskError::Decode { task, what: Part::Arguments, message }
+}
+
+fn no_memory(chunk: &Chunk) -> TaskError {
+    let message = "there is no shared memory to hand it out again".into();
+    TaskError::Input { task: number(chunk.task), message }
+}

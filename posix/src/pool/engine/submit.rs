@@ -1,0 +1,544 @@
+//! Handing tasks over: encoded in the caller's memory or in a block, then put into a cell.
+//!
+//! Nothing that runs the user's code happens under the hall's lock.
+
+use std::collections::VecDeque;
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use procession_core::pool::{PAYLOAD, Refused};
+use procession_core::region::AllocError;
+use procession_core::sys::nanos;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::desk::{Held, RESERVE};
+use super::hall::{Chunk, Hall, Input, Parked, Wish};
+use super::job::{Job, Typed};
+use super::wire::{HEAD, Head, MARK, Out, Sort, size_of_encoded};
+use super::work::{self, Name};
+use super::{ProcessCrew, lock};
+use crate::channel::luggage::{ITEM, Luggage, Packing};
+use crate::process::Target;
+use crate::task::{Crew, PoolError, Sink, Submit, SubmitMany, TaskId, Terms};
+
+/// Inputs of so many bytes go into the cell, with room for an answer that lies elsewhere.
+const SHORT: usize = PAYLOAD - HEAD - RESERVE;
+/// A block for a chunk of several items: the largest that is quickly had.
+const BLOCK: u64 = 32_640;
+/// The most that one input may take.
+const LARGEST: u64 = u32::MAX as u64 - 64;
+/// So many items may all be short.
+const FEW: usize = 32;
+/// The most items of a chunk.
+const MOST: usize = u16::MAX as usize;
+
+/// Inputs that are encoded.
+struct Packed {
+    /// If not here, they are in the caller's short memory.
+    held: Option<Held>,
+    length: u32,
+    names: u16,
+    luggage: Option<Luggage>,
+}
+
+/// The caller's own memory for short inputs.
+struct Short([MaybeUninit<u8>; SHORT]);
+
+impl Short {
+    #[inline(always)]
+    fn new() -> Self {
+        Short([MaybeUninit::uninit(); SHORT])
+    }
+
+    #[inline(always)]
+    fn out(&mut self) -> Out<'_> {
+        // SAFETY: the bytes are this one's own, and borrowed as long as they are written.
+        unsafe { Out::new(NonNull::from(&mut self.0).cast(), SHORT) }
+    }
+
+    /// # Safety
+    /// So many bytes have been written.
+    #[inline(always)]
+    unsafe fn bytes(&self, length: usize) -> &[u8] {
+        // SAFETY: by the caller.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), length.min(SHORT)) }
+    }
+}
+
+/// What is to be handed over, but for its inputs.
+struct Order {
+    job: Arc<dyn Job>,
+    name: Name,
+    first: u64,
+    count: u32,
+    voids: Vec<(u64, String)>,
+}
+
+impl<F, Args> Submit<F, Args> for ProcessCrew
+where
+    F: Target<Args>,
+    F::Output: Serialize + DeserializeOwned + Send + 'static,
+    Args: Serialize + DeserializeOwned,
+{
+    type Output = F::Output;
+
+    fn submit(
+        &self,
+        _: F,
+        args: Args,
+        sink: Arc<dyn Sink<F::Output>>,
+        terms: &Terms,
+    ) -> Result<TaskId, PoolError> {
+        let name = work_of::<F, Args>()?;
+        let mut short = Short::new();
+        let packed = self.pack_one(&mut short, &args)?;
+        let job = Arc::new(Typed(sink));
+        self.hand_over(
+            Order { job, name, first: 0, count: 1, voids: Vec::new() },
+            &short,
+            packed,
+            terms,
+        )
+    }
+}
+
+impl<F, Args> SubmitMany<F, Args> for ProcessCrew
+where
+    F: Target<Args>,
+    F::Output: Serialize + DeserializeOwned + Send + 'static,
+    Args: Serialize + DeserializeOwned,
+{
+    fn submit_chunk(
+        &self,
+        _: &Arc<F>,
+        first: u64,
+        items: &mut VecDeque<Args>,
+        most: usize,
+        sink: Arc<dyn Sink<F::Output>>,
+        terms: &Terms,
+    ) -> Result<TaskId, PoolError> {
+        let name = work_of::<F, Args>()?;
+        self.check_running()?;
+        // Who is late is ended with all that is in its hand: so that is one item.
+        let most = if terms.deadline.is_some() { 1 } else { most.clamp(1, MOST) };
+        let mut short = Short::new();
+        let mut voids = Vec::new();
+        let mut taken = 0;
+        let packed = self.pack_many(&mut short, first, items, most, &mut taken, &mut voids);
+        // What was packed counts as taken only when it was handed over.
+        let packed = packed?;
+        let job = Arc::new(Typed(sink));
+        let order = Order { job, name, first, count: taken as u32, voids };
+        let task = self.hand_over(order, &short, packed, terms)?;
+        items.drain(..taken);
+        Ok(task)
+    }
+}
+
+fn work_of<F, Args>() -> Result<Name, PoolError>
+where
+    F: Target<Args>,
+    F::Output: Serialize,
+    Args: DeserializeOwned,
+{
+    work::Job::<F, Args>::WORK.name().ok_or_else(|| PoolError::Encode {
+        message: format!(
+            "{} is not part of this program: workers have no libraries that were loaded later",
+            std::any::type_name::<F>()
+        ),
+    })
+}
+
+fn encode_error(error: postcard::Error) -> PoolError {
+    PoolError::Encode { message: error.to_string() }
+}
+
+fn memory_error(error: AllocError) -> PoolError {
+    PoolError::Memory(error.into())
+}
+
+impl ProcessCrew {
+    /// Whether tasks are taken.
+    pub(super) fn check_running(&self) -> Result<(), PoolError> {
+        if !self.is_here() {
+            return Err(PoolError::Forked { owner: self.pid });
+        }
+        let phase = self.lives.state().phase();
+        if phase.accepts() { Ok(()) } else { Err(self.refusal()) }
+    }
+
+    #[cold]
+    fn refusal(&self) -> PoolError {
+        match self.cause() {
+            Some(cause) => PoolError::Broken { cause },
+            None => PoolError::NotRunning { state: self.state() },
+        }
+    }
+
+    /// Encodes the arguments of one call.
+    #[inline(always)]
+    fn pack_one<A: Serialize>(&self, short: &mut Short, args: &A) -> Result<Packed, PoolError> {
+        let packing = Packing::begin();
+        let mut out = short.out();
+        let encoded = out.encode(args, &mut false);
+        let left = out.left();
+        match (encoded, packing.end()) {
+            (Ok(()), None) => {
+                Ok(Packed { held: None, length: (SHORT - left) as u32, names: 0, luggage: None })
+            }
+            (Ok(()) | Err(postcard::Error::SerializeBufferFull), listed) => {
+                // It is encoded once more: what was listed goes back.
+                drop(listed);
+                self.pack_large(args)
+            }
+            (Err(error), _) => Err(encode_error(error)),
+        }
+    }
+
+    /// One input, in a block of its own.
+    #[cold]
+    fn pack_large<A: Serialize + ?Sized>(&self, args: &A) -> Result<Packed, PoolError> {
+        let packing = Packing::begin();
+        let bytes = size_of_encoded(args).map_err(encode_error)?;
+        if bytes > LARGEST {
+            return Err(PoolError::TooLarge { bytes, most: LARGEST });
+        }
+        if let Some(counted) = packing.end() {
+            drop(counted);
+            return self.pack_luggage(args);
+        }
+        let mut held = self.block(bytes + (MARK + RESERVE) as u64).map_err(memory_error)?;
+        let damaged = PoolError::Corrupt { what: "a new block that does not lie in the arena" };
+        let mut out = held.out().ok_or(damaged)?;
+        let all = out.left();
+        out.encode(args, &mut true).map_err(encode_error)?;
+        let length = (all - out.left()) as u32;
+        Ok(Packed { held: Some(held), length, names: 0, luggage: None })
+    }
+
+    #[cold]
+    fn pack_luggage<A: Serialize + ?Sized>(&self, args: &A) -> Result<Packed, PoolError> {
+        let packing = Packing::begin();
+        let encoded = postcard::to_stdvec(args).map_err(encode_error)?;
+        let luggage = packing.end().unwrap_or_default();
+        let names = u16::try_from(luggage.ends()).map_err(|_| PoolError::Encode {
+            message: "there are more ends of pipes in them than one task can have".into(),
+        })?;
+        let listed = usize::from(names) * ITEM;
+        let bytes = (encoded.len() + listed + MARK + RESERVE) as u64;
+        if bytes > LARGEST {
+            return Err(PoolError::TooLarge { bytes, most: LARGEST });
+        }
+        let mut held = self.block(bytes).map_err(memory_error)?;
+        let damaged = || PoolError::Corrupt { what: "a new block that does not lie in the arena" };
+        let mut out = held.out().ok_or_else(damaged)?;
+        let all = out.left();
+        let marked = out.put_marked(Sort::Plain, &encoded);
+        let length = (all - out.left()) as u32;
+        if !(marked && out.put(luggage.as_bytes())) {
+            return Err(damaged());
+        }
+        Ok(Packed { held: Some(held), length, names, luggage: Some(luggage) })
+    }
+
+    fn block(&self, bytes: u64) -> Result<Held, AllocError> {
+        Held::new(self.own.arena(), self.me, bytes)
+    }
+
+    /// Encodes items from the front: how many goes into `taken`.
+    #[inline(always)]
+    fn pack_many<A: Serialize>(
+        &self,
+        short: &mut Short,
+        first: u64,
+        items: &VecDeque<A>,
+        most: usize,
+        taken: &mut usize,
+        voids: &mut Vec<(u64, String)>,
+    ) -> Result<Packed, PoolError> {
+        let most = most.min(items.len());
+        if most <= FEW {
+            let mut out = short.out();
+            let stop = self.pack_into(&mut out, first, items, most, taken, voids, &mut false);
+            let length = (SHORT - out.left()) as u32;
+            if stop == Stop::All {
+                return Ok(Packed { held: None, length, names: 0, luggage: None });
+            }
+        }
+        self.pack_block(first, items, most, taken, voids)
+    }
+
+    /// Several items in a block, from the first one on.
+    #[inline(never)]
+    fn pack_block<A: Serialize>(
+        &self,
+        first: u64,
+        items: &VecDeque<A>,
+        most: usize,
+        taken: &mut usize,
+        voids: &mut Vec<(u64, String)>,
+    ) -> Result<Packed, PoolError> {
+        (*taken, *voids) = (0, Vec::new());
+        let mut long = false;
+        if most > 1 {
+            let mut held = self.block(BLOCK).map_err(memory_error)?;
+            let damaged = PoolError::Corrupt { what: "a new block that does not lie in the arena" };
+            let whole = held.out().ok_or(damaged)?;
+            let all = whole.left();
+            // Room for the answers stays free.
+            let answers = all - all * 100 / (100 + self.answers_per_hundred());
+            let mut out = whole.without(answers.max(RESERVE));
+            let room = out.left();
+            self.pack_into(&mut out, first, items, most, taken, voids, &mut long);
+            let length = (room - out.left()) as u32;
+            if *taken > 0 {
+                return Ok(Packed { held: Some(held), length, names: 0, luggage: None });
+            }
+        }
+        // The first one has a block of its own.
+        *taken = 1;
+        match self.pack_large(&items[0]) {
+            Ok(packed) => Ok(packed),
+            Err(error @ (PoolError::Memory(_) | PoolError::Corrupt { .. })) => Err(error),
+            Err(error) => {
+                voids.push((first, error.to_string()));
+                // Two stores: a mark of nothing.
+                let mut held = self.block((MARK + 2 * RESERVE) as u64).map_err(memory_error)?;
+                let length = held.out().map_or(0, |mut out| {
+                    let all = out.left();
+                    out.put_marked(Sort::Void, &[]);
+                    (all - out.left()) as u32
+                });
+                Ok(Packed { held: Some(held), length, names: 0, luggage: None })
+            }
+        }
+    }
+
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    fn pack_into<A: Serialize>(
+        &self,
+        out: &mut Out<'_>,
+        first: u64,
+        items: &VecDeque<A>,
+        most: usize,
+        taken: &mut usize,
+        voids: &mut Vec<(u64, String)>,
+        long: &mut bool,
+    ) -> Stop {
+        for item in items.iter().take(most) {
+            let packing = Packing::begin();
+            let before = out.without(0);
+            let encoded = out.encode(item, long);
+            if packing.end().is_some() {
+                // It goes alone: what was listed goes back, and is listed anew then.
+                out.advance(&before, 0);
+                return Stop::Luggage;
+            }
+            match encoded {
+                Ok(()) => {}
+                Err(postcard::Error::SerializeBufferFull) => return Stop::Full,
+                Err(error) => {
+                    if !out.put_marked(Sort::Void, &[]) {
+                        return Stop::Full;
+                    }
+                    voids.push((first + *taken as u64, error.to_string()));
+                }
+            }
+            *taken += 1;
+        }
+        Stop::All
+    }
+
+    /// How many bytes of answers come for a hundred bytes of inputs, as it was lately.
+    fn answers_per_hundred(&self) -> usize {
+        // Relaxed: an estimate.
+        (self.ratio.load(Ordering::Relaxed) as usize).clamp(10, 2000)
+    }
+
+    /// Puts a chunk into a cell, or among those that wait for one.
+    fn hand_over(
+        &self,
+        order: Order,
+        short: &Short,
+        packed: Packed,
+        terms: &Terms,
+    ) -> Result<TaskId, PoolError> {
+        if !self.is_here() {
+            return Err(PoolError::Forked { owner: self.pid });
+        }
+        self.lives.state().begin(1).map_err(|refused| match refused {
+            Refused::Phase(_) => self.refusal(),
+            Refused::Full => too_many(),
+        })?;
+        let Order { job, name, first, count, voids } = order;
+        let plain = terms.deadline.is_none() && terms.retry == Default::default();
+        let chunk = Chunk {
+            task: TaskId(0),
+            job,
+            name,
+            first,
+            count,
+            block: 0,
+            length: packed.length,
+            names: packed.names,
+            terms: (!plain).then(|| Box::new(terms.clone())),
+            attempts: 0,
+            deaths: 0,
+            since: nanos(),
+            wish: Wish::None,
+            voids,
+        };
+        let done = self.enter(chunk, short, packed);
+        if done.is_err() {
+            self.tasks_over(1);
+        } else if self.lives.may_grow() {
+            self.lives.look_again();
+        }
+        done
+    }
+
+    fn enter(&self, mut chunk: Chunk, short: &Short, packed: Packed) -> Result<TaskId, PoolError> {
+        let mut hall = lock(&self.hall);
+        if hall.closed.is_some() {
+            drop(hall);
+            return Err(self.refusal());
+        }
+        let task = hall.tasks.add().ok_or_else(too_many)?;
+        chunk.task = task;
+        let limit = chunk.terms.as_ref().and_then(|terms| terms.deadline);
+        if let Some(limit) = limit {
+            let by = chunk.since.saturating_add(limit.as_nanos() as u64);
+            if by < hall.next_look {
+                hall.next_look = by;
+                self.lives.look_again();
+            }
+        }
+        let length = packed.length as usize;
+        // SAFETY: without a block the inputs were packed into the short memory.
+        let bytes = || unsafe { short.bytes(length) };
+        if !hall.waiting.is_empty() || hall.free.is_empty() {
+            let input = match packed.held {
+                Some(held) => Input::Block(held, packed.luggage),
+                None => Input::Bytes(bytes().to_vec()),
+            };
+            hall.waiting.push_back(Parked { chunk, input });
+            return Ok(task);
+        }
+        let given = match packed.held {
+            Some(held) => Given::Block(held, packed.luggage),
+            None => Given::Bytes(bytes()),
+        };
+        if let Err(chunk) = self.put(&mut hall, chunk, given) {
+            // The board is damaged. Nothing has been handed over.
+            hall.tasks.piece_over(chunk.task);
+            return Err(PoolError::Corrupt { what: "a cell that cannot be used" });
+        }
+        Ok(task)
+    }
+
+    /// Gives cells to those that wait, as long as there are any.
+    pub(super) fn feed(&self, hall: &mut Hall) {
+        while !hall.free.is_empty()
+            && let Some(Parked { chunk, input }) = hall.waiting.pop_front()
+        {
+            let put = match input {
+                Input::Block(held, luggage) => self.put(hall, chunk, Given::Block(held, luggage)),
+                Input::Bytes(bytes) if bytes.len() <= SHORT => {
+                    self.put(hall, chunk, Given::Bytes(&bytes))
+                }
+                Input::Bytes(bytes) => match self.into_block(&bytes) {
+                    Some(held) => self.put(hall, chunk, Given::Block(held, None)),
+                    None => Err(chunk),
+                },
+            };
+            if let Err(chunk) = put {
+                hall.lost.push(chunk);
+            }
+        }
+    }
+
+    /// Inputs that were in a worker's hand, in a new block.
+    fn into_block(&self, bytes: &[u8]) -> Option<Held> {
+        let most = bytes.len().saturating_mul(2).max(bytes.len() + 2 * RESERVE);
+        let mut held = self.block(most as u64).ok()?;
+        held.out()?.put(bytes).then_some(held)
+    }
+
+    /// Puts a chunk into a free cell and publishes that. If the memory is damaged, the chunk comes back.
+    #[inline(always)]
+    fn put(&self, hall: &mut Hall, mut chunk: Chunk, given: Given<'_>) -> Result<(), Chunk> {
+        let board = &self.board;
+        let Some(cell) = hall.free.pop() else { return Err(chunk) };
+        let (Ok(ticket), Some(payload)) = (board.ticket(cell), board.payload(cell)) else {
+            return Err(chunk);
+        };
+        let number = u64::from(ticket.number());
+        chunk.block = 0;
+        match given {
+            Given::Bytes(bytes) => {
+                // SAFETY: the cell is free, and so its payload is this process's; it takes the head and so many bytes.
+                let room = unsafe { Out::new(payload.add(HEAD), PAYLOAD - HEAD) };
+                if !{ room }.put(bytes) {
+                    return Err(chunk);
+                }
+            }
+            Given::Block(mut held, luggage) => {
+                chunk.block = held.block.offset;
+                if !held.hand_over(self.own.offset(), number) {
+                    return Err(chunk);
+                }
+                if let Some(mut luggage) = luggage {
+                    luggage.send(self.own.offset(), number);
+                }
+            }
+        }
+        // Chunks of several are measured, and single ones now and then.
+        let serial = chunk.task.0 >> 24;
+        let exact = chunk.count > 1
+            || chunk.first == 0
+            || serial.is_multiple_of(16)
+            || chunk.terms.is_some();
+        let head = Head {
+            place: chunk.block,
+            work: chunk.name.offset,
+            name: chunk.name.check,
+            length: chunk.length,
+            count: chunk.count as u16,
+            luggage: chunk.names,
+            written: 0,
+            nanos: u32::from(exact),
+        };
+        // SAFETY: as above; the payload lies at a multiple of 16.
+        unsafe { payload.cast::<Head>().write(head) };
+        if let Some(entry) = hall.tasks.get_mut(chunk.task) {
+            entry.ticket = Some(ticket);
+        }
+        hall.cells[cell as usize] = Some(chunk);
+        hall.queued.push_back(ticket);
+        // Failure: the cell was free just now, so it is damaged; it is found to be lost.
+        let _ = board.publish(self.me, cell);
+        Ok(())
+    }
+}
+
+/// Inputs for a cell.
+enum Given<'a> {
+    Bytes(&'a [u8]),
+    Block(Held, Option<Luggage>),
+}
+
+/// Why no more items were packed.
+#[derive(PartialEq, Eq)]
+enum Stop {
+    All,
+    Full,
+    Luggage,
+}
+
+fn too_many() -> PoolError {
+    PoolError::TooMany { what: "tasks that are not over", asked: (1 << 24) + 1, most: 1 << 24 }
+}

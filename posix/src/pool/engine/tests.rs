@@ -1,0 +1,240 @@
+//! The crew by itself, without a face: workers are real processes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use procession_core::sys::Deadline;
+
+use super::*;
+use crate::process::StartMethod;
+use crate::task::{
+    Crew, Outcome, Results, Retry, Sink, Submit, SubmitMany, TaskError, TaskId, Terms,
+};
+
+/// Keeps what it gets by its index.
+struct Box_<R>(Mutex<Vec<Option<Outcome<R>>>>);
+
+impl<R: Send> Sink<R> for Box_<R> {
+    fn deliver(&self, first: u64, results: &mut Results<'_, R>) {
+        let mut all = lock(&self.0);
+        for (at, outcome) in (first as usize..).zip(results) {
+            if all.len() <= at {
+                all.resize_with(at + 1, || None);
+            }
+            assert!(all[at].is_none(), "item {at} came twice");
+            all[at] = Some(outcome);
+        }
+    }
+}
+
+impl<R: Send> Box_<R> {
+    fn new() -> Arc<Self> {
+        Arc::new(Box_(Mutex::default()))
+    }
+
+    fn has(&self, count: usize) -> bool {
+        let all = lock(&self.0);
+        all.len() >= count && all.iter().all(Option::is_some)
+    }
+
+    fn take(&self) -> Vec<Outcome<R>> {
+        lock(&self.0).drain(..).flatten().collect()
+    }
+}
+
+struct Pool(Arc<ProcessCrew>);
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.0.terminate();
+        self.0.join(soon()).unwrap();
+    }
+}
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(20))
+}
+
+fn pool(workers: usize) -> Pool {
+    Pool(
+        ProcessCrew::start(Options {
+            workers: workers..=workers,
+            initializer: None,
+            max_tasks: None,
+            idle_timeout: None,
+            memory_limit: None,
+            strict: false,
+            quarantine: 10,
+            start_attempts: 3,
+            name: "Tester".into(),
+            method: Some(StartMethod::Zygote),
+            terms: Terms::default(),
+        })
+        .unwrap(),
+    )
+}
+
+impl Pool {
+    fn apply<F, A>(&self, f: F, args: A) -> Outcome<<ProcessCrew as Submit<F, A>>::Output>
+    where
+        ProcessCrew: Submit<F, A>,
+    {
+        self.apply_with(f, args, &Terms::default())
+    }
+
+    fn apply_with<F, A>(
+        &self,
+        f: F,
+        args: A,
+        terms: &Terms,
+    ) -> Outcome<<ProcessCrew as Submit<F, A>>::Output>
+    where
+        ProcessCrew: Submit<F, A>,
+    {
+        let sink = Box_::new();
+        let task = self.0.submit(f, args, sink.clone(), terms).unwrap();
+        assert!(self.0.help(Some(task), soon(), &mut || sink.has(1)), "it took too long");
+        sink.take().remove(0)
+    }
+
+    fn map<F, A>(
+        &self,
+        f: F,
+        items: impl IntoIterator<Item = A>,
+        chunk: usize,
+        terms: &Terms,
+    ) -> Vec<Outcome<<ProcessCrew as Submit<F, A>>::Output>>
+    where
+        ProcessCrew: SubmitMany<F, A>,
+    {
+        let (f, sink) = (Arc::new(f), Box_::new());
+        let mut items: VecDeque<A> = items.into_iter().collect();
+        let (count, mut first) = (items.len(), 0);
+        while !items.is_empty() {
+            let before = items.len();
+            self.0.submit_chunk(&f, first, &mut items, chunk, sink.clone(), terms).unwrap();
+            assert!(items.len() < before);
+            first += (before - items.len()) as u64;
+        }
+        assert!(self.0.help(None, soon(), &mut || sink.has(count)), "it took too long");
+        sink.take()
+    }
+}
+
+#[test]
+fn calls_and_maps_are_answered() {
+    let pool = pool(2);
+    assert_eq!(pool.apply(|a: u32, b: u32| a + b, (2, 3)).unwrap(), 5);
+    for chunk in [1, 7, 10_000] {
+        let squares = pool.map(|x: u64| x * x, (0..5000).map(|x| (x,)), chunk, &Terms::default());
+        for (x, square) in (0u64..).zip(squares) {
+            assert_eq!(square.unwrap(), x * x);
+        }
+    }
+    let text = |n: usize| "ä".repeat(n);
+    let lengths = [0, 10, 100, 300, 5, 70_000, 3, 2_000_000];
+    let texts = pool.map(text, lengths.map(|n| (n,)), 100, &Terms::default());
+    for (n, text) in lengths.into_iter().zip(texts) {
+        assert_eq!(text.unwrap().chars().count(), n);
+    }
+    let count = |text: String| text.len();
+    let counts = pool.map(count, lengths.map(|n| (text(n),)), 100, &Terms::default());
+    for (n, count) in lengths.into_iter().zip(counts) {
+        assert_eq!(count.unwrap(), n * 2);
+    }
+    let statistics = pool.0.statistics();
+    assert_eq!((statistics.done, statistics.failed), (15_017, 0));
+    assert_eq!((statistics.queued, statistics.running), (0, 0));
+}
+
+#[test]
+fn what_fails_fails_alone() {
+    let pool = pool(2);
+    let odd = |x: u32| {
+        if x % 10 == 3 {
+            panic!("no {x}");
+        }
+        if x % 10 == 5 {
+            // Gone without a word.
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)
+                .unwrap();
+        }
+        if x % 10 == 7 {
+            std::process::exit(9);
+        }
+        x
+    };
+    let outcomes = pool.map(odd, (0..60).map(|x| (x,)), 20, &Terms::default());
+    for (x, outcome) in (0u32..).zip(outcomes) {
+        match (x % 10, outcome.map_err(|error| *error)) {
+            (3, Err(TaskError::Panicked { message, location, .. })) => {
+                assert_eq!(message, format!("no {x}"));
+                assert!(location.unwrap().contains("tests.rs"));
+            }
+            (5, Err(TaskError::WorkerDied { signal: Some(9), code: None, attempt: 1, .. })) => {}
+            (7, Err(TaskError::WorkerDied { signal: None, code: Some(9), attempt: 1, .. })) => {}
+            (_, outcome) => assert_eq!(outcome.unwrap(), x),
+        }
+    }
+    let statistics = pool.0.statistics();
+    assert_eq!((statistics.done, statistics.failed, statistics.deaths), (42, 18, 12));
+}
+
+#[test]
+fn who_declares_it_safe_is_tried_again() {
+    let pool = pool(2);
+    let counter = crate::sync::Atomic::<u32>::new(0).unwrap();
+    let terms = Terms { retry: Retry::idempotent(4), deadline: None };
+    let flaky = |counter: crate::sync::Atomic<u32>, x: u32| {
+        if counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < 3 {
+            std::process::abort();
+        }
+        x + 1
+    };
+    assert_eq!(pool.apply_with(flaky, (counter.clone(), 7), &terms).unwrap(), 8);
+    let poison = |_: u32| -> u32 { std::process::abort() };
+    let terms = Terms { retry: Retry::idempotent(1000), deadline: None };
+    let error = *pool.apply_with(poison, (1,), &terms).unwrap_err();
+    assert!(matches!(error, TaskError::Quarantined { deaths: 10, .. }), "{error}");
+}
+
+#[test]
+fn the_late_and_the_unwanted_are_ended() {
+    let pool = pool(1);
+    let terms = Terms { deadline: Some(Duration::from_millis(30)), ..Terms::default() };
+    let error = *pool.apply_with(std::thread::park, (), &terms).unwrap_err();
+    assert!(matches!(error, TaskError::DeadlinePassed { .. }), "{error}");
+    assert_eq!(pool.apply_with(|| 1, (), &terms).unwrap(), 1);
+
+    let begun = crate::sync::Event::new().unwrap();
+    let wait = |begun: crate::sync::Event| {
+        begun.set();
+        std::thread::park();
+    };
+    let (sink, behind) = (Box_::new(), Box_::new());
+    let running = self::submit(&pool, wait, (begun.clone(),), &sink);
+    let queued = self::submit(&pool, || 1, (), &behind);
+    assert!(begun.wait_timeout(Duration::from_secs(20)));
+    assert!(pool.0.is_running(running) && !pool.0.is_running(queued));
+    assert!(!pool.0.withdraw(running) && pool.0.withdraw(queued));
+    assert!(!pool.0.withdraw(queued));
+    assert!(matches!(*behind.take().remove(0).unwrap_err(), TaskError::Cancelled));
+    assert!(pool.0.abort(running));
+    assert!(pool.0.help(Some(running), soon(), &mut || sink.has(1)));
+    assert!(matches!(*sink.take().remove(0).unwrap_err(), TaskError::Cancelled));
+    assert!(!pool.0.abort(running));
+    assert_eq!(pool.apply(|| 1, ()).unwrap(), 1);
+}
+
+fn submit<F, A>(
+    pool: &Pool,
+    f: F,
+    args: A,
+    sink: &Arc<Box_<<ProcessCrew as Submit<F, A>>::Output>>,
+) -> TaskId
+where
+    ProcessCrew: Submit<F, A>,
+{
+    pool.0.submit(f, args, sink.clone(), &Terms::default()).unwrap()
+}

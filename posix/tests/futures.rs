@@ -1,0 +1,639 @@
+//! Executors, futures, `wait` and `as_completed`: one suite over all executors, and what only some of them can.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use procession_posix::futures::{
+    Executor, Future, ReturnWhen, Shutdown, ThreadPoolExecutor, as_completed, as_completed_timeout,
+    par_map, wait, wait_timeout,
+};
+use procession_posix::pool::{PoolError, PoolState, TaskError};
+use procession_posix::sync::Event;
+
+const LONG: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_millis(5);
+
+fn square(x: u64) -> u64 {
+    x * x
+}
+
+fn fail() -> u64 {
+    panic!("this task fails")
+}
+
+fn picky(x: u64) -> u64 {
+    assert!(x != 3, "not three");
+    x
+}
+
+/// Says that it runs, and waits until it may go on.
+fn gated(runs: Event, go: Event) -> u64 {
+    runs.set();
+    assert!(go.wait_timeout(LONG));
+    1
+}
+
+fn nothing() {}
+
+/// A task that runs until `go` is set.
+struct Busy {
+    future: Future<u64>,
+    go: Event,
+}
+
+impl Busy {
+    fn new(executor: &impl Executor) -> Self {
+        let (runs, go) = (Event::new().unwrap(), Event::new().unwrap());
+        let future = executor.submit(gated, (runs.clone(), go.clone())).unwrap();
+        assert!(runs.wait_timeout(LONG));
+        Busy { future, go }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.go.set();
+    }
+}
+
+// What all executors do.
+
+fn tasks_have_results(executor: &impl Executor) {
+    let future = executor.submit(square, (7u64,)).unwrap();
+    assert_eq!(future.result().unwrap(), 49);
+    assert_eq!(future.result_timeout(Duration::ZERO).unwrap(), 49);
+    assert!(future.done() && !future.running() && !future.cancelled() && !future.cancel());
+    assert!(future.exception().unwrap().is_none());
+    assert_eq!(future.clone(), future);
+    assert_eq!(future.clone().take().unwrap(), 49);
+    assert!(matches!(future.result(), Err(TaskError::Taken)));
+    let sum =
+        executor.submit(|a: u64, b: u64, c: String| c.len() as u64 + a + b, (1, 2, "three".into()));
+    assert_eq!(sum.unwrap().result().unwrap(), 8);
+    // An error that a function returns is its result.
+    let refused = executor.submit(|| Err::<u8, String>("no".into()), ()).unwrap();
+    assert_eq!(refused.result().unwrap(), Err("no".into()));
+    assert!(refused.exception().unwrap().is_none());
+}
+
+fn a_panic_is_its_own_tasks_error(executor: &impl Executor) {
+    let failing = executor.submit(fail, ()).unwrap();
+    let fine = executor.submit(square, (2u64,)).unwrap();
+    let error = failing.result().unwrap_err();
+    let TaskError::Panicked { message, location, .. } = &error else { panic!("{error}") };
+    assert_eq!(message, "this task fails");
+    assert!(location.as_ref().unwrap().contains("futures.rs"));
+    assert!(matches!(failing.exception().unwrap(), Some(TaskError::Panicked { .. })));
+    assert!(failing.done() && !failing.cancelled());
+    // An error is there for all who ask.
+    assert!(failing.take().is_err() && failing.take().is_err());
+    assert_eq!(fine.result().unwrap(), 4);
+}
+
+fn maps_keep_the_order_and_errors_their_place(executor: &impl Executor) {
+    let squares: Result<Vec<u64>, _> = executor.map(square, 0..1000).into_iter().collect();
+    assert_eq!(squares.unwrap(), (0..1000).map(square).collect::<Vec<_>>());
+    assert_eq!(executor.map(square, []).into_iter().count(), 0);
+    for chunk_size in [1, 2, 7] {
+        let results = executor.map(picky, 0..6).chunk_size(chunk_size);
+        for (i, result) in results.into_iter().enumerate() {
+            match result {
+                Ok(x) => assert_eq!(x, i as u64),
+                Err(error) => assert!(i == 3 && matches!(error, TaskError::Panicked { .. })),
+            }
+        }
+    }
+    let all: BTreeSet<u64> =
+        executor.map(square, 0..100).as_completed().into_iter().collect::<Result<_, _>>().unwrap();
+    assert_eq!(all, (0..100).map(square).collect());
+}
+
+fn maps_take_their_inputs_lazily(executor: &impl Executor) {
+    let taken = AtomicU64::new(0);
+    let counted = (0u64..).inspect(|_| drop(taken.fetch_add(1, Ordering::Relaxed)));
+    let mut results = executor.map(square, counted).buffer_size(5).chunk_size(2).into_iter();
+    for i in 0..50 {
+        assert_eq!(results.next().unwrap().unwrap(), square(i));
+        assert!(taken.load(Ordering::Relaxed) <= i + 1 + 5);
+    }
+    drop(results);
+    let taken = AtomicU64::new(0);
+    let counted = (0u64..).inspect(|_| drop(taken.fetch_add(1, Ordering::Relaxed)));
+    let map = executor.map(square, counted);
+    assert_eq!(taken.load(Ordering::Relaxed), 0);
+    drop(map);
+}
+
+fn sizes_of_zero_are_errors(executor: &impl Executor) {
+    let zero = executor.map(square, 0..5).chunk_size(0).start();
+    assert!(matches!(zero.map(drop), Err(PoolError::Zero { .. })));
+    let zero = executor.map(square, 0..5).buffer_size(0).start();
+    assert!(matches!(zero.map(drop), Err(PoolError::Zero { .. })));
+    let mut refused = executor.map(square, 0..5).buffer_size(0).into_iter();
+    assert!(matches!(refused.next(), Some(Err(TaskError::Refused(_)))));
+    assert!(refused.next().is_none());
+}
+
+fn callbacks_run_in_order(executor: &impl Executor) {
+    let (tell, told) = mpsc::channel();
+    let future = executor.submit(square, (3u64,)).unwrap();
+    for i in 0..5 {
+        let tell = tell.clone();
+        future.add_done_callback(move |future| {
+            tell.send((i, future.result().unwrap())).unwrap();
+            assert!(i != 1, "a callback that panics");
+        });
+    }
+    for i in 0..5 {
+        assert_eq!(told.recv_timeout(LONG).unwrap(), (i, 9));
+    }
+    // At once, if it is over.
+    future.add_done_callback(move |_| tell.send((5, 0)).unwrap());
+    assert_eq!(told.try_recv().unwrap(), (5, 0));
+}
+
+fn callbacks_may_call_anything(executor: Arc<impl Executor + Send + Sync + 'static>) {
+    let (tell, told) = mpsc::channel();
+    let future = executor.submit(square, (3u64,)).unwrap();
+    let inner = executor.clone();
+    future.add_done_callback(move |future| {
+        let other = inner.submit(square, (future.result().unwrap(),)).unwrap();
+        let squares = inner.map(square, 0..10).into_iter().map(Result::unwrap).sum::<u64>();
+        inner.shutdown(Shutdown::new().wait(false)).unwrap();
+        tell.send((other.result().unwrap(), squares)).unwrap();
+    });
+    assert_eq!(told.recv_timeout(LONG).unwrap(), (81, 285));
+    executor.shutdown(Shutdown::new().timeout(LONG)).unwrap();
+}
+
+fn many_futures_are_waited_for(executor: &impl Executor) {
+    let futures: Vec<_> = (0..200u64).map(|i| executor.submit(square, (i,)).unwrap()).collect();
+    let waited = wait(&futures, ReturnWhen::AllCompleted);
+    assert_eq!((waited.done, waited.not_done.len()), (futures.clone(), 0));
+    let completed: Vec<_> = as_completed(futures.clone()).collect();
+    assert_eq!(completed.len(), 200);
+    let squares: BTreeSet<_> = completed.iter().map(|future| future.result().unwrap()).collect();
+    assert_eq!(squares, (0..200).map(square).collect());
+    // Those that are given twice count once; none at all is no wait.
+    let twice = [&futures[0], &futures[1], &futures[0]];
+    assert_eq!(wait(twice, ReturnWhen::AllCompleted).done.len(), 2);
+    assert_eq!(as_completed(twice.map(Clone::clone)).count(), 2);
+    for when in [ReturnWhen::AllCompleted, ReturnWhen::FirstCompleted, ReturnWhen::FirstException] {
+        assert_eq!(wait(&futures[..0], when).done.len(), 0);
+    }
+}
+
+fn after_shutdown_nothing_is_taken(executor: &impl Executor) {
+    let future = executor.submit(square, (2u64,)).unwrap();
+    executor.shutdown(Shutdown::new()).unwrap();
+    assert!(future.done());
+    assert_eq!(future.result().unwrap(), 4);
+    let refused = executor.submit(square, (2u64,));
+    assert!(matches!(refused.map(drop), Err(PoolError::NotRunning { .. })));
+    let refused = executor.map(square, 0..2).start();
+    assert!(matches!(refused.map(drop), Err(PoolError::NotRunning { .. })));
+    executor.shutdown(Shutdown::new().cancel_futures(true)).unwrap();
+    executor.shutdown(Shutdown::new().wait(false)).unwrap();
+}
+
+fn a_map_that_is_under_way_does_not_hold_up_a_shutdown(executor: &impl Executor) {
+    let mut results = executor.map(square, 0u64..).buffer_size(4).into_iter();
+    assert_eq!(results.next().unwrap().unwrap(), 0);
+    executor.shutdown(Shutdown::new().timeout(LONG)).unwrap();
+    // What was handed over is done; then comes the reason why there is no more.
+    let rest: Vec<_> = results.collect();
+    let (last, done) = rest.split_last().unwrap();
+    assert!(done.iter().all(Result::is_ok));
+    assert!(matches!(last, Err(TaskError::Refused(_))), "{last:?}");
+}
+
+// What all do that have workers.
+
+fn what_is_queued_can_be_cancelled(executor: &impl Executor, workers: usize) {
+    let busy: Vec<_> = (0..workers).map(|_| Busy::new(executor)).collect();
+    assert!(busy[0].future.running() && !busy[0].future.cancel() && !busy[0].future.done());
+    let futures: Vec<_> = (0..10u64).map(|i| executor.submit(square, (i,)).unwrap()).collect();
+    assert!(!futures[9].running() && !futures[9].done());
+    assert!(futures[9].cancel() && futures[9].cancel() && futures[9].cancelled());
+    assert!(futures[9].done() && !futures[9].running());
+    assert!(matches!(futures[9].result(), Err(TaskError::Cancelled)));
+    assert!(matches!(futures[9].exception(), Err(TaskError::Cancelled)));
+    // Cancelled counts as done, not as failed.
+    let waited = wait_timeout(&futures, ReturnWhen::FirstCompleted, LONG);
+    assert_eq!(waited.done, [futures[9].clone()]);
+    let waited = wait_timeout(&futures, ReturnWhen::FirstException, SHORT);
+    assert_eq!((waited.done.len(), waited.not_done.len()), (1, 9));
+    let (tell, told) = mpsc::channel();
+    futures[8].add_done_callback(move |future| tell.send(future.cancelled()).unwrap());
+    assert!(futures[8].cancel());
+    assert!(told.recv_timeout(LONG).unwrap());
+    drop(busy);
+    for (i, future) in futures.iter().enumerate().take(8) {
+        assert_eq!(future.result().unwrap(), square(i as u64));
+    }
+}
+
+fn waiting_has_deadlines(executor: &impl Executor) {
+    let busy = Busy::new(executor);
+    assert!(matches!(busy.future.result_timeout(SHORT), Err(TaskError::TimedOut)));
+    assert!(matches!(busy.future.take_timeout(SHORT), Err(TaskError::TimedOut)));
+    assert!(matches!(busy.future.exception_timeout(SHORT), Err(TaskError::TimedOut)));
+    assert!(!busy.future.wait_timeout(Duration::ZERO));
+    let only = [busy.future.clone()];
+    for timeout in [Duration::ZERO, SHORT] {
+        let waited = wait_timeout(&only, ReturnWhen::AllCompleted, timeout);
+        assert_eq!((waited.done.len(), waited.not_done.len()), (0, 1));
+        let mut completed = as_completed_timeout(only.clone(), timeout);
+        let error = completed.next().unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "1 (of 1) futures unfinished");
+        assert!(completed.next().is_none());
+    }
+    let mut completed = as_completed(only.clone());
+    assert!(completed.next_timeout(SHORT).is_err());
+    let shutdown = executor.shutdown(Shutdown::new().timeout(SHORT));
+    assert!(matches!(shutdown, Err(PoolError::TimedOut)));
+    busy.go.set();
+    assert_eq!(completed.next_timeout(LONG).unwrap().unwrap(), busy.future);
+    assert_eq!(busy.future.result().unwrap(), 1);
+    executor.shutdown(Shutdown::new().timeout(LONG)).unwrap();
+}
+
+fn the_first_that_is_over_ends_a_wait(executor: &impl Executor) {
+    let busy = Busy::new(executor);
+    let (setter, other) = Future::<u64>::new();
+    setter.set_result(2);
+    // Of different executors.
+    let both = [busy.future.clone(), other.clone()];
+    let waited = wait(&both, ReturnWhen::FirstCompleted);
+    assert_eq!((waited.done, waited.not_done), (vec![other.clone()], vec![busy.future.clone()]));
+    let mut completed = as_completed(both.clone());
+    assert_eq!(completed.next().unwrap(), other);
+    busy.go.set();
+    assert_eq!(completed.next().unwrap(), busy.future);
+    assert!(completed.next().is_none());
+    assert_eq!(wait(&both, ReturnWhen::FirstException).done.len(), 2);
+    let failing = executor.submit(fail, ()).unwrap();
+    let (never, pending) = Future::<u64>::new();
+    assert!(never.set_running());
+    let waited = wait(&[pending, failing.clone()], ReturnWhen::FirstException);
+    assert_eq!(waited.done, [failing]);
+}
+
+fn shutdown_without_waiting_finishes_all(executor: impl Executor) {
+    let busy = Busy::new(&executor);
+    let queued: Vec<_> = (0..20u64).map(|i| executor.submit(square, (i,)).unwrap()).collect();
+    executor.shutdown(Shutdown::new().wait(false)).unwrap();
+    assert!(executor.submit(nothing, ()).is_err());
+    assert!(!busy.future.done());
+    busy.go.set();
+    for (i, future) in queued.iter().enumerate() {
+        assert_eq!(future.result_timeout(LONG).unwrap(), square(i as u64));
+    }
+}
+
+fn shutdown_can_cancel_what_is_queued(executor: &impl Executor, workers: usize) {
+    let busy: Vec<_> = (0..workers).map(|_| Busy::new(executor)).collect();
+    let queued: Vec<_> = (0..20u64).map(|i| executor.submit(square, (i,)).unwrap()).collect();
+    executor.shutdown(Shutdown::new().wait(false).cancel_futures(true)).unwrap();
+    for future in &queued {
+        assert!(matches!(future.result_timeout(LONG), Err(TaskError::Cancelled)));
+    }
+    for busy in &busy {
+        assert!(!busy.future.done());
+        busy.go.set();
+        assert_eq!(busy.future.result().unwrap(), 1);
+    }
+    executor.shutdown(Shutdown::new().timeout(LONG)).unwrap();
+}
+
+fn maps_have_a_timeout(executor: &impl Executor) {
+    let (runs, go) = (Event::new().unwrap(), Event::new().unwrap());
+    let inputs = (0..3).map(|i| (i, runs.clone(), go.clone()));
+    let second_waits = |(i, runs, go): (u64, Event, Event)| match i {
+        1 => gated(runs, go),
+        _ => 0,
+    };
+    let map = executor.map(second_waits, inputs).chunk_size(1).timeout(Duration::from_millis(200));
+    let mut results = map.start().unwrap();
+    // On a machine that is busy enough already the first may be late.
+    let late = match results.next().unwrap() {
+        Ok(_) => results.next().unwrap().unwrap_err(),
+        Err(error) => error,
+    };
+    assert!(matches!(late, TaskError::TimedOut), "{late}");
+    assert!(results.next().is_none());
+    go.set();
+}
+
+fn dropping_waits_for_all(executor: impl Executor) {
+    let busy = Busy::new(&executor);
+    let queued = executor.submit(square, (2u64,)).unwrap();
+    let go = busy.go.clone();
+    let opener = std::thread::spawn(move || {
+        std::thread::sleep(SHORT);
+        go.set();
+    });
+    drop(executor);
+    assert!(busy.future.done() && queued.done());
+    opener.join().unwrap();
+}
+
+fn futures_can_be_awaited(executor: &impl Executor) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let busy = Busy::new(executor);
+        let pending = tokio::time::timeout(SHORT, busy.future.clone()).await;
+        assert!(pending.is_err());
+        busy.go.set();
+        assert_eq!(tokio::time::timeout(LONG, busy.future.clone()).await.unwrap().unwrap(), 1);
+        let futures: Vec<_> = (0..100u64).map(|i| executor.submit(square, (i,)).unwrap()).collect();
+        for (i, future) in futures.into_iter().enumerate() {
+            let result = tokio::time::timeout(LONG, future).await.unwrap();
+            assert_eq!(result.unwrap(), square(i as u64));
+        }
+        let failing = executor.submit(fail, ()).unwrap();
+        assert!(matches!(failing.await, Err(TaskError::Panicked { .. })));
+    });
+}
+
+fn threads_share_an_executor(executor: &(impl Executor + Sync)) {
+    std::thread::scope(|scope| {
+        for t in 0..4u64 {
+            scope.spawn(move || {
+                for i in 0..100 {
+                    let future = executor.submit(square, (t * 1000 + i,)).unwrap();
+                    assert_eq!(future.result().unwrap(), square(t * 1000 + i));
+                }
+                let squares = executor.map(square, 0..500).into_iter();
+                assert!(squares.map(Result::unwrap).eq((0..500).map(square)));
+            });
+        }
+    });
+}
+
+/// Makes a test of each of these functions.
+macro_rules! tests {
+    ($make:expr; $($name:ident)*) => {
+        $(#[test]
+        fn $name() {
+            super::$name(&$make);
+        })*
+    };
+}
+
+macro_rules! all {
+    ($make:expr) => {
+        tests!($make;
+            tasks_have_results
+            a_panic_is_its_own_tasks_error
+            maps_keep_the_order_and_errors_their_place
+            maps_take_their_inputs_lazily
+            sizes_of_zero_are_errors
+            callbacks_run_in_order
+            many_futures_are_waited_for
+            after_shutdown_nothing_is_taken
+            a_map_that_is_under_way_does_not_hold_up_a_shutdown
+            threads_share_an_executor
+        );
+
+        #[test]
+        fn callbacks_may_call_anything() {
+            super::callbacks_may_call_anything(std::sync::Arc::new($make));
+        }
+    };
+}
+
+macro_rules! with_workers {
+    ($make:expr, $workers:expr) => {
+        all!($make);
+        tests!($make;
+            waiting_has_deadlines
+            the_first_that_is_over_ends_a_wait
+            maps_have_a_timeout
+            futures_can_be_awaited
+        );
+
+        #[test]
+        fn what_is_queued_can_be_cancelled() {
+            super::what_is_queued_can_be_cancelled(&$make, $workers);
+        }
+
+        #[test]
+        fn shutdown_can_cancel_what_is_queued() {
+            super::shutdown_can_cancel_what_is_queued(&$make, $workers);
+        }
+
+        #[test]
+        fn shutdown_without_waiting_finishes_all() {
+            super::shutdown_without_waiting_finishes_all($make);
+        }
+
+        #[test]
+        fn dropping_waits_for_all() {
+            super::dropping_waits_for_all($make);
+        }
+    };
+}
+
+mod inline {
+    use procession_posix::futures::InlineExecutor;
+    all!(InlineExecutor::new());
+}
+
+mod single_thread {
+    use procession_posix::futures::SingleThreadExecutor;
+    with_workers!(SingleThreadExecutor::new().unwrap(), 1);
+}
+
+mod threads {
+    use procession_posix::futures::ThreadPoolExecutor;
+    with_workers!(ThreadPoolExecutor::builder().max_workers(2).build().unwrap(), 2);
+}
+
+// What only threads do.
+
+#[test]
+fn threads_have_names_and_idle_ones_are_used_first() {
+    let executor =
+        ThreadPoolExecutor::builder().max_workers(3).thread_name_prefix("test").build().unwrap();
+    assert_eq!(executor.thread_names().len(), 0);
+    for _ in 0..20 {
+        let name = executor.submit(|| std::thread::current().name().map(str::to_owned), ());
+        assert_eq!(name.unwrap().result().unwrap().unwrap(), "test_0");
+    }
+    assert_eq!(executor.thread_names(), ["test_0"]);
+    let busy: Vec<_> = (0..3).map(|_| Busy::new(&executor)).collect();
+    assert_eq!(executor.thread_names(), ["test_0", "test_1", "test_2"]);
+    drop(busy);
+    let other = ThreadPoolExecutor::new().unwrap();
+    let name = other.submit(|| std::thread::current().name().map(str::to_owned), ());
+    let name = name.unwrap().result().unwrap().unwrap();
+    assert!(name.starts_with("ThreadPoolExecutor-") && name.ends_with("_0"), "{name}");
+    let none = ThreadPoolExecutor::builder().max_workers(0).build();
+    assert!(matches!(none.map(drop), Err(PoolError::Zero { .. })));
+}
+
+#[test]
+fn each_thread_is_initialized_once() {
+    let begun = Arc::new(AtomicU32::new(0));
+    let count = |begun: Arc<AtomicU32>, more: u32| {
+        begun.fetch_add(more, Ordering::Relaxed);
+    };
+    let executor =
+        ThreadPoolExecutor::builder().max_workers(2).initializer(count, (begun.clone(), 10));
+    let executor = executor.build().unwrap();
+    let busy = [Busy::new(&executor), Busy::new(&executor)];
+    for busy in &busy {
+        busy.go.set();
+    }
+    for i in 0..10 {
+        executor.submit(square, (i,)).unwrap().result().unwrap();
+    }
+    assert_eq!(begun.load(Ordering::Relaxed), 20);
+}
+
+#[test]
+fn a_failing_initializer_breaks_the_executor_with_its_cause() {
+    let executor = ThreadPoolExecutor::builder().initializer(|| panic!("no thread today"), ());
+    let executor = executor.build().unwrap();
+    let future = executor.submit(square, (1,)).unwrap();
+    let error = future.result_timeout(LONG).unwrap_err();
+    let TaskError::Broken(cause) = &error else { panic!("{error}") };
+    assert!(cause.to_string().contains("no thread today"), "{cause}");
+    let refused = executor.submit(square, (1,)).unwrap_err();
+    assert!(matches!(refused, PoolError::Broken { .. }), "{refused}");
+    assert_eq!(executor.state(), PoolState::Broken);
+    executor.shutdown(Shutdown::new().timeout(LONG)).unwrap();
+}
+
+#[test]
+fn a_task_can_capture_and_its_result_need_not_be_copied() {
+    struct Large(Vec<u8>);
+    let executor = ThreadPoolExecutor::new().unwrap();
+    let words = vec![String::from("one"), String::from("two")];
+    let shared = Arc::new(Mutex::new(0));
+    let total = shared.clone();
+    let lengths = executor.map(move |word: String| *total.lock().unwrap() += word.len(), words);
+    assert_eq!(lengths.into_iter().filter(Result::is_ok).count(), 2);
+    assert_eq!(*shared.lock().unwrap(), 6);
+    let large = executor.submit(|| Large(vec![1; 1000]), ()).unwrap();
+    assert_eq!(large.take().unwrap().0.len(), 1000);
+}
+
+#[test]
+fn a_task_may_wait_for_tasks_of_its_own() {
+    fn fibonacci(executor: &Arc<ThreadPoolExecutor>, n: u64) -> u64 {
+        if n < 2 {
+            return n;
+        }
+        let parts: Vec<_> = [n - 1, n - 2]
+            .map(|n| {
+                let inner = executor.clone();
+                executor.submit(move || fibonacci(&inner, n), ()).unwrap()
+            })
+            .into();
+        assert_eq!(wait(&parts, ReturnWhen::AllCompleted).done.len(), 2);
+        parts.iter().map(|part| part.result().unwrap()).sum()
+    }
+    let executor = Arc::new(ThreadPoolExecutor::builder().max_workers(2).build().unwrap());
+    let inner = executor.clone();
+    let future = executor.submit(move || fibonacci(&inner, 12), ()).unwrap();
+    assert_eq!(future.result_timeout(LONG).unwrap(), 144);
+    let inner = executor.clone();
+    let future = executor.submit(move || inner.shutdown(Shutdown::new()), ()).unwrap();
+    let refused = future.take_timeout(LONG).unwrap();
+    assert!(matches!(refused, Err(PoolError::Within)), "{refused:?}");
+}
+
+#[test]
+fn an_executor_that_a_task_drops_ends_by_itself() {
+    let executor = ThreadPoolExecutor::builder().max_workers(1).build().unwrap();
+    let (give, got) = mpsc::channel::<ThreadPoolExecutor>();
+    let future = executor.submit(move || drop(got.recv_timeout(LONG).unwrap()), ()).unwrap();
+    give.send(executor).unwrap();
+    future.take_timeout(LONG).unwrap();
+}
+
+#[test]
+fn late_tasks_fail_and_others_go_on() {
+    let executor = ThreadPoolExecutor::builder().max_workers(1).deadline(SHORT).build().unwrap();
+    let (go, wait) = mpsc::channel::<()>();
+    let late = executor.submit(move || wait.recv_timeout(LONG).is_ok(), ()).unwrap();
+    let error = late.result_timeout(LONG).unwrap_err();
+    assert!(matches!(error, TaskError::DeadlinePassed { .. }), "{error}");
+    executor.shutdown(Shutdown::new().timeout(LONG)).unwrap();
+    drop(go);
+}
+
+#[test]
+fn nobody_waits_for_what_a_dropped_setter_promised() {
+    let (setter, future) = Future::<u64>::new();
+    assert!(!future.running() && !future.done());
+    assert!(setter.set_running() && !setter.set_running());
+    assert!(future.running() && !future.cancel());
+    drop(setter);
+    assert!(matches!(future.result(), Err(TaskError::Cancelled)));
+    let (setter, future) = Future::<u64>::new();
+    assert!(future.cancel() && !setter.set_running() && !setter.set_result(1));
+    let (setter, future) = Future::<u64>::new();
+    assert!(setter.set_exception(TaskError::Terminated));
+    assert!(matches!(future.exception(), Ok(Some(TaskError::Terminated))));
+    let (setter, future) = Future::new();
+    let other = std::thread::spawn(move || setter.set_result(5));
+    assert_eq!(future.result_timeout(LONG).unwrap(), 5);
+    assert!(other.join().unwrap());
+}
+
+#[test]
+fn waits_that_time_out_leave_nothing_behind() {
+    let (setter, future) = Future::<u64>::new();
+    for _ in 0..10_000 {
+        let waited = wait_timeout([&future], ReturnWhen::AllCompleted, Duration::ZERO);
+        assert_eq!(waited.not_done.len(), 1);
+    }
+    let begun = Instant::now();
+    setter.set_result(1);
+    assert!(begun.elapsed() < Duration::from_secs(1), "all of them were woken");
+}
+
+// par_map.
+
+#[test]
+fn par_map_keeps_the_order_and_may_borrow() {
+    let numbers: Vec<u64> = (0..100_000).collect();
+    let offset = 7;
+    let results = par_map(&numbers, |x| x + offset);
+    assert!(results.iter().enumerate().all(|(i, x)| *x == i as u64 + 7));
+    let mut numbers = numbers;
+    par_map(numbers.iter_mut(), |x| *x *= 2);
+    assert_eq!(numbers[500], 1000);
+    assert_eq!(par_map([] as [u8; 0], |x| x).len(), 0);
+    // Two threads at least, where there are two processors.
+    let here = std::thread::current().id();
+    let threads = par_map(0..1000, |_| {
+        std::thread::sleep(Duration::from_micros(10));
+        std::thread::current().id()
+    });
+    assert!(threads.contains(&here));
+}
+
+#[test]
+fn par_map_passes_the_first_panic_on() {
+    let panic = std::panic::catch_unwind(|| {
+        par_map(0..1000, |x| {
+            if x == 0 {
+                std::thread::sleep(SHORT);
+                panic!("zero");
+            }
+            assert!(x % 100 != 99, "panic at {x}");
+            x
+        })
+    });
+    let panic = panic.unwrap_err();
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"zero"));
+    let inputs = (0..10).inspect(|x| assert!(*x != 5, "the input panics"));
+    let panic = std::panic::catch_unwind(|| par_map(inputs, |x| x)).unwrap_err();
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"the input panics"));
+}
