@@ -64,7 +64,7 @@ pub mod prelude {
         PodQueue, PriorityQueue, PublishError, PutError, Queue, QueueOptions, ReceiveError,
         Receiver, RecvError, SendError, Sender, SimpleQueue, pipe,
     };
-    pub use crate::futures::{Executor, Future, ThreadPoolExecutor, as_completed, par_map};
+    pub use crate::futures::{Executor, ThreadPoolExecutor, as_completed, par_map};
     pub use crate::memory::SharedMemory;
     pub use crate::pool::{AsyncResult, Pool, PoolError, Retry, TaskError};
     pub use crate::process::{

@@ -78,7 +78,7 @@ pub mod prelude {
         current_thread as current_process, pipe,
     };
     pub use crate::channel::{GetError, PutError, RecvError, SendError};
-    pub use crate::futures::{Executor, Future, ThreadPoolExecutor, as_completed, par_map};
+    pub use crate::futures::{Executor, ThreadPoolExecutor, as_completed, par_map};
     pub use crate::pool::{AsyncResult, PoolError, Retry, TaskError};
     pub use crate::process::cpu_count;
     pub use crate::sync::{AcquireError, Deadline};
