@@ -10,7 +10,8 @@ use serde::de::DeserializeOwned;
 use super::desk::Held;
 use super::wire::{Away, Sort, Trouble, read_mark};
 use crate::channel::luggage::{ITEM, Luggage};
-use crate::memory::{Arena, decode_or};
+use super::decode::decode_or;
+use crate::memory::Arena;
 use crate::task::{Outcome, Part, Results, Sink, TaskError};
 
 /// Who gets the results of a task, whatever their type.
