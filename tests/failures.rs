@@ -9,8 +9,12 @@ mod channels;
 mod descriptors;
 #[path = "support/family.rs"]
 mod family;
+#[path = "../posix/tests/support/gone.rs"]
+mod gone;
 #[path = "failures/memory.rs"]
 mod memory;
+#[path = "failures/pools.rs"]
+mod pools;
 #[path = "failures/processes.rs"]
 mod processes;
 #[allow(dead_code, reason = "no test uses all of it")]
@@ -41,6 +45,10 @@ const TESTS: &[Test] = &[
     ("f02_a_getter_killed_asleep_keeps_nobody_waiting", channels::f02_asleep),
     ("f02_getters_killed_anywhere_keep_nobody_waiting", channels::f02_anywhere),
     ("f02_a_killed_worker_keeps_no_join_waiting", channels::f02_worker),
+    ("f03_a_killed_worker_fails_its_task_alone", pools::f03),
+    ("f03_each_killed_worker_fails_its_item_alone", pools::f03_many),
+    ("f03_a_task_is_run_again_where_that_is_allowed", pools::f03_again),
+    ("f04_a_worker_killed_asleep_keeps_nobody_waiting", pools::f04),
     ("f05_a_killed_putter_or_getter_leaves_no_half_message", channels::f05_queue),
     ("f05_a_killed_sender_or_receiver_leaves_no_half_message", channels::f05_pipe),
     ("f05_a_killed_one_leaves_no_half_object_on_a_stack", channels::f05_stack),
@@ -56,6 +64,18 @@ const TESTS: &[Test] = &[
     ("f09_a_barrier_does_not_wait_for_a_dead_party", f09_barrier),
     ("f10_a_pulse_is_seen", f10_pulse),
     ("f10_set_in_a_signal_handler", f10_handler),
+    ("f11_what_cannot_be_decoded_fails_its_task_alone", pools::f11),
+    ("f12_a_task_that_leaves_is_not_lost", pools::f12_leavers),
+    ("f12_a_failing_initializer_breaks_the_pool_with_its_cause", pools::f12_initializer),
+    ("f12_a_pool_that_breaks_tells_all_who_wait", pools::f12_under_way),
+    ("f13_a_pool_is_terminated_in_time_whatever_its_workers_do", pools::f13),
+    ("f13_a_callback_may_panic_and_end_the_pool", pools::f13_callbacks),
+    ("f14_a_dead_worker_does_not_break_an_executor", pools::f14),
+    ("f14_a_dead_worker_breaks_a_strict_executor_with_its_cause", pools::f14_strict),
+    ("f15_workers_are_replaced_after_some_tasks", pools::f15_replaced),
+    ("f15_a_worker_dies_with_much_on_its_way_to_it", pools::f15_large),
+    ("f15_whoever_submits_does_not_wait_for_the_workers", pools::f15_many),
+    ("f15_an_executor_is_shut_down_in_time", pools::f15_shutdown),
     ("f16_no_end_of_a_stranger_takes_memory_away", || by_each_method(memory::f16)),
     ("f17_no_failed_attach_takes_memory_away", || by_each_method(memory::f17)),
     ("f18_a_killed_tree_leaves_nothing_that_cannot_be_swept", || by_each_method(memory::f18)),
@@ -65,12 +85,14 @@ const TESTS: &[Test] = &[
     ("f25_a_join_ends_in_time_whatever_the_child_became", || by_each_method(processes::f25_join)),
     ("f25_all_who_ask_at_once_hear_the_same", || by_each_method(processes::f25_race)),
     ("f23_counts_are_known_and_bounds_kept", f23),
+    ("f26_an_input_is_taken_as_results_are_asked_for", pools::f26),
     ("f29_who_put_at_the_same_time_do_not_mix", channels::f29_queue),
     ("f29_writers_at_one_end_do_not_mix", channels::f29_pipe),
     ("f28_a_queue_needs_no_descriptor", descriptors::f28_none_needed),
     ("f28_a_queue_that_is_gone_leaves_nothing", descriptors::f28_none_left),
     ("f30_no_wait_knows_the_wall_clock", f30),
     ("f31_without_dev_shm", f31),
+    ("f32_zero_is_an_error_and_twice_is_once", pools::f32),
 ];
 
 fn main() -> ExitCode {

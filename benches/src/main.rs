@@ -31,7 +31,7 @@ const ROW_SECONDS: u32 = 60;
 /// Compares procession with its peers: median nanoseconds an operation, ours and theirs, measured in turns.
 #[derive(Parser)]
 struct Args {
-    /// Only this family of rows (lock, rlock, semaphore, event, condition, barrier, rwlock, seqlock, counter, spsc, mpmc, rtt, pipe, queue, broadcast, start), or one row by its full name
+    /// Only this family of rows (lock, rlock, semaphore, event, condition, barrier, rwlock, seqlock, counter, spsc, mpmc, rtt, pipe, queue, broadcast, start, pool, executor), or one row by its full name
     #[arg(long, value_name = "FAMILY")]
     only: Option<String>,
     /// Also write the rows to this file, as a JSON list

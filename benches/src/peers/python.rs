@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -17,6 +18,12 @@ const WARM_LARGE: u64 = 16;
 
 /// A start takes a millisecond by fork, and some twenty by spawn.
 const FEW: u64 = 2;
+
+/// A task takes a pool some hundred microseconds.
+const WARM_TASKS: u64 = 100;
+
+/// The interpreter that has loky: `benches/loky.sh` puts it there.
+const LOKY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/loky/bin/python3");
 
 /// A Python process that runs one of our scripts.
 pub struct Python {
@@ -52,20 +59,45 @@ impl Python {
         Self::start_with(include_str!("start.py"), FEW, &[method])
     }
 
+    /// A pool of two processes by fork, with a job for it: `chunk1`, `map`, `apply`, `large` or `start` for
+    /// `multiprocessing.Pool`, `submit` for `ProcessPoolExecutor`.
+    pub fn pool(job: &str) -> Result<Self> {
+        let least = match job {
+            "chunk1" | "map" => WARM,
+            "large" => WARM_LARGE,
+            "start" => FEW,
+            _ => WARM_TASKS,
+        };
+        Self::start_with(include_str!("pool.py"), least, &[job])
+    }
+
+    /// loky's reusable executor of two processes, with numbers to map.
+    pub fn loky() -> Result<Self> {
+        if !Path::new(LOKY).exists() {
+            return Err(Missing("there is no loky: run benches/loky.sh".into()).into());
+        }
+        Self::start_in(LOKY, include_str!("pool.py"), WARM_TASKS, &["loky"])
+    }
+
     fn start(script: &str, least: u64) -> Result<Self> {
         Self::start_with(script, least, &[])
     }
 
     fn start_with(script: &str, least: u64, args: &[&str]) -> Result<Self> {
+        Self::start_in("python3", script, least, args)
+    }
+
+    fn start_in(interpreter: &str, script: &str, least: u64, args: &[&str]) -> Result<Self> {
         let cpus = two::cpus()?;
-        let mut command = Command::new("python3");
+        let mut command = Command::new(interpreter);
         command.arg("-c").arg(script).args(cpus.iter().take(2).map(usize::to_string));
         command.args(args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         // SAFETY: the closure makes one system call and allocates nothing, as it must between fork and exec.
         unsafe { command.pre_exec(|| Ok(two::die_with_parent()?)) };
-        let mut child =
-            command.spawn().map_err(|error| Missing(format!("cannot start python3: {error}")))?;
+        let mut child = command
+            .spawn()
+            .map_err(|error| Missing(format!("cannot start {interpreter}: {error}")))?;
         let orders = child.stdin.take();
         let answers = child.stdout.take().ok_or("python3 has no standard output")?;
         Ok(Self { child, orders, answers: BufReader::new(answers), least })
@@ -102,10 +134,12 @@ mod tests {
     fn each_script_answers() -> Result<()> {
         let fork = || Python::process("fork");
         let spawn = || Python::process("spawn");
-        for start in [Python::queue, Python::pipe, Python::lock, Python::counter, fork, spawn] {
-            match start() {
+        let starts = [Python::queue, Python::pipe, Python::lock, Python::counter, fork, spawn];
+        let jobs = ["chunk1", "map", "apply", "submit", "large", "start"].map(Python::pool);
+        for start in starts.into_iter().map(|start| start()).chain(jobs).chain([Python::loky()]) {
+            match start {
                 Ok(mut python) => assert!(python.run(1)?.took > Duration::ZERO),
-                Err(error) if error.is::<Missing>() => return Ok(()),
+                Err(error) if error.is::<Missing>() => {}
                 Err(error) => return Err(error),
             }
         }

@@ -12,6 +12,7 @@ pub mod flow;
 pub mod lock;
 pub mod mpmc;
 pub mod pipe;
+pub mod pool;
 pub mod queue;
 pub mod rlock;
 pub mod rtt;
@@ -51,6 +52,7 @@ pub fn all() -> Vec<Row> {
         zerocopy::rows(),
         broadcast::rows(),
         start::rows(),
+        pool::rows(),
     ];
     families.into_iter().flatten().collect()
 }

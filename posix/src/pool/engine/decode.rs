@@ -1,8 +1,8 @@
 //! Decoding what [`encode`](super::encode) wrote.
 
 use postcard::Error;
-use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 use serde::Deserialize;
+use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 
 use crate::memory::{DecodeError, explain_by};
 
@@ -190,11 +190,7 @@ impl<'b> de::Deserializer<'b> for &mut Decoder<'b> {
     }
 
     #[inline(always)]
-    fn deserialize_tuple<V: Visitor<'b>>(
-        self,
-        left: usize,
-        visitor: V,
-    ) -> Result<V::Value, Error> {
+    fn deserialize_tuple<V: Visitor<'b>>(self, left: usize, visitor: V) -> Result<V::Value, Error> {
         visitor.visit_seq(Parts { decoder: self, left })
     }
 

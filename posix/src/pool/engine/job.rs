@@ -7,10 +7,10 @@ use std::sync::Arc;
 use procession_core::region::Member;
 use serde::de::DeserializeOwned;
 
+use super::decode::decode_or;
 use super::desk::Held;
 use super::wire::{Away, Sort, Trouble, read_mark};
 use crate::channel::luggage::{ITEM, Luggage};
-use super::decode::decode_or;
 use crate::memory::Arena;
 use crate::task::{Outcome, Part, Results, Sink, TaskError};
 

@@ -15,9 +15,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::desk::{Held, RESERVE};
+use super::encode::{size_of_encoded, to_vec};
 use super::hall::{Chunk, Hall, Input, Parked, Wish};
 use super::job::{Job, Typed};
-use super::encode::{size_of_encoded, to_vec};
 use super::wire::{HEAD, Head, MARK, Out, Sort};
 use super::work::{self, Name};
 use super::{ProcessCrew, lock};
