@@ -10,9 +10,7 @@ use procession_core::sys::{coarse_nanos, nanos};
 use serde::Serialize;
 
 use super::encode::encode;
-use super::wire::{
-    AWAY, Away, HEAD, Head, MARK, Out, Sort, Trouble, read_mark, size_of_encoded,
-};
+use super::wire::{AWAY, Away, HEAD, Head, MARK, Out, Sort, Trouble, read_mark, size_of_encoded};
 use super::work::{Name, Work};
 use crate::channel::luggage::{ITEM, Luggage, Packing};
 use crate::memory::{Arena, DecodeError};

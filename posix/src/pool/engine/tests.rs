@@ -76,7 +76,11 @@ pub(super) fn pool(workers: usize) -> Pool {
 }
 
 impl Pool {
-    pub(super) fn apply<F, A>(&self, f: F, args: A) -> Outcome<<ProcessCrew as Submit<F, A>>::Output>
+    pub(super) fn apply<F, A>(
+        &self,
+        f: F,
+        args: A,
+    ) -> Outcome<<ProcessCrew as Submit<F, A>>::Output>
     where
         ProcessCrew: Submit<F, A>,
     {
