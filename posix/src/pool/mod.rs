@@ -61,7 +61,7 @@ mod result;
 mod tasks;
 
 pub(crate) mod board;
-mod engine;
+pub(crate) mod engine;
 mod lives;
 
 pub use crate::task::{
