@@ -128,7 +128,7 @@ impl<'m> Worker<'m> {
             }
             found
         };
-        let found = board.head.work.wait(me, deadline, Pace::Eager, &mut look);
+        let found = board.head.work.wait(me, deadline, Pace::Polite, &mut look);
         // Perhaps woken by one publication of several, whose other sleepers were not.
         if matches!(found, Some(Ok(Take::Lease(_))))
             && board.head.work.is_awaited()
