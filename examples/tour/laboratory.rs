@@ -150,8 +150,7 @@ fn f(i: u32) {
 
 fn pool() -> Outcome {
     let pool = Pool::new(3)?;
-    let results =
-        (0..30).map(|i| pool.apply_async(f, (i,))).collect::<Result<Vec<_>, _>>()?;
+    let results = (0..30).map(|i| pool.apply_async(f, (i,))).collect::<Result<Vec<_>, _>>()?;
     pool.close();
     pool.join()?;
     // What became of each is known, also if nobody asks: here the workers are gone already.

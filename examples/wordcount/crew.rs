@@ -91,8 +91,7 @@ impl Crew {
         pieces: &[Vec<Part>],
         mut watch: impl FnMut(&Self, Option<&TaskError>),
     ) -> procession::Result<Counts> {
-        let inputs =
-            pieces.iter().map(|parts| (parts.clone(), self.progress.clone(), self.locale));
+        let inputs = pieces.iter().map(|parts| (parts.clone(), self.progress.clone(), self.locale));
         // A piece is work enough for one way.
         let mut answers = self.pool.star_tasks(work, inputs).chunk_size(1).imap()?;
         let mut counts = Counts::default();

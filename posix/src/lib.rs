@@ -9,8 +9,9 @@
 //! ready     readiness as a descriptor, and for async programs
 //! descriptor  how descriptors travel
 //! process   starting processes, and what becomes of them
-//! thread    all of it, over the threads of one process
 //! pool      pools of workers, and what becomes of their tasks
+//! futures   executors, and the results that they promise
+//! thread    all of it, over the threads of one process
 //! log       what the processes of a tree say, in one place (feature `tracing`)
 //! signal    blocking signals, hearing of them, ending in order
 //! ```

@@ -16,9 +16,9 @@ use crate::{full, pids};
 
 /// The children of all threads of this process.
 fn children() -> Vec<u32> {
-    let lists = read_dir("/proc/self/task").unwrap().filter_map(|thread| {
-        std::fs::read_to_string(thread.ok()?.path().join("children")).ok()
-    });
+    let lists = read_dir("/proc/self/task")
+        .unwrap()
+        .filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("children")).ok());
     let words = lists.flat_map(|list| {
         list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<u32>>()
     });
@@ -36,9 +36,8 @@ fn no_children_but(known: &[u32]) {
 /// Makes pools until it is killed: some work, some are full of tasks, some are busy, some are just being made.
 fn own_pools(pools: Word) {
     let busy = Pool::new(2).unwrap();
-    let _never: Vec<_> = (0..100)
-        .map(|_| busy.apply_async(stay, (Atomic::new(0).unwrap(),)).unwrap())
-        .collect();
+    let _never: Vec<_> =
+        (0..100).map(|_| busy.apply_async(stay, (Atomic::new(0).unwrap(),)).unwrap()).collect();
     pools.count();
     let _idle = Pool::new(2).unwrap();
     pools.count();
