@@ -8,6 +8,7 @@ mod gone;
 mod support;
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -140,25 +141,31 @@ fn what_kills_every_worker_is_quarantined() {
     assert_eq!(tries.load(Ordering::SeqCst), 3);
 }
 
+/// How often a task of `a_map_survives_its_workers` wanted to kill its worker.
+static WISHES: OnceLock<Atomic<u64>> = OnceLock::new();
+
 #[test]
 fn a_map_survives_its_workers() {
     alone!(a_map_survives_its_workers);
-    let retry = Retry::idempotent(1000);
-    let pool = Pool::builder().processes(2).retry(retry).quarantine(1000).build().unwrap();
+    let prepare = |wishes: Atomic<u64>| drop(WISHES.set(wishes));
+    let wishes = Atomic::new(0u64).unwrap();
+    let pool = Pool::builder()
+        .processes(2)
+        .retry(Retry::idempotent(1000))
+        .quarantine(1000)
+        .initializer(prepare, (wishes.clone(),))
+        .build()
+        .unwrap();
     let work = |x: u64| {
-        if x % 501 == 500 && now_and_then() {
+        let deadly = || WISHES.get().unwrap().fetch_add(1, Ordering::SeqCst) % 3 != 0;
+        if x % 500 == 499 && deadly() {
             kill(pid(), Signal::KILL);
         }
         x * 3
     };
     let results = pool.map(work, 0..10_000).unwrap();
     assert!(results.iter().enumerate().all(|(x, result)| *result == x as u64 * 3));
-    assert!(pool.statistics().deaths > 0);
-}
-
-/// In some workers always, in others never.
-fn now_and_then() -> bool {
-    pid().wrapping_mul(2_654_435_761) >> 31 == 0
+    assert!(pool.statistics().deaths >= 20);
 }
 
 #[test]
