@@ -72,3 +72,6 @@ pub use face::PoolOf;
 pub use imap::Imap;
 pub use result::AsyncResult;
 pub use tasks::{Each, Task, Tasks};
+
+/// A pool of worker processes.
+pub type Pool = PoolOf<engine::ProcessCrew>;

@@ -47,7 +47,7 @@ use crate::task::{Counters, Options, PoolError, Prepare, Start};
 const CELLS: u32 = 1024;
 
 /// A crew of worker processes.
-pub(crate) struct ProcessCrew {
+pub struct ProcessCrew {
     itself: Weak<ProcessCrew>,
     own: OwnBoard,
     board: Board<'static>,

@@ -43,7 +43,7 @@ pub(crate) struct Limits {
 
 /// How the workers of one pool are started. Copies are the same.
 #[derive(Clone)]
-pub(crate) struct Hire {
+pub struct Hire {
     method: Option<StartMethod>,
     limits: Limits,
     start: Arc<Start>,

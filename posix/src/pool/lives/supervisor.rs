@@ -66,8 +66,6 @@ pub(super) struct Supervisor {
     events: OwnedFd,
     /// When to get up by oneself.
     rest: Deadline,
-    /// Why the last start failed.
-    failure: Option<PoolError>,
 }
 
 impl Supervisor {
@@ -85,7 +83,7 @@ impl Supervisor {
         epoll::add(&events, &shared.bell.descriptor, EventData::new_u64(BELL), EventFlags::IN)
             .map_err(resource("wait for the pool's orders"))?;
         let rest = Deadline::NEVER;
-        let mut new = Supervisor { shared, floor, roster, events, rest, failure: None };
+        let mut new = Supervisor { shared, floor, roster, events, rest };
         loop {
             match new.step() {
                 Step::Start { seat, serial } => {
