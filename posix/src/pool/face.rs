@@ -284,6 +284,9 @@ impl<C: Crew> PoolOf<C> {
     /// `Zero` for a range without a worker, `TooMany`, `NotRunning`.
     pub fn resize(&self, workers: RangeInclusive<usize>) -> Result<(), PoolError> {
         self.gate.check(&*self.crew)?;
+        if *workers.start() == 0 || workers.is_empty() {
+            return Err(PoolError::Zero { what: "the number of workers" });
+        }
         self.crew.resize(workers)
     }
 

@@ -19,7 +19,7 @@ use procession_core::sys::Deadline;
 
 use super::feed::Feeder;
 use super::gather::{Gather, Order};
-use super::{Feed, Plan, expected};
+use super::{Feed, Plan, cut_off, expected};
 use crate::process::words::Words;
 use crate::task::gate::Gate;
 use crate::task::{Crew, Driven, PoolError, Promise, Results, Sink, Source, SubmitMany, TaskError};
@@ -114,7 +114,7 @@ impl<R: Send + 'static> Background<R> {
             refused = Some(TaskError::Iterator { message: Words::of_unwinding(panic).message });
         }
         let total = fed.total()?;
-        if let Some(error) = refused.or_else(|| fed.refused().map(TaskError::from)) {
+        if let Some(error) = refused.or_else(|| fed.refused().map(cut_off)) {
             *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(error));
         }
         // Release: meets the acquire in `settle`, who sees the number finds why not all was handed over.

@@ -24,7 +24,7 @@ pub use gather::Order;
 pub use stream::Stream;
 
 use super::gate::Pass;
-use super::{Crew, PoolState, Results, Sink, SubmitMany, TaskError};
+use super::{Crew, PoolError, PoolState, Results, Sink, SubmitMany, TaskError};
 use feed::Feeder;
 use gather::Gather;
 
@@ -33,7 +33,7 @@ trait Feed {
     fn feed(&mut self, handed_out: u64);
     fn wants(&self, handed_out: u64) -> bool;
     fn total(&self) -> Option<u64>;
-    fn refused(&mut self) -> Option<super::PoolError>;
+    fn refused(&mut self) -> Option<PoolError>;
     fn stop(&mut self);
 }
 
@@ -54,7 +54,7 @@ where
         Feeder::total(self)
     }
 
-    fn refused(&mut self) -> Option<super::PoolError> {
+    fn refused(&mut self) -> Option<PoolError> {
         Feeder::refused(self)
     }
 
@@ -75,6 +75,18 @@ fn ended(crew: &dyn Crew) -> TaskError {
         (Some(cause), _) => TaskError::Broken(cause),
         (None, PoolState::Running | PoolState::Closed) => TaskError::TimedOut,
         (None, _) => TaskError::Terminated,
+    }
+}
+
+/// Why inputs were not handed over, as what becomes of them. Who closes a crew lets flows go on: one that has ended was
+/// terminated.
+fn cut_off(error: PoolError) -> TaskError {
+    match error {
+        PoolError::NotRunning { state: PoolState::Terminating | PoolState::Ended } => {
+            TaskError::Terminated
+        }
+        PoolError::Broken { cause } => TaskError::Broken(cause),
+        error => error.into(),
     }
 }
 
@@ -131,7 +143,7 @@ where
     }
     let all = gather.take_all().map_err(|error| *error)?;
     match feeder.refused() {
-        Some(error) => Err(error.into()),
+        Some(error) => Err(cut_off(error)),
         None => Ok(all),
     }
 }

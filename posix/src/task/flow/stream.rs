@@ -7,7 +7,7 @@ use procession_core::sys::Deadline;
 
 use super::feed::Feeder;
 use super::gather::{Gather, Order};
-use super::{Feed, Plan, ended};
+use super::{Feed, Plan, cut_off, ended};
 use crate::task::gate::Pass;
 use crate::task::{Crew, Outcome, SubmitMany, TaskError};
 
@@ -56,7 +56,7 @@ impl<'a, R: Send + 'static> Stream<'a, R> {
             let at = self.handed_out;
             if self.feeder.total() == Some(at) {
                 self.over = true;
-                return self.feeder.refused().map(|error| (at, Err(error.into())));
+                return self.feeder.refused().map(|error| (at, Err(cut_off(error))));
             }
             let (gather, feeder) = (&self.gather, &self.feeder);
             let mut done = || gather.available() > at || feeder.wants(at);

@@ -1,0 +1,11 @@
+//! Pools, over processes and over threads.
+
+#[macro_use]
+#[path = "support/alone.rs"]
+mod alone;
+
+mod threads {
+    use procession_posix::thread::Pool;
+
+    include!("support/pool_suite.rs");
+}
