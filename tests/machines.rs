@@ -206,7 +206,7 @@ fn wrong_memory() {
         queue.put(&7).unwrap();
         let encoded = postcard::to_stdvec(&(queue, lock)).unwrap();
         rustix::io::pwrite(&handles, &encoded, 0).unwrap();
-        let bytes = content(arena().unwrap().fd());
+        let bytes = content(arena().unwrap().fd().unwrap());
         assert_eq!(rustix::io::pwrite(&image, &bytes, 0).unwrap(), 2 << 20);
     })
     .finish();
@@ -445,7 +445,7 @@ fn adopted_budget() {
     let ready = Word::new();
     let maker = Child::start(|| {
         configure(Some(256 << 20), Some(4 << 20));
-        ready.set(1 + arena().unwrap().fd().as_raw_fd() as u64);
+        ready.set(1 + arena().unwrap().fd().unwrap().as_raw_fd() as u64);
         sleep_forever();
     });
     adopt(descriptor_of(&maker, ready.wait() - 1)).unwrap();
@@ -646,7 +646,7 @@ fn no_membarrier_later() {
         let lock = Lock::new().unwrap();
         let guard = lock.acquire().unwrap();
         assert_eq!(arena().unwrap().member().fences(), Fences::Asymmetric);
-        ready.set(1 + arena().unwrap().fd().as_raw_fd() as u64);
+        ready.set(1 + arena().unwrap().fd().unwrap().as_raw_fd() as u64);
         // Until the stranger has failed.
         ready.wait_for(0);
         drop(guard);

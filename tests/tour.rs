@@ -104,6 +104,9 @@ fn the_tour_prints_what_its_tutorials_promise() {
     pipes(&printed);
     values(&printed);
     synchronisation(&printed);
+    pools(&printed);
+    threads(&printed);
+    executors(&printed);
 }
 
 fn processes(printed: &Printed) {
@@ -291,4 +294,80 @@ fn synchronisation(printed: &Printed) {
             "wait_for_event_timeout: starting",
         ]
     );
+}
+
+fn pools(printed: &Printed) {
+    let (of_three, done) = printed.only("A pool of three").split_at(30);
+    assert_eq!(sorted_numbers(of_three), (0..30).collect::<Vec<_>>());
+    assert_eq!(done, ["30 of 30 are done"]);
+
+    let squares: Vec<u64> = (0..100).map(|n| n * n).collect();
+    assert_eq!(printed.only("A pool of four"), [format!("Pool    : {squares:?}")]);
+
+    for (title, first, second, waiting, end) in [
+        (
+            "A pool of processes",
+            "Task # (pid = #) is running...",
+            "Task # end.",
+            "Waiting for all subprocess done...",
+            "All subprocess done.",
+        ),
+        (
+            "A pool of five",
+            "Run task # (#)...",
+            "Task # runs #.# seconds.",
+            "Waiting for all subprocesses done...",
+            "All subprocesses done.",
+        ),
+    ] {
+        let lines = printed.only(title);
+        assert_eq!(lines.last().unwrap(), end);
+        let lines = unnumbered(lines);
+        let count = |line: &str| lines.iter().filter(|this| *this == line).count();
+        assert_eq!([count(first), count(second), count(waiting)], [5, 5, 1], "{lines:?}");
+        assert_eq!(lines.len(), 13);
+    }
+
+    let all: Vec<u64> = (0..100).collect();
+    assert_eq!(sorted_numbers(printed.only("Pool and map")), all);
+    let lines = printed.only("Pool and apply_async");
+    assert_eq!(lines.iter().filter(|line| *line == "test").count(), 1);
+    assert_eq!(sorted_numbers(lines), all);
+    let lines = printed.only("Pool and apply");
+    assert_eq!(lines.last().unwrap(), "test");
+    let one_by_one: Vec<_> = lines.iter().filter_map(|line| numbers(line).pop()).collect();
+    assert_eq!(one_by_one, all);
+}
+
+fn sorted_numbers(lines: &[String]) -> Vec<u64> {
+    let mut found: Vec<_> = lines.iter().flat_map(|line| numbers(line)).collect();
+    found.sort();
+    found
+}
+
+fn threads(printed: &Printed) {
+    let [child, hello, main] = printed.only("A thread") else { panic!("three lines") };
+    assert!(child.starts_with("child thread: ") && main.starts_with("main thread: "));
+    assert_eq!(hello, "Hello shiyanlou");
+    assert_ne!(numbers(child), numbers(main));
+
+    let mut expected = vec!["thread MainThread is running...".to_string()];
+    expected.push("thread LoopThread is running...".into());
+    expected.extend((1..=5).map(|n| format!("thread LoopThread >>> {n}")));
+    expected.extend(["thread LoopThread ended.".into(), "thread MainThread ended.".into()]);
+    assert_eq!(printed.only("A thread of one's own"), expected);
+
+    assert_eq!(printed.only("A pool of threads"), ["[9, 7, 7]"]);
+}
+
+fn executors(printed: &Printed) {
+    assert_eq!(printed.only("submit"), ["(\"a time\", 1)"]);
+    let lines: Vec<_> = (1..=3).map(|n| format!("(\"a time\", {n})")).collect();
+    assert_eq!(printed.only("map"), lines);
+    assert_eq!(printed.only("ProcessPoolExecutor"), ["processes: 10", "threads: 10"]);
+    let [one, returns @ .., two] = printed.only("as_completed") else { panic!("no lines") };
+    assert_eq!((one.as_str(), two.as_str()), ("1", "2"));
+    let expected: Vec<_> = (0..5).map(|n| format!("Return of {n}")).collect();
+    assert_eq!(sorted(returns), expected);
+    assert_eq!(printed.only("wait"), ["some are done: true", "5 done, 0 not done"]);
 }

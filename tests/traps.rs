@@ -284,7 +284,7 @@ fn exec_adopts() {
     let child = Child::start(|| {
         let _ = hold(&lock);
         held.set(1);
-        let file = arena().unwrap().fd();
+        let file = arena().unwrap().fd().unwrap();
         rustix::io::fcntl_setfd(file, rustix::io::FdFlags::empty()).unwrap();
         let given = format!("{}:{digits}", file.as_raw_fd());
         let error = Command::new("/proc/self/exe").arg("adopt-again").arg(given).exec();

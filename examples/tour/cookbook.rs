@@ -1,4 +1,4 @@
-//! A chapter of a cookbook: the life of a process, from its name to its exit code, and a producer with a consumer.
+//! A chapter of a cookbook: the life of a process, from its name to its exit code, a producer with a consumer, a pool.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -19,6 +19,7 @@ pub const TUTORIAL: Tutorial = Tutorial {
         ("Ending a process", "杀掉一个进程", terminate),
         ("A process of one's own", "自定义进程", own_process),
         ("A producer and a consumer", "使用队列交换对象", producer_and_consumer),
+        ("A pool of four", "进程池", pool),
     ],
 };
 
@@ -181,5 +182,19 @@ fn producer_and_consumer() -> Outcome {
     let consumer = Consumer { queue }.process().name("consumer-2").start()?;
     producer.join()??;
     consumer.join()??;
+    Ok(())
+}
+
+fn function_square(data: u32) -> u32 {
+    data * data
+}
+
+fn pool() -> Outcome {
+    let pool = Pool::new(4)?;
+    // How many inputs travel together is found by measurement.
+    let outputs = pool.map(function_square, 0..100)?;
+    pool.close();
+    pool.join()?;
+    println!("Pool    : {outputs:?}");
     Ok(())
 }

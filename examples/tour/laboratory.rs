@@ -1,4 +1,4 @@
-//! A laboratory course: a process, a pipe, a queue, a value with and without a lock.
+//! A laboratory course: a process, a pipe, a queue, a value with and without a lock, a pool, a thread.
 
 use std::process::id;
 use std::thread::{sleep, yield_now};
@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use procession::channel::{Connection, Pipe};
 use procession::prelude::*;
+use procession::thread::Thread;
 
 use super::{Outcome, Tutorial};
 
@@ -19,6 +20,8 @@ pub const TUTORIAL: Tutorial = Tutorial {
         ("Two writers and a reader", "情况1", two_writers),
         ("Counting without a lock", "进程同步", count_without_lock),
         ("Counting with a lock", "进程同步 Lock", count_with_lock),
+        ("A pool of three", "进程池", pool),
+        ("A thread", "多线程", thread),
     ],
 };
 
@@ -138,5 +141,32 @@ fn count_with_lock() -> Outcome {
         child.join()??;
     }
     println!("{}", value.get());
+    Ok(())
+}
+
+fn f(i: u32) {
+    println!("{i}");
+}
+
+fn pool() -> Outcome {
+    let pool = Pool::new(3)?;
+    let results = (0..30).map(|i| pool.apply_async(f, (i,))).collect::<Result<Vec<_>, _>>()?;
+    pool.close();
+    pool.join()?;
+    // What became of each is known, also if nobody asks: here the workers are gone already.
+    println!("{} of 30 are done", results.iter().filter(|f| f.successful() == Some(true)).count());
+    Ok(())
+}
+
+fn hello_from_a_thread(name: String) {
+    println!("child thread: {:?}", std::thread::current().id());
+    println!("Hello {name}");
+}
+
+fn thread() -> Outcome {
+    // The interface of threads is that of processes.
+    let thread = Thread::new(hello_from_a_thread, ("shiyanlou".into(),)).start()?;
+    thread.join()?;
+    println!("main thread: {:?}", std::thread::current().id());
     Ok(())
 }

@@ -4,12 +4,13 @@
 //! cargo run --release --example tour
 //! ```
 //!
-//! One module is one tutorial. What the programs sleep is shortened from seconds to milliseconds.
+//! One module is one tutorial; the longest one has two. What the programs sleep is shortened from seconds to milliseconds.
 
 use std::error::Error;
 use std::process::ExitCode;
 
 mod cookbook;
+mod executors;
 mod laboratory;
 mod notebook;
 mod overview;
@@ -28,11 +29,12 @@ struct Tutorial {
     programs: &'static [Program],
 }
 
-const TUTORIALS: [&Tutorial; 5] = [
+const TUTORIALS: [&Tutorial; 6] = [
     &laboratory::TUTORIAL,
     &cookbook::TUTORIAL,
     &weblog::TUTORIAL,
     &overview::TUTORIAL,
+    &executors::TUTORIAL,
     &notebook::TUTORIAL,
 ];
 

@@ -1,4 +1,4 @@
-//! An overview of the package: fork, a process, a queue, a pipe, values and arrays, a lock, a semaphore, a condition, an event.
+//! An overview of the package: fork, a process, pools, a queue, a pipe, values and arrays, a lock, a semaphore, a condition, an event.
 
 use std::process::id;
 use std::thread::sleep;
@@ -17,6 +17,9 @@ pub const TUTORIAL: Tutorial = Tutorial {
     programs: &[
         ("Fork", "Multiprocessing产生的背景", fork),
         ("Process", "Process（用于创建进程）", process),
+        ("Pool and map", "Pool+map", pool_map),
+        ("Pool and apply_async", "异步进程池（非阻塞）", pool_apply_async),
+        ("Pool and apply", "异步进程池（非阻塞）, apply", pool_apply),
         ("Queue", "Queue（用于进程通信，资源共享）", queue),
         ("JoinableQueue", "JoinableQueue", joinable_queue),
         ("Value and Array", "Value，Array（用于进程通信，资源共享）", value_and_array),
@@ -25,6 +28,7 @@ pub const TUTORIAL: Tutorial = Tutorial {
         ("Semaphore", "Semaphore（信号量）", semaphore),
         ("Condition", "Condition（条件变量）", condition),
         ("Event", "Event（事件）", event),
+        ("A pool of threads", "其他内容, multiprocessing.dummy", dummy),
     ],
 };
 
@@ -51,6 +55,42 @@ pub fn process() -> Outcome {
     println!("Child process will start.");
     child.start()?.join()?;
     println!("Child process end.");
+    Ok(())
+}
+
+fn test(i: u32) {
+    println!("{i}");
+}
+
+fn pool_map() -> Outcome {
+    let pool = Pool::new(8)?;
+    pool.map(test, 0..100)?;
+    pool.close();
+    pool.join()?;
+    Ok(())
+}
+
+fn pool_apply_async() -> Outcome {
+    let pool = Pool::new(8)?;
+    for i in 0..100 {
+        // Handed over; up to eight run at a time.
+        pool.apply_async(test, (i,))?;
+    }
+    println!("test");
+    pool.close();
+    pool.join()?;
+    Ok(())
+}
+
+fn pool_apply() -> Outcome {
+    let pool = Pool::new(8)?;
+    for i in 0..100 {
+        // Waits for each: one runs at a time.
+        pool.apply(test, (i,))?;
+    }
+    println!("test");
+    pool.close();
+    pool.join()?;
     Ok(())
 }
 
@@ -248,5 +288,16 @@ pub fn event() -> Outcome {
     event.set();
     println!("main: event is set");
     block.join()?;
+    Ok(())
+}
+
+fn dummy() -> Outcome {
+    // In a program of its own this line would be the only one that changes.
+    use procession::thread::prelude::*;
+
+    let pool = Pool::new(4)?;
+    println!("{:?}", pool.map(|word: &str| word.len(), ["processes", "threads", "dummies"])?);
+    pool.close();
+    pool.join()?;
     Ok(())
 }

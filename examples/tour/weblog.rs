@@ -1,4 +1,4 @@
-//! A weblog: fork, five processes at once, writers and a reader, a sender and a receiver.
+//! A weblog: fork, five processes at once, a pool, writers and a reader, a sender and a receiver.
 
 use std::process::id;
 use std::thread::sleep;
@@ -16,6 +16,7 @@ pub const TUTORIAL: Tutorial = Tutorial {
     programs: &[
         ("Fork", "使用 os 模块中的 fork 方法实现多进程", fork),
         ("Five processes at once", "使用 multiprocessing 模块创建多进程", five_at_once),
+        ("A pool of processes", "multiprocessing 模块提供了 Pool 类来代表进程池对象", pool),
         ("Two writers and a reader", "Queue 实现进程通信", writers_and_reader),
         ("A sender and a receiver", "Pipe 实现进程通信", sender_and_receiver),
     ],
@@ -50,6 +51,25 @@ fn five_at_once() -> Outcome {
         child.join()?;
     }
     println!("Process end.");
+    Ok(())
+}
+
+fn run_task(name: u64) {
+    println!("Task {name} (pid = {}) is running...", id());
+    sleep(Duration::from_millis(3 * (name % 3)));
+    println!("Task {name} end.");
+}
+
+fn pool() -> Outcome {
+    println!("current process {}.", id());
+    let pool = Pool::new(3)?;
+    for i in 0..5 {
+        pool.apply_async(run_task, (i,))?;
+    }
+    println!("Waiting for all subprocess done...");
+    pool.close();
+    pool.join()?;
+    println!("All subprocess done.");
     Ok(())
 }
 

@@ -1,46 +1,31 @@
-//! Worker processes that count, each what it takes from a queue.
+//! Worker processes that count: a pool, with a task for each piece.
 //!
 //! ```text
-//!            jobs: Queue<Job>                    answers: Queue<Answer>
-//!  parent ────────────────────> workers (N) ──────────────────────────> parent
-//!                                  │ lines, words, bytes: Value<u64>
-//!                                  └───────────────────────────────────> progress bar
+//!             pieces: a window at a time             counts of a piece
+//!  parent ──────────────────────────────> pool (N) ───────────────────> parent
+//!                                            │ lines, words, bytes: Value<u64>
+//!                                            └──────────────────────────> progress bar
 //! ```
 //!
-//! A job is open from the moment it is put until its answer is here. Any worker may be killed at any moment. Nobody knows then which
-//! job it had, so all open jobs are put again, and a new worker is started. An answer to a job that is no longer open is dropped: what
-//! is counted twice is added once. The totals are the sum of the answers. The shared values are
-//! for the progress bar: a worker that is killed between counting and answering leaves its part in them.
+//! Any worker may be killed at any moment. To count a piece twice is as good as once, since its task has one answer, which is added once:
+//! so the pool may run it again, as [`Retry::idempotent`] says. A piece that kills its worker in every attempt is counted by
+//! the parent. The totals are the sum of the answers. The shared values are for the progress bar: a worker that is killed leaves what it
+//! has counted in them.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use procession::pool::{PoolError, Retry, TaskError};
 use procession::prelude::*;
-use procession::process::{Child, StartError};
 use serde::{Deserialize, Serialize};
 
 use super::count::{Counts, Packed, Totals, count_alone};
 use super::files::Part;
 use super::words::Locale;
 
-/// How often the parent looks whether all workers live, and moves the progress bar.
+/// How often the progress bar is moved at least.
 const TICK: Duration = Duration::from_millis(50);
-/// After so many deaths for each worker the parent counts the rest itself: something here kills them all.
-const LIVES: usize = 10;
-
-/// What a worker is to count.
-#[derive(Serialize, Deserialize)]
-struct Job {
-    id: usize,
-    parts: Vec<Part>,
-}
-
-/// What it has counted.
-#[derive(Serialize, Deserialize)]
-struct Answer {
-    id: usize,
-    counts: Packed,
-}
+/// How often a piece is tried before the parent counts it itself.
+const ATTEMPTS: u32 = 10;
 
 /// What was counted until now, by all workers together.
 #[derive(Clone, Serialize, Deserialize)]
@@ -67,55 +52,32 @@ impl Progress {
     }
 }
 
-/// Runs in each worker: counts one job after the other, until a queue is closed.
-fn work(
-    jobs: Queue<Job>,
-    answers: Queue<Answer>,
-    progress: Progress,
-    locale: Locale,
-) -> procession::Result<()> {
+/// Runs in a worker: counts a piece.
+fn work(parts: Vec<Part>, progress: Progress, locale: Locale) -> Packed {
     let mut buffer = Vec::new();
-    for job in &jobs {
-        let Job { id, parts } = job?;
-        let mut counts = Counts::default();
-        for part in &parts {
-            progress.add(counts.add_part(part, locale, &mut buffer));
-        }
-        match answers.put(&Answer { id, counts: counts.pack() }) {
-            Ok(()) => {}
-            Err(PutError::Closed) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        }
+    let mut counts = Counts::default();
+    for part in &parts {
+        progress.add(counts.add_part(part, locale, &mut buffer));
     }
-    Ok(())
+    counts.pack()
 }
 
 /// The workers, and what they are reached by.
 pub struct Crew {
-    pub workers: Vec<Child<procession::Result<()>>>,
-    jobs: Queue<Job>,
-    answers: Queue<Answer>,
+    pub pool: Pool,
     progress: Progress,
     locale: Locale,
-    lives: usize,
 }
 
 impl Crew {
-    /// Starts `size` workers. Should no process start, the parent will count.
+    /// Starts `size` workers.
     pub fn start(size: usize, locale: Locale) -> procession::Result<Self> {
-        let mut crew = Self {
-            workers: Vec::new(),
-            // So many that no worker waits while the parent adds.
-            jobs: Queue::bounded(2 * size)?,
-            answers: Queue::bounded(2 * size)?,
-            progress: Progress::new()?,
-            locale,
-            lives: LIVES * size,
-        };
-        for _ in 0..size {
-            crew.hire();
-        }
-        Ok(crew)
+        let pool = Pool::builder()
+            .processes(size)
+            .retry(Retry::idempotent(ATTEMPTS))
+            .quarantine(ATTEMPTS)
+            .build()?;
+        Ok(Self { pool, progress: Progress::new()?, locale })
     }
 
     /// What they have counted until now.
@@ -123,91 +85,46 @@ impl Crew {
         &self.progress
     }
 
-    /// Starts one worker. If that fails, it is reported, and there is one worker less.
-    fn hire(&mut self) {
-        let args = (self.jobs.clone(), self.answers.clone(), self.progress.clone(), self.locale);
-        // A daemon ends with its parent, even if that is killed.
-        let started: Result<_, StartError> = Process::new(work, args).daemon(true).start();
-        match started {
-            Ok(worker) => self.workers.push(worker),
-            Err(error) => eprintln!("a worker less: {error}"),
-        }
-    }
-
-    /// Counts all pieces. `watch` is called again and again meanwhile, with the deaths to be reported.
+    /// Counts all pieces. `watch` is called again and again meanwhile, with what is to be reported.
     pub fn count(
-        &mut self,
+        &self,
         pieces: &[Vec<Part>],
-        mut watch: impl FnMut(&Self, &[String]),
+        mut watch: impl FnMut(&Self, Option<&TaskError>),
     ) -> procession::Result<Counts> {
-        let mut open: BTreeMap<usize, Job> =
-            pieces.iter().cloned().enumerate().map(|(id, parts)| (id, Job { id, parts })).collect();
-        let mut to_put: VecDeque<usize> = open.keys().copied().collect();
+        let inputs = pieces.iter().map(|parts| (parts.clone(), self.progress.clone(), self.locale));
+        // A piece is work enough for one way.
+        let mut answers = self.pool.star_tasks(work, inputs).chunk_size(1).imap()?;
         let mut counts = Counts::default();
-        while !open.is_empty() {
-            let deaths = self.replace_the_dead();
-            if !deaths.is_empty() {
-                to_put = open.keys().copied().collect();
-            }
-            if self.workers.is_empty() {
-                let rest = count_alone(open.values().map(|job| &job.parts), self.locale);
-                counts.add(rest.pack());
-                break;
-            }
-            while let Some(job) = to_put.front() {
-                match open.get(job).map_or(Ok(()), |job| self.jobs.put_nowait(job)) {
-                    Ok(()) => to_put.pop_front(),
-                    Err(PutError::Full | PutError::Busy) => break,
-                    Err(error) => return Err(error.into()),
-                };
-            }
-            match self.answers.get_timeout(TICK) {
-                Ok(answer) => {
-                    if open.remove(&answer.id).is_some() {
-                        counts.add(answer.counts);
-                    }
+        let mut here = pieces.iter();
+        loop {
+            match answers.next_timeout(TICK) {
+                Some(Ok(answer)) => {
+                    here.next();
+                    counts.add(answer);
+                    watch(self, None);
                 }
-                Err(GetError::TimedOut) => {}
-                Err(error) => return Err(error.into()),
+                Some(Err(TaskError::TimedOut)) => watch(self, None),
+                Some(Err(error)) => {
+                    counts.add(count_alone(here.next(), self.locale).pack());
+                    watch(self, Some(&error));
+                }
+                None => break,
             }
-            watch(self, &deaths);
         }
+        // None, unless the pool broke.
+        counts.add(count_alone(here, self.locale).pack());
         counts.left_out.sort();
         counts.left_out.dedup();
         Ok(counts)
-    }
-
-    /// Starts a new worker for each that has died, and says how they died.
-    fn replace_the_dead(&mut self) -> Vec<String> {
-        let (living, dead): (Vec<_>, _) =
-            std::mem::take(&mut self.workers).into_iter().partition(Child::is_alive);
-        self.workers = living;
-        let mut deaths = Vec::new();
-        for worker in dead {
-            let why = match worker.join() {
-                Ok(Ok(())) => "it has left".into(),
-                Ok(Err(error)) => error.to_string(),
-                Err(error) => error.to_string(),
-            };
-            deaths.push(why);
-            if self.lives > 0 {
-                self.lives -= 1;
-                self.hire();
-            }
-        }
-        deaths
     }
 }
 
 impl Drop for Crew {
     /// Sends the workers home.
     fn drop(&mut self) {
-        self.jobs.close();
-        self.answers.close();
-        for worker in &self.workers {
-            if worker.join_timeout(Duration::from_secs(10)).is_err() {
-                let _ = worker.kill();
-            }
-        }
+        self.pool.close();
+        let sent: Result<(), PoolError> = self.pool.join_timeout(Duration::from_secs(10));
+        // Those that are still there are ended with the pool.
+        drop(sent);
     }
 }

@@ -1,4 +1,5 @@
-//! Counts words in all files below the paths given, with a process for each processor, and then once more with one process.
+//! Counts words in all files below the paths given, with a pool of a process for each processor, and then once more with one
+//! process.
 //!
 //! ```text
 //! cargo run --release --example wordcount -- [--workers N] [--files] [PATH...]
@@ -12,7 +13,7 @@
 //! cargo run --release --example wordcount -- --files PATH | wc -lwc --files0-from=-
 //! ```
 //!
-//! `files` finds the files and cuts them into pieces, `crew` has them counted by processes, `count` counts, and `words` knows
+//! `files` finds the files and cuts them into pieces, `crew` has them counted by a pool of processes, `count` counts, and `words` knows
 //! what a word is.
 
 use std::collections::HashSet;
@@ -159,13 +160,19 @@ fn count_together(
     {
         bar.set_style(style);
     }
-    let mut crew = Crew::start(workers, locale)?;
-    let counts = crew.count(pieces, |crew, deaths| {
+    let crew = match Crew::start(workers, locale) {
+        Ok(crew) => crew,
+        Err(error) => {
+            eprintln!("no workers: {error}; all is counted here");
+            return Ok(count_alone(pieces, locale));
+        }
+    };
+    let counts = crew.count(pieces, |crew, failed| {
         let seen = crew.progress().totals();
         bar.set_position(seen.bytes.min(bytes));
         bar.set_message(format!("{} words", seen.words));
-        for death in deaths {
-            bar.suspend(|| eprintln!("{death}; its pieces are counted again"));
+        if let Some(error) = failed {
+            bar.suspend(|| eprintln!("{error}; its piece is counted here"));
         }
     });
     bar.finish_and_clear();

@@ -15,8 +15,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::support::{LONG, eventually, fall_asleep, sleep_forever};
 use crate::promptly;
+use crate::support::{LONG, eventually, fall_asleep, sleep_forever};
 
 fn add(a: u64, b: u64) -> u64 {
     a + b
@@ -253,10 +253,7 @@ pub fn f11() {
         }
         let result = promptly("an error", || result.get_timeout(LONG));
         let argument = promptly("an error", || argument.get_timeout(LONG));
-        assert!(
-            matches!(result, Err(TaskError::Decode { what: Part::Result, .. })),
-            "{result:?}"
-        );
+        assert!(matches!(result, Err(TaskError::Decode { what: Part::Result, .. })), "{result:?}");
         assert!(
             matches!(argument, Err(TaskError::Decode { what: Part::Arguments, .. })),
             "{argument:?}"
@@ -655,9 +652,8 @@ pub fn f15_large() {
     for _ in 0..3 {
         let pid = word();
         let dies = executor.submit(stay_with, (vec![1; LARGE], pid.clone())).unwrap();
-        let others: Vec<_> = (0..20)
-            .map(|_| executor.submit(length, (None, vec![2; LARGE])).unwrap())
-            .collect();
+        let others: Vec<_> =
+            (0..20).map(|_| executor.submit(length, (None, vec![2; LARGE])).unwrap()).collect();
         kill(stayer(&pid));
         let answer = promptly("the news of a death", || dies.result_timeout(LONG));
         assert!(matches!(answer, Err(TaskError::WorkerDied { .. })));

@@ -214,10 +214,7 @@ pub fn stopped() {
         go.notify_all();
         let answers = pool.map(double, 0..1000).unwrap();
         assert!(answers.into_iter().eq((0..1000).map(double)));
-        assert!(matches!(
-            held.get_timeout(Duration::from_millis(100)),
-            Err(TaskError::TimedOut)
-        ));
+        assert!(matches!(held.get_timeout(Duration::from_millis(100)), Err(TaskError::TimedOut)));
         assert!(!held.ready() && pids(&pool).len() == WORKERS);
         rustix::process::kill_process(holder, end).unwrap();
         match (end, held.get_timeout(LONG)) {

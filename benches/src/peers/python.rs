@@ -95,8 +95,9 @@ impl Python {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         // SAFETY: the closure makes one system call and allocates nothing, as it must between fork and exec.
         unsafe { command.pre_exec(|| Ok(two::die_with_parent()?)) };
-        let mut child =
-            command.spawn().map_err(|error| Missing(format!("cannot start {interpreter}: {error}")))?;
+        let mut child = command
+            .spawn()
+            .map_err(|error| Missing(format!("cannot start {interpreter}: {error}")))?;
         let orders = child.stdin.take();
         let answers = child.stdout.take().ok_or("python3 has no standard output")?;
         Ok(Self { child, orders, answers: BufReader::new(answers), least })

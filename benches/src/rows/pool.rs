@@ -174,8 +174,7 @@ fn apply(plan: Plan) -> Result<Duel> {
 fn submit(plan: Plan) -> Result<Duel> {
     let executor = ProcessPoolExecutor::builder().max_workers(WORKERS).build()?;
     let mut python = Python::pool("submit")?;
-    let ours =
-        |ops| one_by_one(ops, |number| Ok(executor.submit(square, (number,))?.result()?));
+    let ours = |ops| one_by_one(ops, |number| Ok(executor.submit(square, (number,))?.result()?));
     duel(plan.longer(), ours, |ops| python.run(ops))
 }
 

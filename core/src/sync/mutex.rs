@@ -113,6 +113,16 @@ impl<'m, T: AnyBitPattern> Mutex<'m, T> {
     }
 }
 
+impl<'m, T: 'static> Mutex<'m, T> {
+    /// One over a lock and data of any type that the caller keeps, in memory of this process.
+    ///
+    /// # Safety
+    /// `data` points to a T that lives for `'m`, and is reached by the holder of `lock` alone; no other process maps it.
+    pub unsafe fn over(lock: &'m Lock, data: NonNull<T>) -> Self {
+        Self { lock, data, owned: PhantomData }
+    }
+}
+
 impl<'m, T> Mutex<'m, T> {
     /// Waits for the lock as long as it takes.
     ///
@@ -234,7 +244,7 @@ impl<T> Deref for MutexGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: mapped and aligned; any bytes are a T; the lock keeps out all who use this type.
+        // SAFETY: mapped and aligned; any bytes are a T, or nobody else maps them; the lock keeps out all who use this type.
         unsafe { self.data.as_ref() }
     }
 }

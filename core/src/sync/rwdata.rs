@@ -101,6 +101,16 @@ impl<'m, T: AnyBitPattern> RwData<'m, T> {
     }
 }
 
+impl<'m, T: 'static> RwData<'m, T> {
+    /// One over a lock and data of any type that the caller keeps, in memory of this process.
+    ///
+    /// # Safety
+    /// `data` points to a T that lives for `'m`, and is reached by the holders of `lock` alone; no other process maps it.
+    pub unsafe fn over(lock: &'m RwLock, data: NonNull<T>) -> Self {
+        Self { lock, data, owned: PhantomData }
+    }
+}
+
 impl<'m, T> RwData<'m, T> {
     /// Waits, as long as it takes, until no writer is in or waits, and reads.
     ///
@@ -270,7 +280,7 @@ macro_rules! reads {
 
             #[inline]
             fn deref(&self) -> &T {
-                // SAFETY: mapped and aligned; any bytes are a T; the lock keeps out all writers that use this type, but for
+                // SAFETY: mapped and aligned; any bytes are a T, or nobody else maps them; the lock keeps out all writers that use this type, but for
                 // this guard, if it is one.
                 unsafe { self.data.as_ref() }
             }

@@ -28,16 +28,19 @@ pub fn wait(scope: Scope, word: &AtomicU32, expected: u32, deadline: Deadline) {
     }
 }
 
+/// A word, who may sleep on it, and what is expected of it.
+pub type Expected<'w> = (Scope, &'w AtomicU32, u32);
+
 /// Sleeps while each word holds what is expected of it, until any is woken or until `deadline`; at most 128 words. `false`, at
 /// once: this kernel cannot. One system call.
-pub fn wait_any(scope: Scope, words: &[(&AtomicU32, u32)], deadline: Deadline) -> bool {
+pub fn wait_any(words: &[Expected<'_>], deadline: Deadline) -> bool {
     #[cfg(loom)]
     {
-        let _ = (scope, deadline);
+        let _ = deadline;
         super::model::futex_wait_any(words)
     }
     #[cfg(not(loom))]
-    super::linux::futex_wait_any(words, deadline, scope == Scope::Private)
+    super::linux::futex_wait_any(words, deadline)
 }
 
 /// Wakes at most `most` of those who sleep on `word`; says how many it woke. One system call.

@@ -7,7 +7,8 @@ use rustix::io::Errno;
 use rustix::thread::{MembarrierCommand, futex};
 use rustix::time::{ClockId, Timespec};
 
-use super::Deadline;
+use super::futex::Expected;
+use super::{Deadline, Scope};
 
 pub(super) fn nanos() -> u64 {
     to_nanos(rustix::time::clock_gettime(ClockId::Monotonic))
@@ -56,15 +57,14 @@ pub(super) fn sleep(word: &AtomicU32, expected: u32, deadline: Deadline, flags: 
 /// How many words one call can sleep on.
 const MOST_WORDS: usize = 128;
 
-pub(super) fn futex_wait_any(
-    words: &[(&AtomicU32, u32)],
-    deadline: Deadline,
-    private: bool,
-) -> bool {
-    let flags = if private { futex::WaitFlags::PRIVATE } else { futex::WaitFlags::empty() };
+pub(super) fn futex_wait_any(words: &[Expected<'_>], deadline: Deadline) -> bool {
     let mut waits = [const { futex::Wait::new() }; MOST_WORDS];
     let words = &words[..words.len().min(MOST_WORDS)];
-    for (wait, (word, expected)) in waits.iter_mut().zip(words) {
+    for (wait, (scope, word, expected)) in waits.iter_mut().zip(words) {
+        let flags = match scope {
+            Scope::Shared => futex::WaitFlags::empty(),
+            Scope::Private => futex::WaitFlags::PRIVATE,
+        };
         wait.val = u64::from(*expected);
         wait.uaddr = futex::WaitPtr::new(word.as_ptr().cast());
         wait.flags = futex::WaitFlags::SIZE_U32 | flags;

@@ -38,6 +38,8 @@ use std::string::String;
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::vec::Vec;
 
+use super::Scope;
+use super::futex::Expected;
 use loom::sync::{Condvar, Mutex, MutexGuard};
 use loom::thread::Thread;
 
@@ -423,15 +425,15 @@ fn queue(word: &AtomicU32) -> Arc<Queue> {
 }
 
 pub(super) fn futex_wait(word: &AtomicU32, expected: u32) {
-    futex_wait_any(&[(word, expected)]);
+    futex_wait_any(&[(Scope::Shared, word, expected)]);
 }
 
-pub(super) fn futex_wait_any(words: &[(&AtomicU32, u32)]) -> bool {
+pub(super) fn futex_wait_any(words: &[Expected<'_>]) -> bool {
     if !step() {
         return true;
     }
     let sleep = Sleep::new();
-    let entered = words.iter().take_while(|(word, expected)| {
+    let entered = words.iter().take_while(|(_, word, expected)| {
         traced(*word, "sleeps on", *expected);
         queue(word).enter(word, *expected, &sleep)
     });
@@ -441,7 +443,7 @@ pub(super) fn futex_wait_any(words: &[(&AtomicU32, u32)]) -> bool {
     }
     // Who was woken on the only word has been taken out.
     if words.len() > 1 || SLEEPS.get() == Sleeps::Sliced {
-        for (word, _) in &words[..entered] {
+        for (_, word, _) in &words[..entered] {
             queue(word).leave(&sleep);
         }
     }

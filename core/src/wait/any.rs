@@ -19,8 +19,7 @@ use core::time::Duration;
 use super::{Eventcount, Watch};
 use crate::region::Member;
 use crate::sys::Deadline;
-use crate::sys::atomic::AtomicU32;
-use crate::sys::futex;
+use crate::sys::futex::{self, Expected};
 use crate::sys::spin::Pace;
 
 /// On how many objects the kernel lets a thread sleep at a time.
@@ -37,6 +36,11 @@ pub trait Waitable {
 
     /// Where those who wait for it sleep.
     fn sleepers(&self) -> &Eventcount;
+
+    /// Who looks at it: `me`, unless it lies in other memory than the rest of what is waited for.
+    fn member<'a>(&'a self, me: Member<'a>) -> Member<'a> {
+        me
+    }
 }
 
 /// Waits until one of `objects` is ready; which one, by its place. Of several, the first that is so without a question about
@@ -63,7 +67,7 @@ pub trait Waitable {
 /// ```
 pub fn wait_any(me: Member<'_>, deadline: Deadline, objects: &[&dyn Waitable]) -> Option<usize> {
     let (first, rest) = objects.split_first()?;
-    let look = |ask| objects.iter().position(|object| object.is_ready(me, ask));
+    let look = |ask| objects.iter().position(|object| object.is_ready(object.member(me), ask));
     let once = deadline.is_past();
     let awake = if once {
         look(me.may_ask(first.sleepers()))
@@ -73,10 +77,11 @@ pub fn wait_any(me: Member<'_>, deadline: Deadline, objects: &[&dyn Waitable]) -
     let (found, slept) = match awake {
         Some(found) => (found, false),
         None if once => return None,
-        None => (sleep(me, deadline, first.sleepers(), rest, &look)?, true),
+        None => (sleep(me, deadline, *first, rest, &look)?, true),
     };
     for (index, object) in objects.iter().enumerate() {
         let may_have_wake = index != found || slept;
+        let me = object.member(me);
         if may_have_wake && object.sleepers().is_awaited() && object.is_ready(me, false) {
             object.sleepers().notify_one(me);
         }
@@ -88,22 +93,23 @@ pub fn wait_any(me: Member<'_>, deadline: Deadline, objects: &[&dyn Waitable]) -
 fn sleep(
     me: Member<'_>,
     deadline: Deadline,
-    first: &Eventcount,
+    first: &dyn Waitable,
     rest: &[&dyn Waitable],
     look: &dyn Fn(bool) -> Option<usize>,
 ) -> Option<usize> {
+    let (first, mine) = (first.sleepers(), first.member(me));
     // The sentry of the first; the others' sleepers look after themselves.
-    let mut watch = Watch::new(first, me);
-    let mut words: [(&AtomicU32, u32); MOST] = [(&first.0, 0); MOST];
+    let mut watch = Watch::new(first, mine);
+    let mut words: [Expected<'_>; MOST] = [(mine.scope(), &first.0, 0); MOST];
     let count = (1 + rest.len()).min(MOST);
     loop {
-        let (word, mut fenced) = first.announce(me.fences());
-        words[0].1 = word;
+        let (word, mut fenced) = first.announce(mine.fences());
+        words[0].2 = word;
         for (place, object) in words[1..count].iter_mut().zip(rest) {
-            let event = object.sleepers();
+            let (event, me) = (object.sleepers(), object.member(me));
             let (word, also) = event.announce(me.fences());
             fenced &= also;
-            *place = (&event.0, word);
+            *place = (me.scope(), &event.0, word);
         }
         if let Some(found) = look(true) {
             return Some(found);
@@ -113,8 +119,8 @@ fn sleep(
         }
         let sighted = fenced && rest.len() < MOST;
         let slice = if sighted { watch.slice(true) } else { BLIND_SLICE };
-        if !futex::wait_any(me.scope(), &words[..count], deadline.sliced(slice)) {
-            futex::wait(me.scope(), &first.0, words[0].1, deadline.sliced(BLIND_SLICE));
+        if !futex::wait_any(&words[..count], deadline.sliced(slice)) {
+            futex::wait(mine.scope(), &first.0, words[0].2, deadline.sliced(BLIND_SLICE));
         }
         if let Some(found) = look(false) {
             return Some(found);

@@ -1,5 +1,5 @@
-//! What the queues over a [`Stock`](super::stock::Stock) have in common: each call in its forms, for a type
-//! `struct X<T> { stock: Stock<T> }`.
+//! What the queues over a [`Stock`](super::stock::Stock) have in common, and those of threads: each call in its forms,
+//! for a type `struct X<T> { stock: .. }`. `$bound` is what objects have to be.
 
 /// What every such queue can be asked and told, and how it travels.
 macro_rules! stocked {
@@ -50,41 +50,48 @@ macro_rules! stocked {
             }
         }
 
+        crate::channel::forms::asked!($type);
+    };
+}
+
+/// What every queue of processes or threads can be asked and told, for a type `struct X<T> { stock: .. }`.
+macro_rules! asked {
+    ($type:ident) => {
         impl<T> $type<T> {
             /// How many objects wait to be got: true at some moment during the call while nobody is just putting or getting.
             #[must_use]
             pub fn qsize(&self) -> usize {
-                self.stock.store().len()
+                self.stock.len()
             }
 
             /// Whether none does. After a `put` has returned and before anybody gets, this says no.
             #[must_use]
             pub fn empty(&self) -> bool {
-                self.stock.store().is_empty()
+                self.stock.is_empty()
             }
 
             /// Whether as many wait as it can hold.
             #[must_use]
             pub fn full(&self) -> bool {
-                self.stock.store().is_full()
+                self.stock.is_full()
             }
 
             /// How many objects can wait in it; 2²⁶ if nothing but memory limits it.
             #[must_use]
             pub fn capacity(&self) -> usize {
-                self.stock.store().plan().capacity as usize
+                self.stock.capacity()
             }
 
             /// How many objects died in the hands of those who had got them, as far as somebody has looked. None do, if the queue
             /// delivers at least once.
             #[must_use]
             pub fn lost(&self) -> u64 {
-                self.stock.store().lost()
+                self.stock.lost()
             }
 
             /// The same, and counts from zero again: the caller takes note of it.
             pub fn take_lost(&self) -> u64 {
-                self.stock.store().take_lost()
+                self.stock.take_lost()
             }
 
             /// Closes the queue for all: nothing is put any more, what is there can still be got. Doing it twice is fine.
@@ -102,7 +109,7 @@ macro_rules! stocked {
             /// Whether it was closed.
             #[must_use]
             pub fn is_closed(&self) -> bool {
-                self.stock.store().is_closed()
+                self.stock.is_closed()
             }
         }
     };
@@ -115,25 +122,27 @@ macro_rules! made {
             /// A queue in which at most `capacity` objects wait, of at most 64 MiB each; each is delivered at most once.
             ///
             /// # Errors
-            /// [`CreateError`](super::CreateError) if there is no room, or no queue can have this capacity (1 to 2²⁶).
-            pub fn bounded(capacity: usize) -> Result<Self, super::CreateError> {
-                Self::with(super::QueueOptions::bounded(capacity))
+            /// [`CreateError`](crate::channel::CreateError) if there is no room, or no queue can have this capacity (1 to 2²⁶).
+            pub fn bounded(capacity: usize) -> Result<Self, crate::channel::CreateError> {
+                Self::with(crate::channel::QueueOptions::bounded(capacity))
             }
 
             /// A queue that grows as far as there is memory, and shrinks again; objects of at most 64 MiB each, delivered at most
             /// once.
             ///
             /// # Errors
-            /// [`CreateError`](super::CreateError) if there is no room.
-            pub fn unbounded() -> Result<Self, super::CreateError> {
-                Self::with(super::QueueOptions::unbounded())
+            /// [`CreateError`](crate::channel::CreateError) if there is no room.
+            pub fn unbounded() -> Result<Self, crate::channel::CreateError> {
+                Self::with(crate::channel::QueueOptions::unbounded())
             }
 
             /// A queue as the options say.
             ///
             /// # Errors
-            /// [`CreateError`](super::CreateError) if there is no room, or no queue can have this capacity (1 to 2²⁶).
-            pub fn with(options: super::QueueOptions) -> Result<Self, super::CreateError> {
+            /// [`CreateError`](crate::channel::CreateError) if there is no room, or no queue can have this capacity (1 to 2²⁶).
+            pub fn with(
+                options: crate::channel::QueueOptions,
+            ) -> Result<Self, crate::channel::CreateError> {
                 let kind = crate::memory::kind::$kind;
                 let order = procession_core::queue::Order::$order;
                 Ok(Self { stock: super::stock::Stock::create(kind, order, $leased, options)? })
@@ -144,13 +153,13 @@ macro_rules! made {
 
 /// Putting; `key` is nothing, or an argument in front of the object.
 macro_rules! puts {
-    ($type:ident $(, $key:ident)?) => {
-        impl<T: serde::Serialize> $type<T> {
+    ($type:ident: $bound:path $(, $key:ident)?) => {
+        impl<T: $bound> $type<T> {
             /// Puts an object, waiting for room as long as it takes.
             ///
             /// # Errors
             /// `Closed`, `TooLarge`, `Encode`, `Memory`, `Corrupt`, `Join`.
-            pub fn put(&self $(, $key: i64)?, object: &T) -> Result<(), super::PutError> {
+            pub fn put(&self $(, $key: i64)?, object: &T) -> Result<(), crate::channel::PutError> {
                 self.put_until($($key,)? object, procession_core::sys::Deadline::NEVER)
             }
 
@@ -158,7 +167,7 @@ macro_rules! puts {
             ///
             /// # Errors
             /// `Full` or `Busy`; otherwise as [`put`](Self::put).
-            pub fn put_nowait(&self $(, $key: i64)?, object: &T) -> Result<(), super::PutError> {
+            pub fn put_nowait(&self $(, $key: i64)?, object: &T) -> Result<(), crate::channel::PutError> {
                 self.put_until($($key,)? object, procession_core::sys::Deadline::NOW)
             }
 
@@ -170,7 +179,7 @@ macro_rules! puts {
                 &self $(, $key: i64)?,
                 object: &T,
                 timeout: std::time::Duration,
-            ) -> Result<(), super::PutError> {
+            ) -> Result<(), crate::channel::PutError> {
                 self.put_until($($key,)? object, procession_core::sys::Deadline::after(timeout))
             }
 
@@ -182,8 +191,8 @@ macro_rules! puts {
                 &self $(, $key: i64)?,
                 object: &T,
                 deadline: procession_core::sys::Deadline,
-            ) -> Result<(), super::PutError> {
-                self.stock.put(super::forms::key!($($key)?), object, deadline)
+            ) -> Result<(), crate::channel::PutError> {
+                self.stock.put(crate::channel::forms::key!($($key)?), object, deadline)
             }
         }
     };
@@ -201,13 +210,13 @@ macro_rules! key {
 
 /// Getting what is `$got`, by `$get` of the stock, made of `(key, object)` by `$made`.
 macro_rules! gets {
-    ($type:ident, $got:ty, $get:ident, $made:expr) => {
-        impl<T: serde::de::DeserializeOwned> $type<T> {
+    ($type:ident: $bound:path, $got:ty, $get:ident, $made:expr) => {
+        impl<T: $bound> $type<T> {
             /// Gets the next object, waiting for one as long as it takes.
             ///
             /// # Errors
             /// `Closed` when the queue is closed and drained, and nothing can come back; `Decode`, `Corrupt`, `Join`.
-            pub fn get(&self) -> Result<$got, super::GetError> {
+            pub fn get(&self) -> Result<$got, crate::channel::GetError> {
                 self.get_until(procession_core::sys::Deadline::NEVER)
             }
 
@@ -215,7 +224,7 @@ macro_rules! gets {
             ///
             /// # Errors
             /// `Empty` or `Busy`; otherwise as [`get`](Self::get).
-            pub fn get_nowait(&self) -> Result<$got, super::GetError> {
+            pub fn get_nowait(&self) -> Result<$got, crate::channel::GetError> {
                 self.get_until(procession_core::sys::Deadline::NOW)
             }
 
@@ -226,7 +235,7 @@ macro_rules! gets {
             pub fn get_timeout(
                 &self,
                 timeout: std::time::Duration,
-            ) -> Result<$got, super::GetError> {
+            ) -> Result<$got, crate::channel::GetError> {
                 self.get_until(procession_core::sys::Deadline::after(timeout))
             }
 
@@ -237,15 +246,39 @@ macro_rules! gets {
             pub fn get_until(
                 &self,
                 deadline: procession_core::sys::Deadline,
-            ) -> Result<$got, super::GetError> {
+            ) -> Result<$got, crate::channel::GetError> {
                 self.stock.$get(deadline).map($made)
             }
 
+            /// Gets one object after the other, waiting for each, until the queue is closed and drained. What cannot be got is
+            /// an error in its turn: an object that cannot be decoded is passed over, damage comes again and again.
+            pub fn iter(&self) -> impl Iterator<Item = Result<$got, crate::channel::GetError>> {
+                std::iter::from_fn(|| match self.get() {
+                    Err(crate::channel::GetError::Closed) => None,
+                    got => Some(got),
+                })
+            }
+
+            /// Gets one object after the other until nothing is there.
+            pub fn try_iter(&self) -> impl Iterator<Item = Result<$got, crate::channel::GetError>> {
+                std::iter::from_fn(|| match self.get_nowait() {
+                    Err(crate::channel::GetError::Closed | crate::channel::GetError::Empty) => None,
+                    got => Some(got),
+                })
+            }
+        }
+    };
+}
+
+/// Looking at what is `$got`, made of `(key, object)` by `$made`.
+macro_rules! peeks {
+    ($type:ident: $bound:path, $got:ty, $made:expr) => {
+        impl<T: $bound> $type<T> {
             /// A copy of the next object, which stays where it is. Waits for one as long as it takes.
             ///
             /// # Errors
             /// As [`get`](Self::get).
-            pub fn peek(&self) -> Result<$got, super::GetError> {
+            pub fn peek(&self) -> Result<$got, crate::channel::GetError> {
                 self.peek_until(procession_core::sys::Deadline::NEVER)
             }
 
@@ -253,7 +286,7 @@ macro_rules! gets {
             ///
             /// # Errors
             /// As [`get_nowait`](Self::get_nowait).
-            pub fn peek_nowait(&self) -> Result<$got, super::GetError> {
+            pub fn peek_nowait(&self) -> Result<$got, crate::channel::GetError> {
                 self.peek_until(procession_core::sys::Deadline::NOW)
             }
 
@@ -264,7 +297,7 @@ macro_rules! gets {
             pub fn peek_timeout(
                 &self,
                 timeout: std::time::Duration,
-            ) -> Result<$got, super::GetError> {
+            ) -> Result<$got, crate::channel::GetError> {
                 self.peek_until(procession_core::sys::Deadline::after(timeout))
             }
 
@@ -275,25 +308,8 @@ macro_rules! gets {
             pub fn peek_until(
                 &self,
                 deadline: procession_core::sys::Deadline,
-            ) -> Result<$got, super::GetError> {
+            ) -> Result<$got, crate::channel::GetError> {
                 self.stock.peek(deadline).map($made)
-            }
-
-            /// Gets one object after the other, waiting for each, until the queue is closed and drained. What cannot be got is
-            /// an error in its turn: an object that cannot be decoded is passed over, damage comes again and again.
-            pub fn iter(&self) -> impl Iterator<Item = Result<$got, super::GetError>> {
-                std::iter::from_fn(|| match self.get() {
-                    Err(super::GetError::Closed) => None,
-                    got => Some(got),
-                })
-            }
-
-            /// Gets one object after the other until nothing is there.
-            pub fn try_iter(&self) -> impl Iterator<Item = Result<$got, super::GetError>> {
-                std::iter::from_fn(|| match self.get_nowait() {
-                    Err(super::GetError::Closed | super::GetError::Empty) => None,
-                    got => Some(got),
-                })
             }
         }
     };
@@ -301,15 +317,15 @@ macro_rules! gets {
 
 /// Taking what is to be done with.
 macro_rules! takes {
-    ($type:ident) => {
-        impl<T: serde::de::DeserializeOwned> $type<T> {
+    ($type:ident: $bound:path, $delivery:path) => {
+        impl<T: $bound> $type<T> {
             /// Takes the next object, waiting for one as long as it takes. It is out of the queue when the
-            /// [`Delivery`](super::Delivery) is done; given up before, or its process killed, it goes back if the queue delivers
+            /// [`Delivery`](crate::channel::Delivery) is done; given up before, or its process killed, it goes back if the queue delivers
             /// at least once.
             ///
             /// # Errors
             /// As [`get`](Self::get).
-            pub fn take(&self) -> Result<super::Delivery<T>, super::GetError> {
+            pub fn take(&self) -> Result<$delivery, crate::channel::GetError> {
                 self.take_until(procession_core::sys::Deadline::NEVER)
             }
 
@@ -317,7 +333,7 @@ macro_rules! takes {
             ///
             /// # Errors
             /// As [`get_nowait`](Self::get_nowait).
-            pub fn take_nowait(&self) -> Result<super::Delivery<T>, super::GetError> {
+            pub fn take_nowait(&self) -> Result<$delivery, crate::channel::GetError> {
                 self.take_until(procession_core::sys::Deadline::NOW)
             }
 
@@ -328,7 +344,7 @@ macro_rules! takes {
             pub fn take_timeout(
                 &self,
                 timeout: std::time::Duration,
-            ) -> Result<super::Delivery<T>, super::GetError> {
+            ) -> Result<$delivery, crate::channel::GetError> {
                 self.take_until(procession_core::sys::Deadline::after(timeout))
             }
 
@@ -339,11 +355,12 @@ macro_rules! takes {
             pub fn take_until(
                 &self,
                 deadline: procession_core::sys::Deadline,
-            ) -> Result<super::Delivery<T>, super::GetError> {
+            ) -> Result<$delivery, crate::channel::GetError> {
                 self.stock.take(deadline)
             }
         }
     };
 }
 
-pub(super) use {gets, key, made, puts, stocked, takes};
+pub(crate) use {asked, gets, key, peeks, puts, takes};
+pub(super) use {made, stocked};

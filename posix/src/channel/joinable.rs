@@ -5,7 +5,7 @@ use std::time::Duration;
 use procession_core::sys::Deadline;
 
 use super::error::{JoinTasksError, TaskDoneError};
-use super::forms::{gets, made, puts, stocked, takes};
+use super::forms::{gets, made, peeks, puts, stocked, takes};
 use super::stock::Stock;
 
 /// A queue of objects between processes that knows which of them are unfinished, as `multiprocessing.JoinableQueue`.
@@ -47,9 +47,10 @@ pub struct JoinableQueue<T> {
 
 stocked!(JoinableQueue, JOINABLE);
 made!(JoinableQueue, JOINABLE, First, leased: true);
-puts!(JoinableQueue);
-gets!(JoinableQueue, T, get_unfinished, |(_, object)| object);
-takes!(JoinableQueue);
+puts!(JoinableQueue: serde::Serialize);
+gets!(JoinableQueue: serde::de::DeserializeOwned, T, get_unfinished, |(_, object)| object);
+peeks!(JoinableQueue: serde::de::DeserializeOwned, T, |(_, object)| object);
+takes!(JoinableQueue: serde::de::DeserializeOwned, super::Delivery<T>);
 
 impl<T> JoinableQueue<T> {
     /// Says that an object that was got is done: the one that this thread has had longest, else this process, else anybody.

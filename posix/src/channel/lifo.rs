@@ -1,6 +1,6 @@
 //! A queue whose last object comes first.
 
-use super::forms::{gets, made, puts, stocked, takes};
+use super::forms::{gets, made, peeks, puts, stocked, takes};
 use super::stock::Stock;
 
 /// A stack of objects between processes, as `queue.LifoQueue` for processes: what was put last comes first.
@@ -31,6 +31,7 @@ pub struct LifoQueue<T> {
 
 stocked!(LifoQueue, LIFO);
 made!(LifoQueue, LIFO, Last, leased: false);
-puts!(LifoQueue);
-gets!(LifoQueue, T, get, |(_, object)| object);
-takes!(LifoQueue);
+puts!(LifoQueue: serde::Serialize);
+gets!(LifoQueue: serde::de::DeserializeOwned, T, get, |(_, object)| object);
+peeks!(LifoQueue: serde::de::DeserializeOwned, T, |(_, object)| object);
+takes!(LifoQueue: serde::de::DeserializeOwned, super::Delivery<T>);

@@ -7,7 +7,7 @@ mod buffer;
 mod copy;
 mod delivery;
 mod error;
-mod forms;
+pub(crate) mod forms;
 mod joinable;
 mod label;
 mod lifo;
@@ -21,7 +21,7 @@ mod queue;
 mod simple;
 mod stock;
 mod sweep;
-mod waits;
+pub(crate) mod waits;
 
 pub use broadcast::{Broadcast, BroadcastOptions, News, Publisher, Received, Subscriber};
 pub use buffer::{Buffer, BufferQueue, BufferRoom, Buffers, Unsent};

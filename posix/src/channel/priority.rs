@@ -1,6 +1,6 @@
 //! A queue whose least object comes first.
 
-use super::forms::{gets, made, puts, stocked, takes};
+use super::forms::{gets, made, peeks, puts, stocked, takes};
 use super::stock::Stock;
 
 /// A queue of objects with priorities between processes, as `queue.PriorityQueue` for processes: the lowest comes first, equal
@@ -37,6 +37,7 @@ pub struct PriorityQueue<T> {
 
 stocked!(PriorityQueue, PRIORITY);
 made!(PriorityQueue, PRIORITY, Least, leased: false);
-puts!(PriorityQueue, priority);
-gets!(PriorityQueue, (i64, T), get, |got| got);
-takes!(PriorityQueue);
+puts!(PriorityQueue: serde::Serialize, priority);
+gets!(PriorityQueue: serde::de::DeserializeOwned, (i64, T), get, |got| got);
+peeks!(PriorityQueue: serde::de::DeserializeOwned, (i64, T), |got| got);
+takes!(PriorityQueue: serde::de::DeserializeOwned, super::Delivery<T>);

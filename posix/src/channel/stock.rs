@@ -181,6 +181,34 @@ impl<T> Stock<T> {
         &self.owner.store
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.store().len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.store().is_empty()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.store().is_full()
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.store().plan().capacity as usize
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.store().is_closed()
+    }
+
+    pub(super) fn lost(&self) -> u64 {
+        self.store().lost()
+    }
+
+    pub(super) fn take_lost(&self) -> u64 {
+        self.store().take_lost()
+    }
+
     pub(super) fn me(&self) -> Member<'static> {
         self.owner.me
     }

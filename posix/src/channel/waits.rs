@@ -30,4 +30,4 @@ macro_rules! waits {
     };
 }
 
-pub(super) use waits;
+pub(crate) use waits;

@@ -54,7 +54,8 @@ pub(super) fn start() -> io::Result<Keeper> {
     )?;
     let (socket, theirs) = (wire::above_standard(socket), wire::above_standard(theirs));
     set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
-    wire::send(&socket, &[IoSlice::new(&HELLO.to_ne_bytes())], &[listener.as_fd(), arena.fd()])?;
+    let descriptors: Vec<_> = arena.fd().into_iter().chain([listener.as_fd()]).rev().collect();
+    wire::send(&socket, &[IoSlice::new(&HELLO.to_ne_bytes())], &descriptors)?;
     let mut execution = Execution::new()?;
     execution.pass(theirs.as_fd(), 0)?;
     let pid = execution.run(&environment(), &Role::Keeper)?;

@@ -6,6 +6,9 @@
 //! - Growing happens in place: the address space is reserved, pages are allocated before they are used, so that a full
 //!   machine is an error and never a SIGBUS. Freed chunks go back by punching holes.
 //! - With the last process of the tree the memory is gone: it has no name.
+//!
+//! Beside it each process can have a private one, for what its threads share: the same region and the same handles, over
+//! anonymous memory. A fork has a copy of it, in which its parent is dead. What lies there does not travel.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
@@ -47,6 +50,7 @@ impl Config {
 
 static CONFIG: OnceLock<Config> = OnceLock::new();
 static ARENA: OnceLock<Arena> = OnceLock::new();
+static PRIVATE: OnceLock<Arena> = OnceLock::new();
 
 /// Says how the arena is to be made. Call it before anything shared is made, in the first process of the tree.
 ///
@@ -84,6 +88,22 @@ fn make() -> Result<&'static Arena, MemoryError> {
         return Ok(arena);
     }
     Ok(settle(Arena::create(CONFIG.get().copied().unwrap_or_default())?))
+}
+
+/// The memory of this process alone; made now if nobody has needed it before.
+///
+/// # Errors
+/// [`MemoryError`] if it cannot be made.
+pub(crate) fn private() -> Result<&'static Arena, MemoryError> {
+    if let Some(arena) = PRIVATE.get() {
+        return Ok(arena);
+    }
+    let _turn = turn();
+    if let Some(arena) = PRIVATE.get() {
+        return Ok(arena);
+    }
+    let arena = Arena::create_private()?;
+    Ok(PRIVATE.get_or_init(|| arena))
 }
 
 /// One at a time makes or adopts the arena: attaching declares earlier lives of this process dead, and must not meet the
@@ -146,20 +166,23 @@ impl std::fmt::Debug for Arena {
 }
 
 struct Backing {
-    file: OwnedFd,
+    /// `None`: anonymous memory of this process.
+    file: Option<OwnedFd>,
     map: MmapRaw,
     budget: AtomicU64,
 }
 
 impl Memory for Backing {
     fn commit(&self, offset: u64, bytes: u64) -> Result<(), MemoryFull> {
+        // Anonymous memory comes page by page, as it is touched.
+        let Some(file) = &self.file else { return Ok(()) };
         let full = |errno: Errno| MemoryFull { bytes, errno: errno.raw_os_error() };
-        let used = used(&self.file).map_err(full)?;
+        let used = used(file).map_err(full)?;
         if used.saturating_add(bytes) > self.budget.load(Ordering::Relaxed) {
             return Err(full(Errno::NOSPC));
         }
         loop {
-            match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, offset, bytes) {
+            match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, offset, bytes) {
                 Ok(()) => return Ok(()),
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(full(errno)),
@@ -168,9 +191,13 @@ impl Memory for Backing {
     }
 
     fn release(&self, offset: u64, bytes: u64) {
+        let Some(file) = &self.file else {
+            self.wipe(offset, bytes);
+            return;
+        };
         // A hole that cannot be punched costs memory, nothing else.
         let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        let _ = rustix::fs::fallocate(&self.file, hole, offset, bytes);
+        let _ = rustix::fs::fallocate(file, hole, offset, bytes);
     }
 }
 
@@ -206,20 +233,38 @@ impl Arena {
                 answer => break answer?,
             }
         };
-        let mut id = [0; 8];
-        rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())
-            .map_err(system("getrandom"))?;
-        let able = if register_fences() { Fences::Asymmetric } else { Fences::Full };
         let options = Options {
             participants: config.participants.unwrap_or(1023).clamp(1, 4095),
-            fences: config.fences.unwrap_or(able),
+            fences: config.fences.unwrap_or_else(able_fences),
             scope: Scope::Shared,
-            id: u64::from_ne_bytes(id),
+            id: new_id()?,
             limit: budget,
         };
         backing.keep_if(|backing| {
             // SAFETY: the file was made just now, is mapped as long as the region is used and known to nobody else; its
             // pages read as zero.
+            Ok(unsafe { Region::create(backing.base(), size, options, backing)? })
+        })
+    }
+
+    fn create_private() -> Result<Self, MemoryError> {
+        let mut size = limits::reserve();
+        let backing = loop {
+            match Backing::map_anonymous(size) {
+                Ok(backing) => break backing,
+                Err(_) if size / 2 >= limits::LEAST => size = (size / 2) & !0xFFFF,
+                Err(error) => return Err(error),
+            }
+        };
+        let options = Options {
+            participants: 1,
+            fences: able_fences(),
+            scope: Scope::Private,
+            id: new_id()?,
+            limit: u64::MAX,
+        };
+        backing.keep_if(|backing| {
+            // SAFETY: anonymous memory that was mapped just now for good, reads as zero, and is known to nobody else.
             Ok(unsafe { Region::create(backing.base(), size, options, backing)? })
         })
     }
@@ -251,10 +296,16 @@ impl Arena {
         Self { region, backing, seat }
     }
 
-    /// The descriptor of the memory: whoever gets it can [`adopt`] it. It is closed on exec.
+    /// The descriptor of the memory: whoever gets it can [`adopt`] it. It is closed on exec. Memory of one process has none;
+    /// that of a tree, which [`arena`] gives out, has one.
     #[must_use]
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.backing.file.as_fd()
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.backing.file.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Whether it is memory of this process alone.
+    pub(crate) fn is_private(&self) -> bool {
+        self.backing.file.is_none()
     }
 
     /// The region that it holds.
@@ -276,12 +327,12 @@ impl Arena {
         self.region.id()
     }
 
-    /// How many bytes of memory it takes at present. One system call.
+    /// How many bytes of memory it takes at present. One system call. Memory of one process is not counted: 0.
     ///
     /// # Errors
     /// `System`, if the file cannot be asked.
     pub fn used(&self) -> Result<u64, MemoryError> {
-        used(&self.backing.file).map_err(system("fstat"))
+        self.backing.file.as_ref().map_or(Ok(0), used).map_err(system("fstat"))
     }
 
     /// Frees what dead processes have left behind: in queues that nobody uses, and blocks that they had in hand. It is
@@ -301,7 +352,33 @@ impl Backing {
         // An abort would write the sparse file's whole size into its core file.
         map.advise(Advice::DontDump)
             .map_err(|error| MemoryError::System { call: "madvise(MADV_DONTDUMP)", error })?;
-        Ok(Self { file, map, budget: AtomicU64::new(budget) })
+        Ok(Self { file: Some(file), map, budget: AtomicU64::new(budget) })
+    }
+
+    fn map_anonymous(size: u64) -> Result<Self, MemoryError> {
+        let map = usize::try_from(size)
+            .map_err(|_| std::io::Error::from(Errno::OVERFLOW))
+            .and_then(|length| MmapOptions::new().len(length).no_reserve_swap().map_anon())
+            .map_err(|error| MemoryError::System { call: "mmap", error })?;
+        Ok(Self { file: None, map: map.into(), budget: AtomicU64::new(u64::MAX) })
+    }
+
+    /// Gives pages of anonymous memory back; they read as zero from now on.
+    fn wipe(&self, offset: u64, bytes: u64) {
+        let inside = offset.checked_add(bytes).is_some_and(|end| end <= self.map.len() as u64);
+        if !inside {
+            return;
+        }
+        // SAFETY: the range lies within the mapping, and whoever releases it has nothing there any more.
+        let given_back = unsafe {
+            rustix::mm::madvise(
+                self.map.as_mut_ptr().add(offset as usize).cast(),
+                bytes as usize,
+                rustix::mm::Advice::LinuxDontNeed,
+            )
+        };
+        // What was not given back costs memory, nothing else.
+        let _ = given_back;
     }
 
     /// Keeps the memory for good if `enter` makes a region of it; else unmaps it and closes the file.
@@ -332,9 +409,22 @@ impl Backing {
         region: &Region<'static>,
         sweeper: Option<&'static dyn Sweep>,
     ) -> Setting<'static> {
-        let backing = rustix::fs::fstat(&self.file).ok().map(|stat| (stat.st_dev, stat.st_ino));
+        let file = self.file.as_ref().and_then(|file| rustix::fs::fstat(file).ok());
+        let backing = file.map(|stat| (stat.st_dev, stat.st_ino));
         Setting { backing, sweeper, ..region.setting() }
     }
+}
+
+/// How sleepers and wakers see each other here, at best.
+fn able_fences() -> Fences {
+    if register_fences() { Fences::Asymmetric } else { Fences::Full }
+}
+
+fn new_id() -> Result<u64, MemoryError> {
+    let mut id = [0; 8];
+    rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())
+        .map_err(system("getrandom"))?;
+    Ok(u64::from_ne_bytes(id))
 }
 
 fn new_file(size: u64) -> Result<OwnedFd, MemoryError> {

@@ -82,6 +82,16 @@ pub enum HandleError {
         /// The kind asked for.
         asked: u8,
     },
+    /// The object lies in memory of one process.
+    #[error(
+        "the handle names {} for the threads of one process, which cannot travel: \
+         use the type of the same name for processes",
+        super::kind::name(*.kind)
+    )]
+    Private {
+        /// What it is.
+        kind: u8,
+    },
     /// It names an object that is gone, or none.
     #[error("the handle is of no use: {0}")]
     Object(#[from] procession_core::region::HandleError),

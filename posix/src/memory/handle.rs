@@ -50,7 +50,15 @@ impl Handle {
     /// # Errors
     /// [`MemoryError::Full`] if there is no room, and whatever prevents an arena.
     pub fn allocate(kind: Kind, bytes: u64) -> Result<Self, MemoryError> {
-        let arena = arena()?;
+        Self::allocate_in(arena()?, kind, bytes)
+    }
+
+    /// The same in this arena.
+    pub(crate) fn allocate_in(
+        arena: &'static Arena,
+        kind: Kind,
+        bytes: u64,
+    ) -> Result<Self, MemoryError> {
         let allocate = || arena.region().allocate_object(arena.member(), kind, bytes);
         // Once more without what the dead have left in queues.
         let object = allocate().or_else(|_| {
@@ -100,6 +108,9 @@ impl Handle {
     /// The serializer's, or that the object is gone.
     pub fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Place { arena, object } = &*self.place;
+        if arena.is_private() {
+            return Err(S::Error::custom(HandleError::Private { kind: object.kind.number() }));
+        }
         arena.region().share(*object).map_err(S::Error::custom)?;
         Wire {
             arena: arena.id(),

@@ -13,7 +13,7 @@ mod limits;
 mod shared;
 
 pub use arena::{Arena, Config, adopt, arena, configure};
-pub(crate) use arena::{existing, name_process};
+pub(crate) use arena::{existing, name_process, private};
 pub use decode::DecodeError;
 pub(crate) use decode::{decode, decode_or, refuse};
 pub use error::{HandleError, MemoryError};

@@ -87,7 +87,7 @@ pub(crate) fn words_of(payload: Box<dyn Any + Send>) -> Words {
     Words::of_unwinding(payload)
 }
 
-fn message_of(payload: &(dyn Any + Send)) -> &str {
+pub(crate) fn message_of(payload: &(dyn Any + Send)) -> &str {
     payload
         .downcast_ref::<&str>()
         .copied()

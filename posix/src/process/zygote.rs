@@ -131,8 +131,8 @@ pub(crate) fn silence() -> Option<()> {
 
 /// Closes what this process inherited by accident, but not the arena that the starter has made.
 fn close_others(socket: &OwnedFd) {
-    match crate::memory::existing() {
-        Some(arena) => close_all_but(&[socket, &arena.fd()]),
+    match crate::memory::existing().and_then(|arena| arena.fd()) {
+        Some(arena) => close_all_but(&[socket, &arena]),
         None => close_all_but(&[socket]),
     }
 }
@@ -145,7 +145,7 @@ fn blank_others(socket: &OwnedFd) -> Option<()> {
         close_others(socket);
         return Some(());
     };
-    let kept = [Some(socket.as_fd()), crate::memory::existing().map(Arena::fd)];
+    let kept = [Some(socket.as_fd()), crate::memory::existing().and_then(Arena::fd)];
     let kept = kept.map(|fd| fd.map_or(-1, |fd| fd.as_raw_fd()));
     let numbers: Vec<i32> = entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
@@ -553,7 +553,7 @@ impl Zygote {
         }
         let records = self.records.as_fd();
         let kept = [letter.as_fd(), records, self.report_to.as_fd(), cwd.as_fd()];
-        let arena = self.arena.map(Arena::fd);
+        let arena = self.arena.and_then(Arena::fd);
         let starter = self.starter.as_ref().ok_or(std::io::ErrorKind::BrokenPipe)?;
         for fd in kept.into_iter().chain([starter.as_fd()]).chain(arena) {
             execution.pass(fd, fd.as_raw_fd())?;

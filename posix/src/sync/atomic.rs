@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::shared::Shared;
 use super::{AtomicNumber, AtomicType, WaitError};
-use crate::memory::{MemoryError, kind};
+use crate::memory::{Arena, MemoryError, arena, kind};
 
 /// A number or a flag that processes share, with all that std's atomics can do, and on whose change one can wait. `T` is
 /// `bool` or an integer of 8, 16, 32 or 64 bits.
@@ -59,9 +59,14 @@ impl<T: AtomicType> Atomic<T> {
     /// # Errors
     /// [`MemoryError`] if there is no shared memory to be had.
     pub fn new(value: T) -> Result<Self, MemoryError> {
+        Self::new_in(arena()?, value)
+    }
+
+    /// The same in this memory.
+    pub(crate) fn new_in(arena: &'static Arena, value: T) -> Result<Self, MemoryError> {
         let bytes = core::Atomic::<T>::bytes();
         let create = |place| Ok::<_, MemoryError>(core::Atomic::create(place, value)?);
-        Ok(Self { shared: Shared::create(kind::ATOMIC, bytes, create)? })
+        Ok(Self { shared: Shared::create(arena, kind::ATOMIC, bytes, create)? })
     }
 
     /// The value. An `order` that only writes can have counts as what goes with it for reads.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::Error as _};
 
 use super::shared::Shared;
 use super::{BarrierError, Broken};
-use crate::memory::{HandleError, MemoryError, decode, kind, refuse};
+use crate::memory::{Arena, HandleError, MemoryError, arena, decode, kind, refuse};
 use crate::process::{CallError, Entry, Target};
 
 /// Why a barrier cannot be made.
@@ -103,9 +103,14 @@ impl Barrier {
     /// # Errors
     /// `Place` if they are none or too many; `Memory` if there is no shared memory to be had.
     pub fn new(parties: u32) -> Result<Self, BarrierCreateError> {
+        Self::new_in(arena()?, parties)
+    }
+
+    /// The same in this memory.
+    pub(crate) fn new_in(arena: &'static Arena, parties: u32) -> Result<Self, BarrierCreateError> {
         let bytes = core::Barrier::bytes_for(parties)?;
         let create = |place| Ok::<_, BarrierCreateError>(core::Barrier::create(place, parties)?);
-        let shared = Shared::create(kind::BARRIER, bytes, create)?;
+        let shared = Shared::create(arena, kind::BARRIER, bytes, create)?;
         Ok(Self { shared, action: None, timeout: None })
     }
 

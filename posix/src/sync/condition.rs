@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::shared::{Shared, travels};
 use super::{ConditionError, Hold, Lock, LockGuard, RLock, RLockGuard};
-use crate::memory::{MemoryError, kind};
+use crate::memory::{Arena, MemoryError, arena, kind};
 
 /// What acquiring gives.
 type Acquired<'a> = Result<ConditionGuard<'a>, core::AcquireError<ConditionGuard<'a>>>;
@@ -90,7 +90,7 @@ impl Condition {
     /// # Errors
     /// [`MemoryError`] if there is no shared memory to be had.
     pub fn new() -> Result<Self, MemoryError> {
-        Self::over(Base::Own)
+        Self::over(arena()?, Base::Own)
     }
 
     /// A condition over this lock.
@@ -108,7 +108,7 @@ impl Condition {
     /// # Ok::<(), procession_posix::Error>(())
     /// ```
     pub fn with_lock(lock: &Lock) -> Result<Self, MemoryError> {
-        Self::over(Base::Lock(lock.clone()))
+        Self::over(lock.shared.handle.arena(), Base::Lock(lock.clone()))
     }
 
     /// A condition over this lock.
@@ -116,11 +116,16 @@ impl Condition {
     /// # Errors
     /// [`MemoryError`] if there is no shared memory to be had.
     pub fn with_rlock(lock: &RLock) -> Result<Self, MemoryError> {
-        Self::over(Base::RLock(lock.clone()))
+        Self::over(lock.shared.handle.arena(), Base::RLock(lock.clone()))
     }
 
-    fn over(base: Base) -> Result<Self, MemoryError> {
-        Ok(Self { parts: Parts { shared: Shared::new(kind::CONDITION)? }, base })
+    /// [`new`](Self::new) in this memory.
+    pub(crate) fn new_in(arena: &'static Arena) -> Result<Self, MemoryError> {
+        Self::over(arena, Base::Own)
+    }
+
+    fn over(arena: &'static Arena, base: Base) -> Result<Self, MemoryError> {
+        Ok(Self { parts: Parts { shared: Shared::new(arena, kind::CONDITION)? }, base })
     }
 
     fn condition(&self) -> &'static core::Condition {

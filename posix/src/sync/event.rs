@@ -7,7 +7,7 @@ use procession_core::sync as core;
 use procession_core::sys::Deadline;
 
 use super::shared::{Shared, travels, waiters};
-use crate::memory::{MemoryError, kind};
+use crate::memory::{Arena, MemoryError, arena, kind};
 
 /// A flag that one process sets and others wait for, as `multiprocessing.Event`.
 ///
@@ -45,7 +45,12 @@ impl Event {
     /// # Errors
     /// [`MemoryError`] if there is no shared memory to be had.
     pub fn new() -> Result<Self, MemoryError> {
-        Ok(Self { shared: Shared::new(kind::EVENT)? })
+        Self::new_in(arena()?)
+    }
+
+    /// The same in this memory.
+    pub(crate) fn new_in(arena: &'static Arena) -> Result<Self, MemoryError> {
+        Ok(Self { shared: Shared::new(arena, kind::EVENT)? })
     }
 
     /// Whether it is set. One load; who sees it set sees what was done before.

@@ -8,7 +8,7 @@ use procession_core::sys::Deadline;
 
 use super::shared::{Shared, waiters};
 use super::{LatchError, Part};
-use crate::memory::{MemoryError, kind};
+use crate::memory::{Arena, MemoryError, arena, kind};
 
 /// Why a latch cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -65,9 +65,14 @@ impl Latch {
     /// # Errors
     /// `Memory` if there is no shared memory to be had; `Place` if there are more than 65,536 parts.
     pub fn new(parts: u32) -> Result<Self, LatchCreateError> {
+        Self::new_in(arena()?, parts)
+    }
+
+    /// The same in this memory.
+    pub(crate) fn new_in(arena: &'static Arena, parts: u32) -> Result<Self, LatchCreateError> {
         let bytes = core::Latch::bytes_for(parts)?;
         let create = |place| Ok::<_, LatchCreateError>(core::Latch::create(place, parts)?);
-        Ok(Self { shared: Shared::create(kind::LATCH, bytes, create)? })
+        Ok(Self { shared: Shared::create(arena, kind::LATCH, bytes, create)? })
     }
 
     /// Does one part, and opens the latch if it was the last.

@@ -9,7 +9,7 @@ use procession_core::sys::Deadline;
 
 use super::shared::{Shared, travels, waiters};
 use super::{AcquireError, LockGuard, ReleaseError};
-use crate::memory::{MemoryError, kind};
+use crate::memory::{Arena, MemoryError, arena, kind};
 
 /// What acquiring gives.
 type Acquired<'a> = Result<LockGuard<'a>, AcquireError<LockGuard<'a>>>;
@@ -52,7 +52,12 @@ impl Lock {
     /// # Errors
     /// [`MemoryError`] if there is no shared memory to be had.
     pub fn new() -> Result<Self, MemoryError> {
-        Ok(Self { shared: Shared::new(kind::LOCK)? })
+        Self::new_in(arena()?)
+    }
+
+    /// The same in this memory.
+    pub(crate) fn new_in(arena: &'static Arena) -> Result<Self, MemoryError> {
+        Ok(Self { shared: Shared::new(arena, kind::LOCK)? })
     }
 
     /// Waits for the lock as long as it takes.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::shared::{Shared, waiters};
 use super::{MutexGuard, Who};
-use crate::memory::{MemoryError, kind};
+use crate::memory::{Arena, MemoryError, arena, kind};
 
 /// What locking gives.
 type Locked<'a, T> = Result<MutexGuard<'a, T>, core::AcquireError<MutexGuard<'a, T>>>;
@@ -81,9 +81,14 @@ impl<T: AnyBitPattern> Mutex<T> {
     /// # Errors
     /// [`MemoryError`] if there is no shared memory to be had.
     pub fn new(value: T) -> Result<Self, MemoryError> {
+        Self::new_in(arena()?, value)
+    }
+
+    /// The same in this memory.
+    pub(crate) fn new_in(arena: &'static Arena, value: T) -> Result<Self, MemoryError> {
         let bytes = core::Mutex::<T>::bytes();
         let create = |place| Ok::<_, MemoryError>(core::Mutex::create(place, value)?);
-        Ok(Self { shared: Shared::create(kind::MUTEX, bytes, create)? })
+        Ok(Self { shared: Shared::create(arena, kind::MUTEX, bytes, create)? })
     }
 }
 

@@ -8,7 +8,7 @@ use procession_core::sys::Deadline;
 
 use super::shared::{Shared, travels, waiters};
 use super::{OnceError, WaitError, Who};
-use crate::memory::{MemoryError, kind};
+use crate::memory::{Arena, MemoryError, arena, kind};
 
 /// Something that is done once, by whichever process comes first: `std::sync::Once` between processes.
 ///
@@ -49,7 +49,12 @@ impl Once {
     /// # Errors
     /// [`MemoryError`] if there is no shared memory to be had.
     pub fn new() -> Result<Self, MemoryError> {
-        Ok(Self { shared: Shared::new(kind::ONCE)? })
+        Self::new_in(arena()?)
+    }
+
+    /// The same in this memory.
+    pub(crate) fn new_in(arena: &'static Arena) -> Result<Self, MemoryError> {
+        Ok(Self { shared: Shared::new(arena, kind::ONCE)? })
     }
 
     /// Whether it has been done; if so, the caller sees what was done. One load.

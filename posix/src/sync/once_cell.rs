@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::shared::Shared;
 use super::{OnceError, WaitError};
-use crate::memory::{MemoryError, kind};
+use crate::memory::{Arena, MemoryError, arena, kind};
 
 /// A value that one process sets and all read: `std::sync::OnceLock` between processes.
 ///
@@ -58,9 +58,14 @@ impl<T: AnyBitPattern> OnceCell<T> {
     /// # Errors
     /// [`MemoryError`] if there is no shared memory to be had.
     pub fn new() -> Result<Self, MemoryError> {
+        Self::new_in(arena()?)
+    }
+
+    /// The same in this memory.
+    pub(crate) fn new_in(arena: &'static Arena) -> Result<Self, MemoryError> {
         let bytes = core::OnceCell::<T>::bytes();
         let create = |place| Ok::<_, MemoryError>(core::OnceCell::create(place)?);
-        Ok(Self { shared: Shared::create(kind::ONCE_CELL, bytes, create)? })
+        Ok(Self { shared: Shared::create(arena, kind::ONCE_CELL, bytes, create)? })
     }
 
     /// A copy of the value, made without a reference to it; `None` if it is not set. For values of processes that are

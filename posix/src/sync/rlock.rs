@@ -9,7 +9,7 @@ use procession_core::sys::Deadline;
 
 use super::shared::{Shared, travels, waiters};
 use super::{RLockGuard, ReleaseError};
-use crate::memory::{MemoryError, kind};
+use crate::memory::{Arena, MemoryError, arena, kind};
 
 /// What acquiring gives.
 type Acquired<'a> = Result<RLockGuard<'a>, core::AcquireError<RLockGuard<'a>>>;
@@ -55,7 +55,12 @@ impl RLock {
     /// # Errors
     /// [`MemoryError`] if there is no shared memory to be had.
     pub fn new() -> Result<Self, MemoryError> {
-        Ok(Self { shared: Shared::new(kind::RLOCK)? })
+        Self::new_in(arena()?)
+    }
+
+    /// The same in this memory.
+    pub(crate) fn new_in(arena: &'static Arena) -> Result<Self, MemoryError> {
+        Ok(Self { shared: Shared::new(arena, kind::RLOCK)? })
     }
 
     /// Acquires one level, and waits as long as it takes if another thread holds the lock.

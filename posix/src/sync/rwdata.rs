@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::rwlock::describe;
 use super::shared::Shared;
 use super::{RwDataReadGuard, RwDataUpgradableReadGuard, RwDataWriteGuard, Who};
-use crate::memory::{MemoryError, kind};
+use crate::memory::{Arena, MemoryError, arena, kind};
 
 /// A guard, or why there is none.
 type Answer<G> = Result<G, core::AcquireError<G>>;
@@ -67,9 +67,14 @@ impl<T: AnyBitPattern> RwData<T> {
     /// # Errors
     /// [`MemoryError`] if there is no shared memory to be had.
     pub fn new(value: T) -> Result<Self, MemoryError> {
+        Self::new_in(arena()?, value)
+    }
+
+    /// The same in this memory.
+    pub(crate) fn new_in(arena: &'static Arena, value: T) -> Result<Self, MemoryError> {
         let bytes = core::RwData::<T>::bytes();
         let create = |place| Ok::<_, MemoryError>(core::RwData::create(place, value)?);
-        Ok(Self { shared: Shared::create(kind::RWDATA, bytes, create)? })
+        Ok(Self { shared: Shared::create(arena, kind::RWDATA, bytes, create)? })
     }
 }
 

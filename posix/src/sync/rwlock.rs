@@ -8,7 +8,7 @@ use procession_core::sys::Deadline;
 
 use super::shared::{Shared, travels, waiters};
 use super::{RwLockReadGuard, RwLockUpgradableReadGuard, RwLockWriteGuard, Who};
-use crate::memory::{MemoryError, kind};
+use crate::memory::{Arena, MemoryError, arena, kind};
 
 /// A guard, or why there is none.
 type Answer<G> = Result<G, core::AcquireError<G>>;
@@ -63,7 +63,12 @@ impl RwLock {
     /// # Errors
     /// [`MemoryError`] if there is no shared memory to be had.
     pub fn new() -> Result<Self, MemoryError> {
-        Ok(Self { shared: Shared::new(kind::RWLOCK)? })
+        Self::new_in(arena()?)
+    }
+
+    /// The same in this memory.
+    pub(crate) fn new_in(arena: &'static Arena) -> Result<Self, MemoryError> {
+        Ok(Self { shared: Shared::new(arena, kind::RWLOCK)? })
     }
 
     /// Waits, as long as it takes, until no writer is in or waits, and reads.

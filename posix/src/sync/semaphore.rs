@@ -9,7 +9,7 @@ use procession_core::sys::Deadline;
 
 use super::shared::{Shared, waiters};
 use super::{Permit, PermitError, ReleaseError, WaitError};
-use crate::memory::{MemoryError, kind};
+use crate::memory::{Arena, MemoryError, arena, kind};
 
 /// Why a semaphore cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -96,9 +96,14 @@ impl Semaphore {
     /// # Errors
     /// `Memory` if there is no shared memory to be had; `Place` if `value` is above 2³¹ - 1.
     pub fn new(value: u32) -> Result<Self, SemaphoreError> {
+        Self::new_in(arena()?, value)
+    }
+
+    /// The same in this memory.
+    pub(crate) fn new_in(arena: &'static Arena, value: u32) -> Result<Self, SemaphoreError> {
         let bytes = core::Semaphore::bytes_for(value)?;
         let create = |place| Ok::<_, SemaphoreError>(core::Semaphore::create(place, value)?);
-        Ok(Self { shared: Shared::create(kind::SEMAPHORE, bytes, create)? })
+        Ok(Self { shared: Shared::create(arena, kind::SEMAPHORE, bytes, create)? })
     }
 }
 
@@ -108,10 +113,15 @@ impl BoundedSemaphore {
     /// # Errors
     /// `Memory` if there is no shared memory to be had; `Place` if `value` is above 2³¹ - 2.
     pub fn new(value: u32) -> Result<Self, SemaphoreError> {
+        Self::new_in(arena()?, value)
+    }
+
+    /// The same in this memory.
+    pub(crate) fn new_in(arena: &'static Arena, value: u32) -> Result<Self, SemaphoreError> {
         let bytes = core::Semaphore::bytes_for_bounded(value)?;
         let create =
             |place| Ok::<_, SemaphoreError>(core::Semaphore::create_bounded(place, value)?);
-        Ok(Self { shared: Shared::create(kind::SEMAPHORE, bytes, create)? })
+        Ok(Self { shared: Shared::create(arena, kind::SEMAPHORE, bytes, create)? })
     }
 
     /// How many units there are, free or not.

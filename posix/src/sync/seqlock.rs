@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::shared::Shared;
 use super::{WaitError, Who};
-use crate::memory::{MemoryError, kind};
+use crate::memory::{Arena, MemoryError, arena, kind};
 
 /// A plain value that many processes read and few write. Readers take nothing, and never wait for a writer.
 ///
@@ -59,9 +59,14 @@ impl<T: Pod> SeqLock<T> {
     /// # Errors
     /// [`MemoryError`] if there is no shared memory to be had.
     pub fn new(value: T) -> Result<Self, MemoryError> {
+        Self::new_in(arena()?, value)
+    }
+
+    /// The same in this memory.
+    pub(crate) fn new_in(arena: &'static Arena, value: T) -> Result<Self, MemoryError> {
         let bytes = core::SeqLock::<T>::bytes();
         let create = |place| Ok::<_, MemoryError>(core::SeqLock::create(place, value)?);
-        Ok(Self { shared: Shared::create(kind::SEQLOCK, bytes, create)? })
+        Ok(Self { shared: Shared::create(arena, kind::SEQLOCK, bytes, create)? })
     }
 
     /// The value. Starts over as often as a newer one is published while it reads, which for large values that are written

@@ -4,7 +4,7 @@ use procession_core::region::{Kind, Member, Place, Shareable, Sleeper};
 use procession_core::wait::Waitable;
 use serde::{Deserializer, Serializer};
 
-use crate::memory::{Handle, HandleError, MemoryError, refuse};
+use crate::memory::{Arena, Handle, HandleError, MemoryError, refuse};
 
 /// A view of an object in the arena. `T` is a `&'static` of an object of fixed size, or a view of one that has rows behind it.
 #[derive(Clone, Debug)]
@@ -16,8 +16,8 @@ pub(super) struct Shared<T> {
 
 impl<T: Shareable> Shared<&'static T> {
     /// A new object, all zero.
-    pub(super) fn new(kind: Kind) -> Result<Self, MemoryError> {
-        let handle = Handle::allocate(kind, size_of::<T>() as u64)?;
+    pub(super) fn new(arena: &'static Arena, kind: Kind) -> Result<Self, MemoryError> {
+        let handle = Handle::allocate_in(arena, kind, size_of::<T>() as u64)?;
         let object = handle.arena().region().object(handle.offset())?;
         Ok(Self { object, me: handle.arena().member(), handle })
     }
@@ -37,11 +37,12 @@ impl<T: Shareable> Shared<&'static T> {
 impl<T> Shared<T> {
     /// A new object of variable size, that `create` makes of zeroed memory.
     pub(super) fn create<E: From<MemoryError>>(
+        arena: &'static Arena,
         kind: Kind,
         bytes: u64,
         create: impl FnOnce(Place<'static>) -> Result<T, E>,
     ) -> Result<Self, E> {
-        let handle = Handle::allocate(kind, bytes)?;
+        let handle = Handle::allocate_in(arena, kind, bytes)?;
         let place = Place::in_region(handle.arena().region(), handle.offset());
         let place = place.map_err(|error| E::from(MemoryError::Place(error)))?.up_to(bytes);
         Ok(Self { object: create(place)?, me: handle.arena().member(), handle })

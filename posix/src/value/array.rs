@@ -10,7 +10,7 @@ use procession_core::value as view;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{ArrayGuard, CType, CreateError, Elements, ValueError, handle};
-use crate::memory::{Handle, HandleError, kind};
+use crate::memory::{Arena, Handle, HandleError, arena, kind};
 
 /// Elements of type `T` that processes share, as many as it was made with, and one lock for all: as
 /// `multiprocessing.Array`.
@@ -61,7 +61,7 @@ impl<T: CType> Array<T> {
     /// # Ok::<(), procession_posix::Error>(())
     /// ```
     pub fn new(length: usize) -> Result<Self, CreateError> {
-        Self::make(length, |place| view::Array::create(place, length))
+        Self::new_in(arena()?, length)
     }
 
     /// An array of copies of `items`.
@@ -69,15 +69,26 @@ impl<T: CType> Array<T> {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn from_slice(items: &[T]) -> Result<Self, CreateError> {
-        Self::make(items.len(), |place| view::Array::create_from(place, items))
+        Self::from_slice_in(arena()?, items)
+    }
+
+    /// [`new`](Self::new) in this memory.
+    pub(crate) fn new_in(arena: &'static Arena, length: usize) -> Result<Self, CreateError> {
+        Self::make(arena, length, |place| view::Array::create(place, length))
+    }
+
+    /// [`from_slice`](Self::from_slice) in this memory.
+    pub(crate) fn from_slice_in(arena: &'static Arena, items: &[T]) -> Result<Self, CreateError> {
+        Self::make(arena, items.len(), |place| view::Array::create_from(place, items))
     }
 
     fn make(
+        arena: &'static Arena,
         length: usize,
         create: impl FnOnce(view::Place<'static>) -> Result<view::Array<'static, T>, ValueError>,
     ) -> Result<Self, CreateError> {
         let bytes = view::Array::<T>::bytes_for(length as u64)?;
-        let handle = Handle::allocate(kind::ARRAY, bytes)?;
+        let handle = Handle::allocate_in(arena, kind::ARRAY, bytes)?;
         let view = create(super::fresh(&handle, bytes)?)?;
         Ok(Self { view, me: handle.arena().member(), handle })
     }

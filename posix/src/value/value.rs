@@ -10,7 +10,7 @@ use procession_core::value as view;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{CType, CreateError, ValueGuard, handle};
-use crate::memory::{Handle, HandleError, kind};
+use crate::memory::{Arena, Handle, HandleError, arena, kind};
 
 /// One element of type `T` that processes share, with a lock: as `multiprocessing.Value`.
 ///
@@ -71,8 +71,13 @@ impl<T: CType> Value<T> {
     /// # Errors
     /// [`CreateError::Memory`] if there is no shared memory to be had.
     pub fn new(initial: T) -> Result<Self, CreateError> {
+        Self::new_in(arena()?, initial)
+    }
+
+    /// The same in this memory.
+    pub(crate) fn new_in(arena: &'static Arena, initial: T) -> Result<Self, CreateError> {
         let bytes = view::Value::<T>::bytes();
-        let handle = Handle::allocate(kind::VALUE, bytes)?;
+        let handle = Handle::allocate_in(arena, kind::VALUE, bytes)?;
         let view = view::Value::create(super::fresh(&handle, bytes)?, initial)?;
         Ok(Self { view, me: handle.arena().member(), handle })
     }

@@ -76,6 +76,21 @@ pub(crate) mod sealed {
         }
     }
 
+    /// Some lie in memory that others share, some in memory of this process: each is looked at by its own member.
+    impl core::Waitable for &(dyn Memory + '_) {
+        fn is_ready(&self, me: Member<'_>, ask: bool) -> bool {
+            self.source().is_ready(me, ask)
+        }
+
+        fn sleepers(&self) -> &core::Eventcount {
+            self.source().sleepers()
+        }
+
+        fn member<'a>(&'a self, _: Member<'a>) -> Member<'a> {
+            self.me()
+        }
+    }
+
     /// What is looked at.
     pub enum Place<'a> {
         Memory(&'a dyn Memory),
@@ -235,7 +250,7 @@ impl<'a> Waits<'a> {
     fn any_in_memory(&self, deadline: Deadline) -> Option<usize> {
         let (_, first) = self.memory.first()?;
         let sources: Vec<&dyn core::Waitable> =
-            self.memory.iter().map(|(_, object)| object.source()).collect();
+            self.memory.iter().map(|(_, object)| object as &dyn core::Waitable).collect();
         core::wait_any(first.me(), deadline, &sources)
     }
 

@@ -13,13 +13,13 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use procession_core::region::Member;
+use procession_core::region::{Member, Membership};
 use procession_core::sync::Event;
 use procession_core::sys::Deadline;
-use procession_core::wait::{Waitable, wait_any};
+use procession_core::wait::{Eventcount, Waitable, wait_any};
 use rustix::event::EventfdFlags;
 
 use super::sealed::Source;
@@ -73,6 +73,20 @@ impl Request {
     }
 }
 
+impl Waitable for Request {
+    fn is_ready(&self, me: Member<'_>, ask: bool) -> bool {
+        self.object.source().is_ready(me, ask)
+    }
+
+    fn sleepers(&self) -> &Eventcount {
+        self.object.source().sleepers()
+    }
+
+    fn member<'a>(&'a self, _: Member<'a>) -> Member<'a> {
+        self.object.me()
+    }
+}
+
 /// The requests of this process, and whether the thread runs.
 struct Watched {
     pid: u32,
@@ -84,6 +98,8 @@ static WATCHED: Mutex<Watched> =
     Mutex::new(Watched { pid: 0, requests: Vec::new(), running: false });
 /// The list has changed.
 static CHANGED: Event = Event::new();
+/// Who looks at it: the threads of this process.
+static THREADS: LazyLock<Membership<'static>> = LazyLock::new(Membership::private);
 
 fn watched() -> MutexGuard<'static, Watched> {
     // Nothing that happens under the lock panics halfway.
@@ -98,10 +114,12 @@ fn watched() -> MutexGuard<'static, Watched> {
 
 /// Watches these requests, those that it does not watch already.
 pub(crate) fn watch(requests: &[Arc<Request>]) -> io::Result<()> {
-    let Some(me) = requests.first().map(|request| request.object.me()) else { return Ok(()) };
+    if requests.is_empty() {
+        return Ok(());
+    }
     let mut watched = watched();
     if !watched.running {
-        std::thread::Builder::new().name("readiness".into()).spawn(move || run(me))?;
+        std::thread::Builder::new().name("readiness".into()).spawn(run)?;
         watched.running = true;
     }
     for request in requests {
@@ -110,7 +128,7 @@ pub(crate) fn watch(requests: &[Arc<Request>]) -> io::Result<()> {
         }
     }
     drop(watched);
-    CHANGED.set(me);
+    CHANGED.set(THREADS.member());
     Ok(())
 }
 
@@ -121,12 +139,13 @@ pub(crate) fn forget(requests: &[Arc<Request>]) {
     watched.requests.retain(|other| !requests.iter().any(|request| Arc::ptr_eq(other, request)));
     let changed = watched.requests.len() != before;
     drop(watched);
-    if let (true, Some(request)) = (changed, requests.first()) {
-        CHANGED.set(request.object.me());
+    if changed {
+        CHANGED.set(THREADS.member());
     }
 }
 
-fn run(me: Member<'static>) {
+fn run() {
+    let me = THREADS.member();
     loop {
         CHANGED.clear();
         let (told, requests) = {
@@ -139,7 +158,7 @@ fn run(me: Member<'static>) {
         drop(told);
         if !requests.is_empty() {
             let mut objects: Vec<&dyn Waitable> = vec![&CHANGED];
-            objects.extend(requests.iter().map(|request| request.object.source()));
+            objects.extend(requests.iter().map(|request| &**request as &dyn Waitable));
             wait_any(me, Deadline::NEVER, &objects);
         } else if !CHANGED.wait_until(me, Deadline::after(LINGER)) {
             let mut watched = watched();

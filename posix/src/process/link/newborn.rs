@@ -106,7 +106,7 @@ impl Link {
         // share nothing still work, and those that do say why not.
         let arena = crate::memory::arena().ok();
         let mut fds = vec![slots.records.as_fd(), me.as_fd()];
-        fds.extend(arena.map(Arena::fd));
+        fds.extend(arena.and_then(Arena::fd));
         // Taken right before the zygote inherits it.
         let picture =
             State::capture().map_err(resource("read /proc/thread-self"))?.into_a_zygotes();
