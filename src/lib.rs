@@ -37,7 +37,8 @@
 #[cfg(feature = "tracing")]
 pub use procession_posix::log;
 pub use procession_posix::{
-    Descriptor, Error, Result, channel, memory, process, ready, signal, sync, thread, value, wait,
+    Descriptor, Error, Result, channel, futures, memory, pool, process, ready, signal, sync,
+    thread, value, wait,
 };
 
 pub use channel::{
@@ -45,7 +46,9 @@ pub use channel::{
     PodQueue, PriorityQueue, PublishError, PutError, Queue, QueueOptions, ReceiveError, Receiver,
     RecvError, SendError, Sender, SimpleQueue, pipe,
 };
+pub use futures::{Executor, Future, ThreadPoolExecutor, as_completed, par_map};
 pub use memory::SharedMemory;
+pub use pool::{AsyncResult, Pool, PoolError, Retry, TaskError};
 pub use process::{Context, Process, Run, StartMethod, get_context, init};
 pub use procession_posix::export_target;
 pub use sync::{
@@ -61,7 +64,9 @@ pub mod prelude {
         PodQueue, PriorityQueue, PublishError, PutError, Queue, QueueOptions, ReceiveError,
         Receiver, RecvError, SendError, Sender, SimpleQueue, pipe,
     };
+    pub use crate::futures::{Executor, ThreadPoolExecutor, as_completed, par_map};
     pub use crate::memory::SharedMemory;
+    pub use crate::pool::{AsyncResult, Pool, PoolError, Retry, TaskError};
     pub use crate::process::{
         Child, Process, Run, StartMethod, Stdio, active_children, cpu_count, current_process,
         finalizer, get_context, parent_process,

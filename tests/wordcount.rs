@@ -302,10 +302,10 @@ fn pieces_of_any_size_make_the_whole() {
 fn workers_count_what_one_process_counts() {
     alone!(workers_count_what_one_process_counts);
     let directory = Directory::new("workers");
-    // So many words that each answer takes a megabyte.
-    directory.file("large", text(6 << 20, 1 << 40, 3));
+    // So many words that each answer takes half a megabyte.
+    directory.file("large", text(3 << 20, 1 << 40, 3));
     let found = Found::below(std::slice::from_ref(&directory.0), |_| false);
-    let pieces = found.pieces(1 << 20);
+    let pieces = found.pieces(512 << 10);
     assert!(pieces.len() >= 6, "one large file is for all workers");
     let crew = Crew::start(3, Locale::Utf8).unwrap();
     let mut failed = 0;

@@ -160,7 +160,13 @@ fn count_together(
     {
         bar.set_style(style);
     }
-    let crew = Crew::start(workers, locale)?;
+    let crew = match Crew::start(workers, locale) {
+        Ok(crew) => crew,
+        Err(error) => {
+            eprintln!("no workers: {error}; all is counted here");
+            return Ok(count_alone(pieces, locale));
+        }
+    };
     let counts = crew.count(pieces, |crew, failed| {
         let seen = crew.progress().totals();
         bar.set_position(seen.bytes.min(bytes));

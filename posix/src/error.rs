@@ -11,6 +11,7 @@ use crate::channel::{
     RecvError, RoleError, SendError, SubscribeError, TaskDoneError,
 };
 use crate::memory::{HandleError, MemoryError, SharedMemoryError};
+use crate::pool::{PoolError, TaskError};
 use crate::process::{JoinError, StartError, StillRunning};
 use crate::sync::{BarrierCreateError, LatchCreateError, SemaphoreError};
 
@@ -109,6 +110,12 @@ pub enum Error {
     /// A process ended without delivering its target's result.
     #[error(transparent)]
     Join(#[from] JoinError),
+    /// A pool or an executor.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// What became of a task instead of its result.
+    #[error(transparent)]
+    Task(#[from] TaskError),
     /// What went wrong in another process, in its words: an error of this type is a text when it travels, for example as
     /// the result of a process' target.
     #[error("{0}")]

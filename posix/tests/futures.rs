@@ -5,12 +5,18 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use procession_posix::channel::Queue;
 use procession_posix::futures::{
-    Executor, Future, ReturnWhen, Shutdown, ThreadPoolExecutor, as_completed, as_completed_timeout,
-    par_map, wait, wait_timeout,
+    Executor, Future, ProcessPoolExecutor, ReturnWhen, Shutdown, ThreadPoolExecutor, as_completed,
+    as_completed_timeout, par_map, wait, wait_timeout,
 };
-use procession_posix::pool::{PoolError, PoolState, TaskError};
+use procession_posix::pool::{PoolError, PoolState, Retry, TaskError};
 use procession_posix::sync::Event;
+
+#[path = "support/gone.rs"]
+mod gone;
+
+use gone::gone;
 
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(5);
@@ -112,7 +118,9 @@ fn maps_keep_the_order_and_errors_their_place(executor: &impl Executor) {
 
 fn maps_take_their_inputs_lazily(executor: &impl Executor) {
     let taken = AtomicU64::new(0);
-    let counted = (0u64..).inspect(|_| drop(taken.fetch_add(1, Ordering::Relaxed)));
+    let counted = (0u64..).inspect(|_| {
+        taken.fetch_add(1, Ordering::Relaxed);
+    });
     let mut results = executor.map(square, counted).buffer_size(5).chunk_size(2).into_iter();
     for i in 0..50 {
         assert_eq!(results.next().unwrap().unwrap(), square(i));
@@ -120,7 +128,9 @@ fn maps_take_their_inputs_lazily(executor: &impl Executor) {
     }
     drop(results);
     let taken = AtomicU64::new(0);
-    let counted = (0u64..).inspect(|_| drop(taken.fetch_add(1, Ordering::Relaxed)));
+    let counted = (0u64..).inspect(|_| {
+        taken.fetch_add(1, Ordering::Relaxed);
+    });
     let map = executor.map(square, counted);
     assert_eq!(taken.load(Ordering::Relaxed), 0);
     drop(map);
@@ -149,9 +159,15 @@ fn callbacks_run_in_order(executor: &impl Executor) {
     for i in 0..5 {
         assert_eq!(told.recv_timeout(LONG).unwrap(), (i, 9));
     }
-    // At once, if it is over.
     future.add_done_callback(move |_| tell.send((5, 0)).unwrap());
-    assert_eq!(told.try_recv().unwrap(), (5, 0));
+    assert_eq!(told.recv_timeout(LONG).unwrap(), (5, 0));
+    // At once and here, if it is over.
+    let over = executor.submit(square, (3u64,)).unwrap();
+    over.result().unwrap();
+    let (here, there) = (std::thread::current().id(), Arc::new(Mutex::new(None)));
+    let place = there.clone();
+    over.add_done_callback(move |_| *place.lock().unwrap() = Some(std::thread::current().id()));
+    assert_eq!(*there.lock().unwrap(), Some(here));
 }
 
 fn callbacks_may_call_anything(executor: Arc<impl Executor + Send + Sync + 'static>) {
@@ -452,6 +468,179 @@ mod threads {
     with_workers!(ThreadPoolExecutor::builder().max_workers(2).build().unwrap(), 2);
 }
 
+mod over_processes {
+    with_workers!(super::processes(2), 2);
+}
+
+// What only processes do.
+
+/// Ends its process at once.
+fn crash(runs: Event) -> u64 {
+    runs.set();
+    // SAFETY: nothing is left of this process.
+    unsafe { libc::_exit(7) }
+}
+
+fn pid() -> u32 {
+    std::process::id()
+}
+
+fn processes(workers: usize) -> ProcessPoolExecutor {
+    ProcessPoolExecutor::builder().max_workers(workers).build().unwrap()
+}
+
+#[test]
+fn workers_are_started_at_need_and_used_again() {
+    let executor = processes(2);
+    assert_eq!(executor.workers().len(), 0);
+    let first = executor.submit(pid, ()).unwrap().result().unwrap();
+    for _ in 0..20 {
+        assert_eq!(executor.submit(pid, ()).unwrap().result().unwrap(), first);
+    }
+    let workers = executor.workers();
+    assert_eq!((workers.len(), workers[0].pid), (1, first));
+    assert_eq!(workers[0].name, "ProcessPoolExecutor-1");
+    let busy = [Busy::new(&executor), Busy::new(&executor)];
+    assert_eq!(executor.workers().len(), 2);
+    drop(busy);
+    let none = ProcessPoolExecutor::builder().max_workers(0).build();
+    assert!(matches!(none.map(drop), Err(PoolError::Zero { .. })));
+}
+
+#[test]
+fn a_crash_fails_its_own_task_alone() {
+    let executor = processes(2);
+    let runs = Event::new().unwrap();
+    let (crashing, fine) = (executor.submit(crash, (runs,)).unwrap(), Busy::new(&executor));
+    let error = crashing.result_timeout(LONG).unwrap_err();
+    assert!(matches!(error, TaskError::WorkerDied { code: Some(7), attempt: 1, .. }), "{error}");
+    fine.go.set();
+    assert_eq!(fine.future.result_timeout(LONG).unwrap(), 1);
+    let squares = executor.map(square, 0..50).timeout(LONG).into_iter();
+    assert!(squares.map(Result::unwrap).eq((0..50).map(square)));
+    let statistics = executor.statistics();
+    assert_eq!((statistics.failed, statistics.deaths), (1, 1));
+}
+
+#[test]
+fn a_strict_executor_breaks_with_its_first_death() {
+    let executor = ProcessPoolExecutor::builder().max_workers(1).strict(true).build().unwrap();
+    let runs = Event::new().unwrap();
+    let futures = [
+        executor.submit(crash, (runs,)).unwrap(),
+        executor.submit(square, (1,)).unwrap(),
+        executor.submit(square, (2,)).unwrap(),
+    ];
+    let waited = wait_timeout(&futures, ReturnWhen::AllCompleted, LONG);
+    assert_eq!(waited.done.len(), 3);
+    let broken = futures
+        .iter()
+        .filter(|future| matches!(future.exception(), Ok(Some(TaskError::Broken(_)))));
+    assert!(broken.count() >= 2);
+    assert!(matches!(executor.state(), PoolState::Broken | PoolState::Ended));
+    let refused = executor.submit(square, (1,)).map(drop);
+    assert!(matches!(refused, Err(PoolError::Broken { .. })));
+    executor.terminate_workers();
+    executor.shutdown(Shutdown::new().timeout(LONG)).unwrap();
+}
+
+#[test]
+fn workers_can_be_ended_in_any_state() {
+    type End = fn(&ProcessPoolExecutor);
+    let ends: [End; 2] =
+        [ProcessPoolExecutor::terminate_workers, ProcessPoolExecutor::kill_workers];
+    for end in ends {
+        let executor = processes(1);
+        end(&executor);
+        assert!(executor.submit(pid, ()).is_err());
+        executor.shutdown(Shutdown::new().timeout(LONG)).unwrap();
+
+        let executor = processes(1);
+        let busy = Busy::new(&executor);
+        let queued = executor.submit(pid, ()).unwrap();
+        let workers = executor.workers();
+        end(&executor);
+        let error = busy.future.result_timeout(LONG).unwrap_err();
+        assert!(matches!(error, TaskError::Terminated), "{error}");
+        let error = queued.result_timeout(LONG).unwrap_err();
+        assert!(matches!(error, TaskError::Cancelled), "{error}");
+        executor.shutdown(Shutdown::new().timeout(LONG)).unwrap();
+        end(&executor);
+        assert!(gone(workers[0].pid));
+    }
+}
+
+#[test]
+fn a_task_that_runs_can_be_aborted() {
+    let executor = processes(1);
+    let busy = Busy::new(&executor);
+    let worker = executor.workers()[0].pid;
+    assert!(!busy.future.cancel());
+    assert!(busy.future.abort());
+    let error = busy.future.result_timeout(LONG).unwrap_err();
+    assert!(matches!(error, TaskError::Cancelled), "{error}");
+    assert!(busy.future.cancelled());
+    assert_ne!(executor.submit(pid, ()).unwrap().result_timeout(LONG).unwrap(), worker);
+}
+
+#[test]
+fn late_processes_are_ended_and_lost_tasks_done_again() {
+    let executor = ProcessPoolExecutor::builder().max_workers(1).deadline(SHORT).build().unwrap();
+    let (runs, go) = (Event::new().unwrap(), Event::new().unwrap());
+    let late = executor.submit(gated, (runs, go)).unwrap();
+    let error = late.result_timeout(LONG).unwrap_err();
+    assert!(matches!(error, TaskError::DeadlinePassed { .. }), "{error}");
+
+    fn crash_once(tried: Event) -> u64 {
+        if tried.is_set() { 5 } else { crash(tried) }
+    }
+    let retry = Retry::idempotent(2);
+    let executor = ProcessPoolExecutor::builder().max_workers(1).retry(retry).build().unwrap();
+    let future = executor.submit(crash_once, (Event::new().unwrap(),)).unwrap();
+    assert_eq!(future.result_timeout(LONG).unwrap(), 5);
+    assert_eq!(executor.statistics().retried, 1);
+}
+
+#[test]
+fn workers_are_initialized_and_replaced() {
+    fn note(pids: Queue<u32>) {
+        pids.put(&std::process::id()).unwrap();
+    }
+    let pids = Queue::unbounded().unwrap();
+    let builder = ProcessPoolExecutor::builder().max_workers(1).max_tasks_per_child(2);
+    let executor = builder.initializer(note, (pids.clone(),)).build().unwrap();
+    let seen: BTreeSet<_> =
+        (0..6).map(|_| executor.submit(pid, ()).unwrap().result_timeout(LONG).unwrap()).collect();
+    assert_eq!(seen.len(), 3);
+    let mut noted = BTreeSet::new();
+    while let Ok(pid) = pids.get_nowait() {
+        noted.insert(pid);
+    }
+    assert!(noted.is_superset(&seen), "{noted:?} {seen:?}");
+
+    fn fail_to_start() {
+        panic!("no worker today");
+    }
+    let failing = ProcessPoolExecutor::builder().initializer(fail_to_start, ());
+    let executor = failing.start_attempts(2).max_workers(1).build().unwrap();
+    let future = executor.submit(pid, ()).unwrap();
+    let error = future.result_timeout(LONG).unwrap_err();
+    let TaskError::Broken(cause) = &error else { panic!("{error}") };
+    assert!(cause.to_string().contains("no worker today"), "{cause}");
+    assert!(matches!(executor.submit(pid, ()), Err(PoolError::Broken { .. })));
+}
+
+#[test]
+fn what_does_not_fit_a_message_crosses_as_well() {
+    let executor = processes(2);
+    let large: Vec<u8> = (0..=255).cycle().take(1 << 20).collect();
+    let back = executor.submit(|bytes: Vec<u8>| bytes, (large.clone(),)).unwrap();
+    assert!(back.take().unwrap() == large);
+    let sizes = [0usize, 1, 1000, 100_000, 3_000_000];
+    let made = executor.map(|size: usize| vec![1u8; size], sizes).into_iter();
+    assert!(made.map(|made| made.unwrap().len()).eq(sizes));
+}
+
 // What only threads do.
 
 #[test]
@@ -504,8 +693,8 @@ fn a_failing_initializer_breaks_the_executor_with_its_cause() {
     assert!(cause.to_string().contains("no thread today"), "{cause}");
     let refused = executor.submit(square, (1,)).unwrap_err();
     assert!(matches!(refused, PoolError::Broken { .. }), "{refused}");
-    assert_eq!(executor.state(), PoolState::Broken);
     executor.shutdown(Shutdown::new().timeout(LONG)).unwrap();
+    assert_eq!(executor.state(), PoolState::Ended);
 }
 
 #[test]

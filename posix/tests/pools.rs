@@ -4,6 +4,12 @@
 #[path = "support/alone.rs"]
 mod alone;
 
+mod processes {
+    use procession_posix::pool::Pool;
+
+    include!("support/pool_suite.rs");
+}
+
 mod threads {
     use procession_posix::thread::Pool;
 

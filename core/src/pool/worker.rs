@@ -128,7 +128,7 @@ impl<'m> Worker<'m> {
             }
             found
         };
-        let found = board.head.work.wait(me, deadline, Pace::Eager, &mut look);
+        let found = board.head.work.wait(me, deadline, Pace::Polite, &mut look);
         found.unwrap_or(Ok(Take::TimedOut))
     }
 

@@ -88,7 +88,6 @@ impl<R: Send + 'static> Future<R> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    #[expect(clippy::new_ret_no_self, reason = "a channel's ends are made together")]
     pub fn new() -> (Setter<R>, Future<R>) {
         let promise = Promise::new(None);
         (Setter { promise: promise.clone() }, Future { promise })

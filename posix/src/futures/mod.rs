@@ -1,6 +1,6 @@
 //! Tasks and their futures: what Python's `concurrent.futures` has.
 //!
-//! An [`Executor`] takes functions and gives a [`Future`] for each. There is one over processes,
+//! An [`Executor`] takes functions and gives a [`Future`] for each. There is one over processes ([`ProcessPoolExecutor`]),
 //! one over threads ([`ThreadPoolExecutor`]), and two for tests ([`SingleThreadExecutor`], [`InlineExecutor`]).
 //! [`wait`] and [`as_completed`] wait for several futures, also of different executors. [`par_map`] is for the common case:
 //! all processors, borrowed data, and nothing to set up.
@@ -27,6 +27,7 @@ mod gather;
 mod inline;
 mod map;
 mod par_map;
+mod processes;
 mod threads;
 mod wait;
 
@@ -38,5 +39,6 @@ pub use future::{Future, Setter};
 pub use inline::InlineExecutor;
 pub use map::{ExecutorMap, ExecutorResults};
 pub use par_map::par_map;
+pub use processes::{ProcessPoolExecutor, ProcessPoolExecutorBuilder};
 pub use threads::{SingleThreadExecutor, ThreadPoolExecutor, ThreadPoolExecutorBuilder};
 pub use wait::{ReturnWhen, Waited, wait, wait_timeout};

@@ -252,7 +252,7 @@ impl Arena {
         let backing = loop {
             match Backing::map_anonymous(size) {
                 Ok(backing) => break backing,
-                Err(_) if size / 2 >= limits::LEAST => size = size / 2 & !0xFFFF,
+                Err(_) if size / 2 >= limits::LEAST => size = (size / 2) & !0xFFFF,
                 Err(error) => return Err(error),
             }
         };

@@ -16,7 +16,7 @@ use crate::task::{Options, Prepare, Start, Terms};
 /// use procession_posix::value::Value;
 ///
 /// fn join_in(there: Value<i64>) {
-///     there.update(|there| *there += 1).unwrap();
+///     there.update(|there| there + 1);
 /// }
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -61,7 +61,7 @@ mod result;
 mod tasks;
 
 pub(crate) mod board;
-mod engine;
+pub(crate) mod engine;
 mod lives;
 
 pub use crate::task::{
@@ -73,5 +73,5 @@ pub use imap::Imap;
 pub use result::AsyncResult;
 pub use tasks::{Each, Task, Tasks};
 
-/// A pool of worker processes.
+/// A pool of processes. See the [module](self) for what can be called, and what becomes of it.
 pub type Pool = PoolOf<engine::ProcessCrew>;

@@ -23,7 +23,7 @@ mod statistics;
 mod terms;
 
 pub use call::{Call, CallOnce};
-pub(crate) use caught::{caught, panicked, quietly};
+pub(crate) use caught::{caught, quietly};
 pub use crew::{Crew, PoolState, Prepare, Start, Submit, SubmitMany, TaskId};
 pub use error::{Part, PoolError, TaskError};
 pub use options::{Options, WorkerInfo};

@@ -78,6 +78,8 @@ pub mod prelude {
         current_thread as current_process, pipe,
     };
     pub use crate::channel::{GetError, PutError, RecvError, SendError};
+    pub use crate::futures::{Executor, ThreadPoolExecutor, as_completed, par_map};
+    pub use crate::pool::{AsyncResult, PoolError, Retry, TaskError};
     pub use crate::process::cpu_count;
     pub use crate::sync::{AcquireError, Deadline};
     pub use crate::wait::{Waitable, wait, wait_any, wait_any_timeout, wait_timeout};

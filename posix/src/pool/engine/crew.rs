@@ -213,6 +213,14 @@ impl Crew for ProcessCrew {
 }
 
 impl ProcessCrew {
+    /// As `terminate`, but without a grace.
+    pub(crate) fn kill(&self) {
+        if self.is_here() {
+            self.lives.terminate(Duration::ZERO);
+            self.give_up_all(&TaskError::Terminated);
+        }
+    }
+
     /// Whether nothing will be delivered any more.
     pub(super) fn is_finished(&self) -> bool {
         !self.is_here()
@@ -383,11 +391,12 @@ impl Floor for ProcessCrew {
     }
 
     fn vacate(&self, seat: usize, death: &Death) {
-        self.reclaim_from(seat, death);
-        self.seats.vacate(seat);
+        // Before anybody is told what became of its task.
         if !death.asked {
             self.counters.died();
         }
+        self.reclaim_from(seat, death);
+        self.seats.vacate(seat);
     }
 
     fn queued(&self) -> usize {

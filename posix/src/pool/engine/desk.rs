@@ -9,9 +9,8 @@ use procession_core::region::{Block, Member, Tag};
 use procession_core::sys::{coarse_nanos, nanos};
 use serde::Serialize;
 
-use super::wire::{
-    self, AWAY, Away, HEAD, Head, MARK, Out, Sort, Trouble, read_mark, size_of_encoded,
-};
+use super::encode::encode;
+use super::wire::{AWAY, Away, HEAD, Head, MARK, Out, Sort, Trouble, read_mark, size_of_encoded};
 use super::work::{Name, Work};
 use crate::channel::luggage::{ITEM, Luggage, Packing};
 use crate::memory::{Arena, DecodeError};
@@ -318,10 +317,11 @@ impl<'d> Desk<'d> {
                 None => {
                     let mut error = None;
                     let sent = self.lay_away(bytes, 0, false, |out| {
-                        let written = wire::write(result, out.without(0));
+                        let before = out.left();
+                        let written = encode(result, out);
                         error = written.as_ref().err().map(ToString::to_string);
                         // As many as were counted before: else it is another object each time.
-                        written.is_ok_and(|(_, left)| left == out.left() - bytes as usize)
+                        written.is_ok() && before - out.left() == bytes as usize
                     });
                     match (sent, error) {
                         (Err(_), Some(error)) => Err(Trouble::Result(error)),

@@ -16,9 +16,11 @@ mod collect;
 mod courier;
 mod crew;
 mod desk;
+mod encode;
 mod hall;
 mod job;
 mod submit;
+#[cfg(test)]
 #[cfg(test)]
 mod tests;
 mod wire;

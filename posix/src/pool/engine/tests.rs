@@ -43,7 +43,7 @@ impl<R: Send> Box_<R> {
     }
 }
 
-struct Pool(Arc<ProcessCrew>);
+pub(super) struct Pool(pub(super) Arc<ProcessCrew>);
 
 impl Drop for Pool {
     fn drop(&mut self) {
@@ -56,7 +56,7 @@ fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(20))
 }
 
-fn pool(workers: usize) -> Pool {
+pub(super) fn pool(workers: usize) -> Pool {
     Pool(
         ProcessCrew::start(Options {
             workers: workers..=workers,
@@ -76,7 +76,11 @@ fn pool(workers: usize) -> Pool {
 }
 
 impl Pool {
-    fn apply<F, A>(&self, f: F, args: A) -> Outcome<<ProcessCrew as Submit<F, A>>::Output>
+    pub(super) fn apply<F, A>(
+        &self,
+        f: F,
+        args: A,
+    ) -> Outcome<<ProcessCrew as Submit<F, A>>::Output>
     where
         ProcessCrew: Submit<F, A>,
     {

@@ -21,6 +21,8 @@ use std::ptr::NonNull;
 use bytemuck::{Pod, Zeroable};
 use serde::{Deserialize, Serialize};
 
+use super::encode::encode;
+
 use crate::channel::copy_in;
 
 /// What stands in front of each chunk, in its cell.
@@ -181,6 +183,41 @@ impl<'m> Out<'m> {
         true
     }
 
+    /// Writes a number, seven bits a byte, the lowest first; false if it does not fit.
+    #[inline(always)]
+    pub(super) fn put_number(&mut self, mut number: u64) -> bool {
+        const MOST: usize = 10;
+        if self.left < MOST {
+            return self.put_last_number(number);
+        }
+        let start = self.at;
+        let mut at = start;
+        // SAFETY: no number has more than MOST bytes, for which there is room.
+        unsafe {
+            while number >= 0x80 {
+                at.write(number as u8 | 0x80);
+                at = at.add(1);
+                number >>= 7;
+            }
+            at.write(number as u8);
+            at = at.add(1);
+        }
+        self.left -= at.addr().get() - start.addr().get();
+        self.at = at;
+        true
+    }
+
+    #[cold]
+    fn put_last_number(&mut self, mut number: u64) -> bool {
+        while number >= 0x80 {
+            if !self.put(&[number as u8 | 0x80]) {
+                return false;
+            }
+            number >>= 7;
+        }
+        self.put(&[number as u8])
+    }
+
     /// Writes a mark and what `sort` and `bytes` say; false, and nothing is written, if they do not fit.
     pub(super) fn put_marked(&mut self, sort: Sort, bytes: &[u8]) -> bool {
         let Ok(length) = u32::try_from(bytes.len()) else { return false };
@@ -207,13 +244,10 @@ impl<'m> Out<'m> {
         if self.left < front {
             return Err(postcard::Error::SerializeBufferFull);
         }
-        // SAFETY: there is room for the mark.
-        let body = unsafe { self.at.add(front) };
-        let (end, left) = {
-            // SAFETY: as above; behind the mark so many bytes are left.
-            let body = unsafe { Out::new(body, self.left - front) };
-            write(object, body)?
-        };
+        // SAFETY: there is room for the mark, and behind it so many bytes are left.
+        let mut body = unsafe { Out::new(self.at.add(front), self.left - front) };
+        encode(object, &mut body)?;
+        let Out { at: end, left, .. } = body;
         let length = self.left - front - left;
         if front == SHORT && length <= SHORT_MOST {
             // SAFETY: there is room for the mark.
@@ -252,47 +286,9 @@ impl<'m> Out<'m> {
     }
 }
 
-/// Encodes an object without a mark; where the next byte would go, and how many are left.
-#[inline(always)]
-pub(super) fn write<T: Serialize + ?Sized>(
-    object: &T,
-    out: Out<'_>,
-) -> Result<(NonNull<u8>, usize), postcard::Error> {
-    let mut serializer = postcard::Serializer { output: out };
-    object.serialize(&mut serializer)?;
-    Ok((serializer.output.at, serializer.output.left))
-}
-
 /// How many bytes the encoding of an object has.
 pub(super) fn size_of_encoded<T: Serialize + ?Sized>(object: &T) -> Result<u64, postcard::Error> {
     postcard::experimental::serialized_size(object).map(|size| size as u64)
-}
-
-impl postcard::ser_flavors::Flavor for Out<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn try_extend(&mut self, data: &[u8]) -> Result<(), postcard::Error> {
-        if self.put(data) { Ok(()) } else { Err(postcard::Error::SerializeBufferFull) }
-    }
-
-    #[inline(always)]
-    fn try_push(&mut self, data: u8) -> Result<(), postcard::Error> {
-        if self.left == 0 {
-            return Err(postcard::Error::SerializeBufferFull);
-        }
-        // SAFETY: there is room for one more.
-        unsafe {
-            self.at.write(data);
-            self.at = self.at.add(1);
-        }
-        self.left -= 1;
-        Ok(())
-    }
-
-    fn finalize(self) -> Result<(), postcard::Error> {
-        Ok(())
-    }
 }
 
 /// Copies `count` bytes; the few bytes of a number without a call.

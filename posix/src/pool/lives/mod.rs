@@ -293,11 +293,12 @@ impl Shared {
         }
     }
 
-    /// Whether this was what broke it.
-    fn break_down(&self, cause: &Arc<PoolError>) -> bool {
+    /// It is broken; by this, unless something else has broken it before.
+    fn break_down(&self, cause: PoolError) -> Arc<PoolError> {
         // Before the state says so: who sees that finds the cause.
-        let first = self.cause.set(cause.clone()).is_ok();
-        !matches!(self.state.break_down(), Closing::Already(_)) && first
+        let cause = self.cause.get_or_init(|| Arc::new(cause)).clone();
+        self.state.break_down();
+        cause
     }
 
     fn take_orders(&self) -> Orders {

@@ -109,6 +109,8 @@ pub(crate) struct Roster {
 /// A row of failed starts: how long to wait before the second one; then twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// After so long a growing pool looks again whether what was queued has been taken.
+const SOON: Duration = Duration::from_millis(1);
 
 impl Roster {
     /// Nobody is there yet.
@@ -131,6 +133,7 @@ impl Roster {
             return self.step_to_the_end(now, grace);
         }
         let live = self.count();
+        let mut rest = Deadline::NEVER;
         if self.may_grow() {
             let free = |(at, seat): (usize, &Seat)| match seat.stage {
                 Stage::Starting => true,
@@ -138,20 +141,26 @@ impl Roster {
                 _ => false,
             };
             let free = self.seats.iter().enumerate().filter(|seat| free(*seat)).count();
-            let wanted = live + queued().saturating_sub(free);
+            let queued = queued();
+            let wanted = live + queued.saturating_sub(free);
             self.target = wanted.clamp(self.target, *self.rules.workers.end());
+            if queued > 0 {
+                // Whoever was free may have begun just now with another chunk than these.
+                rest = Deadline::at_nanos(now.saturating_add(SOON.as_nanos() as u64));
+            }
         }
         if live < self.target {
             return self.start(now);
         }
-        let mut rest = Deadline::NEVER;
         let mut surplus = None;
         if live > self.target {
             surplus = self.least_needed(look);
         } else if let Some(limit) = self.rules.idle_timeout
             && live > *self.rules.workers.start()
         {
-            (surplus, rest) = self.idle_for(limit, now, look);
+            let until;
+            (surplus, until) = self.idle_for(limit, now, look);
+            rest = rest.min(until);
             self.target -= usize::from(surplus.is_some());
         }
         match surplus {
@@ -223,10 +232,13 @@ impl Roster {
     ) -> (Option<usize>, Deadline) {
         let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
         let mut rest = u64::MAX;
-        for (at, _) in self.seats.iter().enumerate().filter(|(_, seat)| seat.stage == Stage::Ready)
-        {
-            // Who is busy now can be missed at the earliest after so long.
-            let since = if let Seen::Idle { since } = look(at) { since } else { now };
+        for (at, seat) in self.seats.iter().enumerate() {
+            let since = match (seat.stage, look(at)) {
+                (Stage::Ready, Seen::Idle { since }) => since,
+                // Whoever is busy now, or starts, can be missed at the earliest after so long.
+                (Stage::Ready | Stage::Starting, _) => now,
+                (Stage::Empty | Stage::Retiring, _) => continue,
+            };
             let end = since.saturating_add(limit);
             if end <= now {
                 return (Some(at), Deadline::NEVER);

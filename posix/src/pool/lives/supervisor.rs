@@ -155,26 +155,29 @@ impl Supervisor {
         let death = Death::of(child.pid(), &left, self.roster.has_asked(seat));
         let floor = &*self.floor;
         let verdict = self.roster.gone(seat, left.is_err(), nanos(), &|seat| floor.look(seat));
-        self.dismiss(seat, &child);
-        self.floor.vacate(seat, &death);
-        match verdict {
-            Verdict::GoOn => {}
+        let cause = match verdict {
+            Verdict::GoOn => None,
             Verdict::TooManyStarts(attempts) => {
                 let cause = as_error(child.name(), child.pid(), left);
-                self.break_down(PoolError::Initializer { attempts, cause });
+                Some(PoolError::Initializer { attempts, cause })
             }
             Verdict::Strict => {
                 let death = as_error(child.name(), child.pid(), left);
-                self.break_down(PoolError::Strict { death });
+                Some(PoolError::Strict { death })
             }
+        };
+        // Whoever is told of the death finds the pool broken by it.
+        let cause = cause.map(|cause| self.shared.break_down(cause));
+        self.dismiss(seat, &child);
+        self.floor.vacate(seat, &death);
+        if let Some(cause) = cause {
+            self.give_up(&cause);
         }
     }
 
-    fn break_down(&mut self, cause: PoolError) {
-        let cause = Arc::new(cause);
-        if self.shared.break_down(&cause) {
-            self.floor.broken(&cause);
-        }
+    /// The pool is broken by this.
+    fn give_up(&mut self, cause: &Arc<PoolError>) {
+        self.floor.broken(cause);
         self.end(Deadline::after(GRACE));
     }
 
@@ -245,7 +248,8 @@ impl Duty for Supervisor {
                     Ok(()) => {}
                     Err(error) => {
                         if self.roster.not_started(seat, nanos()) != Verdict::GoOn {
-                            self.break_down(error);
+                            let cause = self.shared.break_down(error);
+                            self.give_up(&cause);
                         }
                     }
                 },

@@ -123,7 +123,10 @@ where
     /// How many more inputs may be taken, when so many results were handed out.
     fn allowed(&self, handed_out: u64) -> usize {
         let window = self.plan.window.unwrap_or_else(|| {
-            AHEAD.saturating_mul(self.crew.width()).saturating_mul(self.took.max(1))
+            let width = self.crew.width();
+            // Short calls are many in the same time.
+            let calls = usize::try_from(self.gather.calls_within(2 * BUSY)).unwrap_or(usize::MAX);
+            AHEAD.saturating_mul(self.took.max(1)).max(calls).saturating_mul(width)
         });
         let over = match self.gather.order() {
             Order::All => self.gather.delivered(),

@@ -101,6 +101,12 @@ impl<R> Gather<R> {
             .then(|| (nanos.saturating_mul(1000) / pace).clamp(1, measured.saturating_mul(4)))
     }
 
+    /// How many calls keep a worker busy for so long, in nanoseconds; 0 if nothing was measured.
+    pub(super) fn calls_within(&self, nanos: u64) -> u64 {
+        // Relaxed: as above.
+        nanos.saturating_mul(1000).checked_div(self.pace.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
     fn measure(&self, calls: u64, nanos: u64) {
         if nanos == 0 || calls == 0 {
             return;

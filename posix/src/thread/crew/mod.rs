@@ -9,7 +9,7 @@
 //! a thread   started -> idle or running -> left
 //! the crew   Running -> Closed -> Ended
 //!            Running, Closed -> Terminating -> Ended
-//!            Running, Closed -> Broken
+//!            Running, Closed -> Broken -> Ended, with the cause kept
 //! ```
 //!
 //! The thread that ran a task delivers its result itself, so who waits only sleeps, and is woken by that thread. A thread of
@@ -21,6 +21,7 @@
 
 mod desk;
 mod job;
+mod table;
 mod work;
 
 use std::collections::VecDeque;
@@ -89,7 +90,7 @@ impl ThreadCrew {
     /// # Errors
     /// `Zero` for no threads at all, `Resource` if a thread cannot be started.
     pub(crate) fn with(options: ThreadOptions) -> Result<Arc<Self>, PoolError> {
-        desk::check(&options.threads)?;
+        table::check(&options.threads)?;
         let crew = ThreadCrew { desk: Arc::new(Desk::new(options)), pid: std::process::id() };
         crew.desk.fill(&mut crew.desk.lock())?;
         Ok(Arc::new(crew))
@@ -272,7 +273,7 @@ impl Crew for ThreadCrew {
     }
 
     fn resize(&self, workers: RangeInclusive<usize>) -> Result<(), PoolError> {
-        desk::check(&workers)?;
+        table::check(&workers)?;
         self.desk.resize(workers)
     }
 }

@@ -206,7 +206,7 @@ fn an_initializer_that_fails_breaks_the_crew_with_its_cause() {
     crew.close();
     crew.terminate();
     crew.join(Deadline::after(LONG)).unwrap();
-    assert_eq!(crew.state(), PoolState::Broken);
+    assert_eq!(crew.state(), PoolState::Ended);
 }
 
 #[test]

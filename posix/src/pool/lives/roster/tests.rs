@@ -151,11 +151,14 @@ fn it_grows_with_what_is_queued_and_shrinks_with_idleness() {
     let (scene, mut roster) = (Scene::new(8), Roster::new(rules, 8));
     assert_eq!(scene.settle(&mut roster), [REST]);
     scene.queued.set(1);
-    assert_eq!(scene.settle(&mut roster), [start(0, 1), REST]);
+    let soon = Step::Rest(Deadline::at_nanos(1 + 100));
+    assert_eq!(scene.settle(&mut roster), [start(0, 1), soon]);
     // Somebody is on the way.
-    assert_eq!(scene.settle(&mut roster), [REST]);
+    let soon = Step::Rest(Deadline::at_nanos(1 + 100));
+    assert_eq!(scene.settle(&mut roster), [soon]);
     scene.queued.set(9);
-    assert_eq!(scene.settle(&mut roster), [start(1, 2), start(2, 3), REST]);
+    let soon = Step::Rest(Deadline::at_nanos(1 + 100));
+    assert_eq!(scene.settle(&mut roster), [start(1, 2), start(2, 3), soon]);
     assert!(!roster.may_grow());
     scene.queued.set(0);
     scene.now.set(1000);
@@ -169,6 +172,19 @@ fn it_grows_with_what_is_queued_and_shrinks_with_idleness() {
     scene.now.set(1050);
     let rest = Step::Rest(Deadline::at_nanos(1150));
     assert_eq!(scene.settle(&mut roster), [Step::Retire(2), rest]);
+}
+
+#[test]
+fn what_stays_queued_is_looked_at_again() {
+    let (scene, mut roster) = (Scene::new(4), Roster::new(Rules { workers: 1..=2, ..rules() }, 4));
+    scene.settle(&mut roster);
+    scene.set(0, IDLE);
+    scene.queued.set(1);
+    let [Step::Rest(until)] = scene.settle(&mut roster)[..] else { panic!("somebody is free") };
+    scene.now.set(until.as_nanos());
+    // It was free for another one.
+    scene.set(0, Seen::Busy);
+    assert!(scene.settle(&mut roster).contains(&start(1, 2)));
 }
 
 #[test]
