@@ -30,12 +30,10 @@ enum Act {
     Revoke(u8),
     Reclaim(u8),
     ReclaimAll,
-    Collect(u8),
     Free(u8),
     Look(u8),
     Order(u8),
     Reserve(u16),
-    ReserveAny,
     Sit(u8, bool),
     Ready(u8),
     Leave(u8),
@@ -130,7 +128,6 @@ fuzz_target!(|input: Input| {
                     }
                 }
             }
-            Act::Collect(at) => drop(pick(&tickets, *at).map(|ticket| board.collect(*ticket))),
             Act::Free(at) => drop(pick(&tickets, *at).map(|ticket| board.free(me, *ticket))),
             Act::Look(at) => {
                 if let Some(ticket) = pick(&tickets, *at) {
@@ -142,7 +139,6 @@ fuzz_target!(|input: Input| {
                 board.order(me, orders[usize::from(*order) % 3]);
             }
             Act::Reserve(seat) => seats.extend(board.reserve(u32::from(*seat))),
-            Act::ReserveAny => seats.extend(board.reserve_any()),
             Act::Sit(at, here) => {
                 let who = if *here { me } else { other.member() };
                 if let Some(at) = pick(&seats, *at)
@@ -188,7 +184,6 @@ fuzz_target!(|input: Input| {
                     if let Some(ticket) = tickets.last() {
                         let _ = board.wait_cell(me, *ticket, Deadline::after(soon));
                     }
-                    let _ = board.wait_any(me, Deadline::after(soon), |_| None::<()>);
                 }
             }
             Act::Ask(number) => {
