@@ -34,8 +34,8 @@
 //! - A place of the ring whose cell is still QUEUED when the tail comes round to it (others were withdrawn, or nobody
 //!   takes anything) is passed over: its entry stays, under the new ticket. As there are half as many cells as places,
 //!   a free place is near.
-//! - Workers sleep at `work`, of which each publication wakes one; one that was woken and sees more wakes the next. Who waits
-//!   for one cell sleeps beside its word; who waits for any at `answers`. Whatever ends a worker's turn notifies both.
+//! - Workers sleep at `work`, of which each publication wakes one. Who waits for one cell sleeps beside its word; who waits for
+//!   any at `answers`. Whatever ends a worker's turn notifies both.
 //! - Nobody gets stuck: no step waits for another process. A worker that was stopped keeps its one cell, until the owner
 //!   revokes it and has it killed. A worker that finds its owner dead leaves.
 //! - Everybody trusts the board as far as that a task may be lost, or done twice, by whoever writes over it; not with memory.
@@ -43,7 +43,9 @@
 #[cfg(not(loom))]
 use super::error::BoardPlaceError;
 use super::seats::{Order, Seat};
-use super::word::{CellState, MOST_CELLS, MOST_SEATS, Ticket, cell_of};
+use super::word::{CellState, Ticket, cell_of};
+#[cfg(not(loom))]
+use super::word::{MOST_CELLS, MOST_SEATS};
 use crate::region::Tag;
 use crate::sys::Padded;
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};

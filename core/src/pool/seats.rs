@@ -273,12 +273,19 @@ impl<'m> Board<'m> {
         if !self.owner().is_some_and(|owner| me.verdict(owner) == Verdict::Dead) {
             return false;
         }
-        (0u32..).zip(self.seats).all(|(index, seat)| {
+        self.seats.iter().all(|seat| {
             // Acquire: as in `seat`.
             match SeatState::read(seat.word.load(Ordering::Acquire)) {
                 (SeatState::Empty, _) => true,
-                // Failure: the worker has just sat down.
-                (SeatState::Reserved, life) => self.vacate(SeatAt { index, life }),
+                // Exactly that: else a worker has just sat down. AcqRel: as in `vacate`.
+                (SeatState::Reserved, life) => (seat.word)
+                    .compare_exchange(
+                        SeatState::Reserved.word(life),
+                        SeatState::Empty.word(next(life)),
+                        Ordering::AcqRel,
+                        Ordering::Relaxed,
+                    )
+                    .is_ok(),
                 (SeatState::Starting(tag) | SeatState::Ready(tag) | SeatState::Leaving(tag), _) => {
                     me.verdict(tag) == Verdict::Dead
                 }

@@ -129,13 +129,6 @@ impl<'m> Worker<'m> {
             found
         };
         let found = board.head.work.wait(me, deadline, Pace::Polite, &mut look);
-        // Perhaps woken by one publication of several, whose other sleepers were not.
-        if matches!(found, Some(Ok(Take::Lease(_))))
-            && board.head.work.is_awaited()
-            && self.sees_more()
-        {
-            board.head.work.notify_one(me);
-        }
         found.unwrap_or(Ok(Take::TimedOut))
     }
 
@@ -214,18 +207,6 @@ impl<'m> Worker<'m> {
         self.seat.running.store(running(ticket), Ordering::Relaxed);
         let answers = &self.board.head.answers;
         Some(Lease { answers, me: self.me, tag: self.tag, seat: self.seat, cell, ticket })
-    }
-
-    /// Whether anything is queued behind what this worker took last.
-    fn sees_more(&self) -> bool {
-        let publisher = &self.board.head.publisher;
-        // Acquire: as in `next`.
-        let tail = publisher.tail.load(Ordering::Acquire);
-        (self.cursor..tail).take(self.board.ring.len()).any(|at| {
-            let number = self.board.place(at).load(Ordering::Relaxed);
-            (self.board.cells.get(cell_of(number) as usize))
-                .is_some_and(|cell| queued(cell.word.load(Ordering::Relaxed), number).is_some())
-        })
     }
 }
 
