@@ -10,8 +10,7 @@
 //! | [`InlineExecutor`] | at once, where it is submitted | tests |
 //!
 //! What goes wrong in a task is the error of its future, a [`TaskError`](crate::pool::TaskError), and the others go on. Whoever waits for
-//! a future collects for others too; nobody has a thread for that, but for callbacks and for futures that are awaited. A future costs one
-//! allocation. An executor that is dropped waits until all is done, as the end of Python's `with` does.
+//! a future collects for others too; there is a thread for that only where a callback or a waker is to be called. An executor that is dropped waits until all is done, as the end of Python's `with` does.
 //!
 //! [`wait`] and [`as_completed`] wait for several futures, also of different executors. [`par_map`] is for the common case: all processors,
 //! borrowed data, and nothing to set up.
