@@ -185,19 +185,19 @@ fn resident() -> u64 {
 
 fn make_and_drop() {
     const LARGE: usize = 1 << 20;
-    let mut least = u64::MAX;
-    for round in 0..10 {
+    let mut first = None;
+    for _ in 0..10 {
         let array = thread::Array::<f64>::new(LARGE).unwrap();
         assert!(array.iter().step_by(511).all(|number| number == 0.0), "it begins anew");
         array.fill(1.5);
         let locks: Vec<_> = (0..10_000).map(|_| thread::Lock::new().unwrap()).collect();
+        let before = resident();
         drop((array, locks));
-        if round == 0 {
-            least = resident();
-        }
+        let after = resident();
+        assert!(after + 4 * (LARGE as u64) < before, "{before} bytes became {after}");
+        let first = *first.get_or_insert(after);
+        assert!(after < first + 4 * (LARGE as u64), "{first} bytes became {after}");
     }
-    let most = least + 3 * 8 * LARGE as u64;
-    assert!(resident() < most, "{least} bytes became {}", resident());
 }
 
 #[test]
