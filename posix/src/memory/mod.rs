@@ -15,7 +15,7 @@ mod shared;
 pub use arena::{Arena, Config, adopt, arena, configure};
 pub(crate) use arena::{existing, name_process, private};
 pub use decode::DecodeError;
-pub(crate) use decode::{decode, decode_or, refuse};
+pub(crate) use decode::{decode, decode_or, explain_by, refuse};
 pub use error::{HandleError, MemoryError};
 pub use handle::Handle;
 pub use shared::{BadName, Segment, SharedMemory, SharedMemoryError, SharedMemoryOptions};

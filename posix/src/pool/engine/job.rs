@@ -7,10 +7,11 @@ use std::sync::Arc;
 use procession_core::region::Member;
 use serde::de::DeserializeOwned;
 
+use super::decode::decode_or;
 use super::desk::Held;
 use super::wire::{Away, Sort, Trouble, read_mark};
 use crate::channel::luggage::{ITEM, Luggage};
-use crate::memory::{Arena, decode_or};
+use crate::memory::Arena;
 use crate::task::{Outcome, Part, Results, Sink, TaskError};
 
 /// Who gets the results of a task, whatever their type.

@@ -15,6 +15,7 @@
 mod collect;
 mod courier;
 mod crew;
+mod decode;
 mod desk;
 mod encode;
 mod hall;

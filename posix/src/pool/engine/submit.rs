@@ -15,9 +15,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::desk::{Held, RESERVE};
+use super::encode::{size_of_encoded, to_vec};
 use super::hall::{Chunk, Hall, Input, Parked, Wish};
 use super::job::{Job, Typed};
-use super::wire::{HEAD, Head, MARK, Out, Sort, size_of_encoded};
+use super::wire::{HEAD, Head, MARK, Out, Sort};
 use super::work::{self, Name};
 use super::{ProcessCrew, lock};
 use crate::channel::luggage::{ITEM, Luggage, Packing};
@@ -222,7 +223,7 @@ impl ProcessCrew {
     #[cold]
     fn pack_luggage<A: Serialize + ?Sized>(&self, args: &A) -> Result<Packed, PoolError> {
         let packing = Packing::begin();
-        let encoded = postcard::to_stdvec(args).map_err(encode_error)?;
+        let encoded = to_vec(args).map_err(encode_error)?;
         let luggage = packing.end().unwrap_or_default();
         let names = u16::try_from(luggage.ends()).map_err(|_| PoolError::Encode {
             message: "there are more ends of pipes in them than one task can have".into(),
