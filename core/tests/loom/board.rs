@@ -248,7 +248,7 @@ fn what_is_queued_before_the_order_to_drain_is_done() {
 
 #[test]
 fn what_is_withdrawn_is_not_done() {
-    explore(Sleeps::Endless, 2, || {
+    explore(Sleeps::Endless, 1, || {
         let owner = Process::new();
         let heap = heap(2, 1, &owner);
         let worker = spawn(&heap, 0, worker_life);

@@ -4,6 +4,7 @@ mod atomic;
 mod attach;
 mod barrier;
 mod block;
+mod board;
 mod broadcast;
 mod buffer;
 mod condition;
@@ -51,6 +52,7 @@ pub fn operations() -> Vec<Operation> {
         broadcast::operations(),
         store::operations(),
         pipe::operations(),
+        board::operations(),
     ];
     families.into_iter().flatten().collect()
 }

@@ -223,9 +223,13 @@ impl ProcessCrew {
 
     /// Whether nothing will be delivered any more.
     pub(super) fn is_finished(&self) -> bool {
-        !self.is_here()
-            || self.lives.state().phase() == Phase::Ended
-            || lock(&self.hall).closed.is_some()
+        if !self.is_here() {
+            return true;
+        }
+        let ended = self.lives.state().phase() == Phase::Ended;
+        let hall = lock(&self.hall);
+        // What another thread has in hand just now is still to come.
+        (ended || hall.closed.is_some()) && hall.tasks.is_empty()
     }
 
     /// Sleeps until something may be collected, or is done.

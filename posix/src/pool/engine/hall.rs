@@ -248,6 +248,11 @@ impl Tasks {
         Some(TaskId(id))
     }
 
+    /// Whether all of them are over, and have got their results.
+    pub(super) fn is_empty(&self) -> bool {
+        self.free.len() == self.entries.len()
+    }
+
     pub(super) fn get(&self, task: TaskId) -> Option<&Entry> {
         let place = task.0 & ((1 << PLACE_BITS) - 1);
         self.entries.get(place as usize).filter(|entry| entry.id == task.0)

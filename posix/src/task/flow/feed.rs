@@ -212,14 +212,13 @@ where
         }
         let first = self.next;
         let had = self.pending.len();
-        self.gather.opening(first);
         let sink = self.sink.clone();
         let handed =
             self.crew.submit_chunk(&self.f, first, &mut self.pending, size, sink, &self.plan.terms);
         let took = had - self.pending.len();
         match handed {
             Ok(task) => {
-                self.gather.opened(first, took as u64, Some(task));
+                self.gather.opened(first, took as u64, task);
                 self.next += took as u64;
                 self.took = took;
                 if self.total().is_some() {
@@ -228,7 +227,6 @@ where
                 true
             }
             Err(error) => {
-                self.gather.opened(first, 0, None);
                 self.refuse(error);
                 false
             }
