@@ -46,7 +46,9 @@ pub use channel::{
     PodQueue, PriorityQueue, PublishError, PutError, Queue, QueueOptions, ReceiveError, Receiver,
     RecvError, SendError, Sender, SimpleQueue, pipe,
 };
-pub use futures::{Executor, Future, ThreadPoolExecutor, as_completed, par_map};
+pub use futures::{
+    Executor, Future, ProcessPoolExecutor, Shutdown, ThreadPoolExecutor, as_completed, par_map,
+};
 pub use memory::SharedMemory;
 pub use pool::{AsyncResult, Pool, PoolError, Retry, TaskError};
 pub use process::{Context, Process, Run, StartMethod, get_context, init};
@@ -64,7 +66,9 @@ pub mod prelude {
         PodQueue, PriorityQueue, PublishError, PutError, Queue, QueueOptions, ReceiveError,
         Receiver, RecvError, SendError, Sender, SimpleQueue, pipe,
     };
-    pub use crate::futures::{Executor, ThreadPoolExecutor, as_completed, par_map};
+    pub use crate::futures::{
+        Executor, ProcessPoolExecutor, Shutdown, ThreadPoolExecutor, as_completed, par_map,
+    };
     pub use crate::memory::SharedMemory;
     pub use crate::pool::{AsyncResult, Pool, PoolError, Retry, TaskError};
     pub use crate::process::{

@@ -10,6 +10,7 @@
 //! descriptor  how descriptors travel
 //! process   starting processes, and what becomes of them
 //! pool      pools of workers, and what becomes of their tasks
+//! futures   executors, and the results that they promise
 //! thread    all of it, over the threads of one process
 //! log       what the processes of a tree say, in one place (feature `tracing`)
 //! signal    blocking signals, hearing of them, ending in order

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use procession_posix::channel::Queue;
 use procession_posix::futures::{
-    Executor, Future, ProcessPoolExecutor, ReturnWhen, Shutdown, ThreadPoolExecutor, as_completed,
-    as_completed_timeout, par_map, wait, wait_timeout,
+    Executor, Future, InlineExecutor, ProcessPoolExecutor, ReturnWhen, Shutdown,
+    SingleThreadExecutor, ThreadPoolExecutor, as_completed, as_completed_timeout, par_map, wait,
+    wait_timeout,
 };
-use procession_posix::pool::{PoolError, PoolState, Retry, TaskError};
+use procession_posix::pool::{PoolError, PoolState, Retry, TaskError, WorkerInfo};
 use procession_posix::sync::Event;
 
 #[path = "support/gone.rs"]
@@ -472,6 +473,29 @@ mod over_processes {
     with_workers!(super::processes(2), 2);
 }
 
+#[test]
+fn futures_of_several_executors_are_waited_for_together() {
+    let (threads, inline) = (ThreadPoolExecutor::new().unwrap(), InlineExecutor::new());
+    let single = SingleThreadExecutor::new().unwrap();
+    let others = processes(2);
+    for _ in 0..5 {
+        let mut futures: Vec<Future<u64>> = Vec::new();
+        for i in 0..20 {
+            futures.push(threads.submit(square, (i,)).unwrap());
+            futures.push(inline.submit(square, (i,)).unwrap());
+            futures.push(single.submit(square, (i,)).unwrap());
+            futures.push(others.submit(square, (i,)).unwrap());
+        }
+        let first = wait_timeout(&futures, ReturnWhen::FirstCompleted, LONG);
+        assert!(!first.done.is_empty());
+        let sum: u64 = as_completed_timeout(futures.clone(), LONG)
+            .map(|future| future.unwrap().result().unwrap())
+            .sum();
+        assert_eq!(sum, 4 * (0..20).map(square).sum::<u64>());
+        assert_eq!(wait(&futures, ReturnWhen::AllCompleted).done.len(), 80);
+    }
+}
+
 // What only processes do.
 
 /// Ends its process at once.
@@ -489,6 +513,18 @@ fn processes(workers: usize) -> ProcessPoolExecutor {
     ProcessPoolExecutor::builder().max_workers(workers).build().unwrap()
 }
 
+/// The workers, once so many are listed: one that has just been started may be at work before that.
+fn listed(executor: &ProcessPoolExecutor, workers: usize) -> Vec<WorkerInfo> {
+    let until = Instant::now() + LONG;
+    loop {
+        let listed = executor.workers();
+        if listed.len() >= workers || Instant::now() > until {
+            return listed;
+        }
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn workers_are_started_at_need_and_used_again() {
     let executor = processes(2);
@@ -497,11 +533,11 @@ fn workers_are_started_at_need_and_used_again() {
     for _ in 0..20 {
         assert_eq!(executor.submit(pid, ()).unwrap().result().unwrap(), first);
     }
-    let workers = executor.workers();
+    let workers = listed(&executor, 1);
     assert_eq!((workers.len(), workers[0].pid), (1, first));
     assert_eq!(workers[0].name, "ProcessPoolExecutor-1");
     let busy = [Busy::new(&executor), Busy::new(&executor)];
-    assert_eq!(executor.workers().len(), 2);
+    assert_eq!(listed(&executor, 2).len(), 2);
     drop(busy);
     let none = ProcessPoolExecutor::builder().max_workers(0).build();
     assert!(matches!(none.map(drop), Err(PoolError::Zero { .. })));
@@ -558,7 +594,7 @@ fn workers_can_be_ended_in_any_state() {
         let executor = processes(1);
         let busy = Busy::new(&executor);
         let queued = executor.submit(pid, ()).unwrap();
-        let workers = executor.workers();
+        let workers = listed(&executor, 1);
         end(&executor);
         let error = busy.future.result_timeout(LONG).unwrap_err();
         assert!(matches!(error, TaskError::Terminated), "{error}");
@@ -574,7 +610,7 @@ fn workers_can_be_ended_in_any_state() {
 fn a_task_that_runs_can_be_aborted() {
     let executor = processes(1);
     let busy = Busy::new(&executor);
-    let worker = executor.workers()[0].pid;
+    let worker = listed(&executor, 1)[0].pid;
     assert!(!busy.future.cancel());
     assert!(busy.future.abort());
     let error = busy.future.result_timeout(LONG).unwrap_err();

@@ -6,7 +6,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use procession::futures::{Executor, ProcessPoolExecutor};
+use procession::futures::ProcessPoolExecutor;
 use procession::pool::{Pool, TaskError};
 use procession::sync::Atomic;
 use rayon::prelude::*;
@@ -150,8 +150,8 @@ fn rayon(plan: Plan) -> Result<Duel> {
     let threads = rayon::ThreadPoolBuilder::new().num_threads(WORKERS).build()?;
     let peer = |ops| {
         mapped(ops, |count| {
-            let numbers = (0..count).into_par_iter().with_max_len(1);
-            Ok(threads.install(|| numbers.map(|number| square(black_box(number))).collect()))
+            let numbers = (0..count as usize).into_par_iter().with_max_len(1);
+            Ok(threads.install(|| numbers.map(|number| square(black_box(number as u64))).collect()))
         })
     };
     duel(plan.longer(), |ops| map_by_ones(&pool, ops), peer)
@@ -190,7 +190,7 @@ fn large(plan: Plan) -> Result<Duel> {
         let start = Instant::now();
         for number in 0..ops {
             stamp(&mut message, number);
-            message = pool.apply(echo, (message,))?;
+            message = pool.apply(echo, (std::mem::take(&mut message),))?;
             check(&message, number)?;
         }
         Ok(Timing { ops, took: start.elapsed() })

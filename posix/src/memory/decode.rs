@@ -56,10 +56,17 @@ pub(crate) fn decode_or<'b, T: Deserialize<'b>, E>(
 /// type went on without its handle.
 #[cold]
 fn explain<'b, T: Deserialize<'b>>(bytes: &'b [u8], error: postcard::Error) -> DecodeError {
+    explain_by(|| postcard::from_bytes::<T>(bytes).err(), error)
+}
+
+/// The same for another decoder, whose error `again` says.
+pub(crate) fn explain_by(
+    again: impl FnOnce() -> Option<postcard::Error>,
+    error: postcard::Error,
+) -> DecodeError {
     let take = || REFUSED.try_with(Cell::take).ok().flatten();
     take();
-    let again = postcard::from_bytes::<T>(bytes).err();
-    match (again, take()) {
+    match (again(), take()) {
         (Some(postcard::Error::SerdeDeCustom), Some(reason)) => DecodeError::Handle(reason),
         _ => DecodeError::Bytes(error),
     }

@@ -28,7 +28,7 @@ pub use crew::{Crew, PoolState, Prepare, Start, Submit, SubmitMany, TaskId};
 pub use error::{Part, PoolError, TaskError};
 pub use options::{Options, WorkerInfo};
 pub use promise::{Driven, Promise, Source};
-pub use sink::{Outcome, Results, Sink};
+pub use sink::{Outcome, Results, Run, Sink};
 pub(crate) use statistics::Counters;
 pub use statistics::{Latency, Statistics};
 pub use terms::{Retry, Terms};

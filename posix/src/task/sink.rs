@@ -27,6 +27,7 @@ pub struct Results<'a, R> {
 #[derive(Debug)]
 enum Kind<'a, R> {
     One(Option<Outcome<R>>),
+    Values(vec::IntoIter<R>),
     Many(vec::Drain<'a, Outcome<R>>),
 }
 
@@ -36,8 +37,13 @@ impl<'a, R> Results<'a, R> {
         Results { kind: Kind::One(Some(result)), nanos: 0 }
     }
 
-    /// All of these; what the sink leaves of them is dropped. Who decodes a chunk does it at once into such a vector and
-    /// keeps that for the next chunk.
+    /// All of these, none of which is an error: the fast way for a chunk, which is moved on as it is. Where there is an error, a
+    /// chunk comes in parts.
+    pub fn values(results: Vec<R>) -> Self {
+        Results { kind: Kind::Values(results.into_iter()), nanos: 0 }
+    }
+
+    /// All of these; what the sink leaves of them is dropped.
     pub fn many(results: &'a mut Vec<Outcome<R>>) -> Self {
         Results { kind: Kind::Many(results.drain(..)), nanos: 0 }
     }
@@ -53,6 +59,15 @@ impl<'a, R> Results<'a, R> {
     pub fn nanos(&self) -> u64 {
         self.nanos
     }
+
+    /// Takes them out, to be kept.
+    pub fn take(&mut self) -> Run<R> {
+        match &mut self.kind {
+            Kind::One(result) => result.take().map_or_else(Run::empty, Run::One),
+            Kind::Values(values) => Run::Values(std::mem::take(values)),
+            Kind::Many(results) => Run::Many(results.collect::<Vec<_>>().into_iter()),
+        }
+    }
 }
 
 impl<R> Iterator for Results<'_, R> {
@@ -62,6 +77,7 @@ impl<R> Iterator for Results<'_, R> {
     fn next(&mut self) -> Option<Outcome<R>> {
         match &mut self.kind {
             Kind::One(result) => result.take(),
+            Kind::Values(values) => values.next().map(Ok),
             Kind::Many(results) => results.next(),
         }
     }
@@ -69,6 +85,7 @@ impl<R> Iterator for Results<'_, R> {
     fn size_hint(&self) -> (usize, Option<usize>) {
         let left = match &self.kind {
             Kind::One(result) => usize::from(result.is_some()),
+            Kind::Values(values) => values.len(),
             Kind::Many(results) => results.len(),
         };
         (left, Some(left))
@@ -76,3 +93,47 @@ impl<R> Iterator for Results<'_, R> {
 }
 
 impl<R> ExactSizeIterator for Results<'_, R> {}
+
+/// Results that are kept, one behind the other.
+#[derive(Debug)]
+pub enum Run<R> {
+    /// One.
+    One(Outcome<R>),
+    /// Those without errors.
+    Values(vec::IntoIter<R>),
+    /// Others.
+    Many(vec::IntoIter<Outcome<R>>),
+}
+
+impl<R> Run<R> {
+    fn empty() -> Self {
+        Run::Values(Vec::new().into_iter())
+    }
+}
+
+impl<R> Iterator for Run<R> {
+    type Item = Outcome<R>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Outcome<R>> {
+        match self {
+            Run::Values(values) => values.next().map(Ok),
+            Run::Many(results) => results.next(),
+            Run::One(_) => match std::mem::replace(self, Run::empty()) {
+                Run::One(result) => Some(result),
+                _ => None,
+            },
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = match self {
+            Run::One(_) => 1,
+            Run::Values(values) => values.len(),
+            Run::Many(results) => results.len(),
+        };
+        (left, Some(left))
+    }
+}
+
+impl<R> ExactSizeIterator for Run<R> {}

@@ -9,8 +9,8 @@ use procession_core::region::{Block, Member, Tag};
 use procession_core::sys::{coarse_nanos, nanos};
 use serde::Serialize;
 
-use super::encode::encode;
-use super::wire::{AWAY, Away, HEAD, Head, MARK, Out, Sort, Trouble, read_mark, size_of_encoded};
+use super::encode::{encode, size_of_encoded, to_vec};
+use super::wire::{AWAY, Away, HEAD, Head, MARK, Out, Sort, Trouble, read_mark};
 use super::work::{Name, Work};
 use crate::channel::luggage::{ITEM, Luggage, Packing};
 use crate::memory::{Arena, DecodeError};
@@ -37,6 +37,7 @@ impl Tools {
         Some(Tools { arena, me, tag: me.current_tag()?, board, known: None })
     }
 
+    #[inline]
     fn is_worker(&self) -> bool {
         self.me.is(self.tag)
     }
@@ -342,8 +343,7 @@ impl<'d> Desk<'d> {
 
     fn answer_with_luggage<R: Serialize + ?Sized>(&mut self, result: &R) -> Result<(), Trouble> {
         let packing = Packing::begin();
-        let encoded =
-            postcard::to_stdvec(result).map_err(|error| Trouble::Result(error.to_string()))?;
+        let encoded = to_vec(result).map_err(|error| Trouble::Result(error.to_string()))?;
         let mut luggage = packing.end().unwrap_or_default();
         let names = luggage.as_bytes().to_vec();
         let ends = u16::try_from(luggage.ends())

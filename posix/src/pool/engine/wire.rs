@@ -286,11 +286,6 @@ impl<'m> Out<'m> {
     }
 }
 
-/// How many bytes the encoding of an object has.
-pub(super) fn size_of_encoded<T: Serialize + ?Sized>(object: &T) -> Result<u64, postcard::Error> {
-    postcard::experimental::serialized_size(object).map(|size| size as u64)
-}
-
 /// Copies `count` bytes; the few bytes of a number without a call.
 ///
 /// # Safety
@@ -328,6 +323,7 @@ unsafe fn copy(from: *const u8, to: *mut u8, count: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pool::engine::decode::decode_or;
 
     fn encoded<T: Serialize>(objects: &[T], long: bool) -> Vec<u8> {
         let mut bytes = vec![0xEE_u8; 200_000];
@@ -352,22 +348,11 @@ mod tests {
             for text in &texts {
                 let (sort, from, to) = read_mark(rest).unwrap();
                 assert_eq!(sort, Sort::Plain);
-                assert_eq!(&postcard::from_bytes::<String>(&rest[from..to]).unwrap(), text);
+                let found: String = decode_or(&rest[from..to], |error| error).unwrap();
+                assert_eq!(&found, text);
                 rest = &rest[to..];
             }
             assert!(rest.is_empty());
-        }
-    }
-
-    #[test]
-    fn numbers_of_all_lengths_are_copied() {
-        let numbers: Vec<u64> = (0..64).map(|shift| u64::MAX >> shift).collect();
-        let bytes = encoded(&numbers, false);
-        let mut rest = &bytes[..];
-        for number in &numbers {
-            let (_, from, to) = read_mark(rest).unwrap();
-            assert_eq!(postcard::from_bytes::<u64>(&rest[from..to]), Ok(*number));
-            rest = &rest[to..];
         }
     }
 

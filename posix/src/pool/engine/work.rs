@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::decode::decode_or;
 use super::desk::Desk;
 use crate::process::{Target, image};
 
@@ -118,7 +119,7 @@ where
         // Around all of them: around each would cost a call each.
         let all = catch_unwind(AssertUnwindSafe(|| {
             while let Some(bytes) = desk.next() {
-                let args = match crate::memory::decode_or::<Args, _>(bytes, |error| error) {
+                let args = match decode_or::<Args, _>(bytes, |error| error) {
                     Ok(args) => args,
                     Err(error) => {
                         desk.refuse(&error);

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::task::{Crew, Outcome, Results, TaskError, TaskId};
+use crate::task::{Crew, Outcome, Results, Run, TaskError, TaskId};
 
 /// In which order a flow hands out its results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,20 +37,30 @@ pub struct Gather<R> {
 struct Gathered<R> {
     /// The index that continues the row.
     next: u64,
-    ready: VecDeque<(u64, Outcome<R>)>,
+    /// Runs that can be handed out, by their first index.
+    ready: VecDeque<(u64, Run<R>)>,
     all: Vec<R>,
     /// In `All`: the first error, after which nothing is kept.
     failed: Option<Box<TaskError>>,
-    early: BTreeMap<u64, Vec<Outcome<R>>>,
-    /// The chunks that are not over, by their first index.
+    early: BTreeMap<u64, Run<R>>,
+    /// The chunks that are not over, in the order of their indexes.
     open: VecDeque<Open>,
+    /// Results of chunks that are not among them yet, by their index and number.
+    ahead: Vec<(u64, u64)>,
 }
 
 struct Open {
     first: u64,
-    /// Results that are still to come; below zero while results are faster than `opened`.
-    left: i64,
-    task: Option<TaskId>,
+    count: u64,
+    /// Results that are still to come.
+    left: u64,
+    task: TaskId,
+}
+
+impl Open {
+    fn has(&self, index: u64) -> bool {
+        (self.first..self.first + self.count).contains(&index)
+    }
 }
 
 impl<R> Gather<R> {
@@ -62,6 +72,7 @@ impl<R> Gather<R> {
             failed: None,
             early: BTreeMap::new(),
             open: VecDeque::new(),
+            ahead: Vec::new(),
         };
         Gather {
             inner: Mutex::new(gathered),
@@ -91,20 +102,23 @@ impl<R> Gather<R> {
         self.available.load(Ordering::Acquire)
     }
 
-    /// How many calls a chunk should have to keep a worker busy for so long, in nanoseconds; not much more than what was
-    /// measured so far. `None` if nothing was.
+    /// How many calls there are in so many nanoseconds of a worker. `None` if nothing was measured.
     pub(super) fn calls_in(&self, nanos: u64) -> Option<u64> {
         // Relaxed: a guess from an older number is as good.
         let pace = self.pace.load(Ordering::Relaxed);
-        let measured = self.measured.load(Ordering::Relaxed);
-        (pace != 0)
-            .then(|| (nanos.saturating_mul(1000) / pace).clamp(1, measured.saturating_mul(4)))
+        (pace != 0).then(|| (nanos.saturating_mul(1000) / pace).max(1))
     }
 
     /// How many calls keep a worker busy for so long, in nanoseconds; 0 if nothing was measured.
     pub(super) fn calls_within(&self, nanos: u64) -> u64 {
         // Relaxed: as above.
         nanos.saturating_mul(1000).checked_div(self.pace.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// The most calls that were measured together.
+    pub(super) fn measured(&self) -> u64 {
+        // Relaxed: as above.
+        self.measured.load(Ordering::Relaxed)
     }
 
     fn measure(&self, calls: u64, nanos: u64) {
@@ -121,20 +135,19 @@ impl<R> Gather<R> {
         }
     }
 
-    /// A chunk from this index on is about to be handed over.
-    pub(super) fn opening(&self, first: u64) {
-        self.lock().open.push_back(Open { first, left: 0, task: None });
-    }
-
-    /// The last chunk was handed over with so many calls; none, if it was refused.
-    pub(super) fn opened(&self, first: u64, calls: u64, task: Option<TaskId>) {
+    /// A chunk was handed over. Its results may be here already.
+    pub(super) fn opened(&self, first: u64, count: u64, task: TaskId) {
         let mut inner = self.lock();
-        let Some(at) = inner.open.iter().rposition(|open| open.first == first) else { return };
-        let open = &mut inner.open[at];
-        open.left += calls as i64;
-        open.task = task;
-        if open.left == 0 {
-            inner.open.remove(at);
+        let mut open = Open { first, count, left: count, task };
+        if !inner.ahead.is_empty() {
+            inner.ahead.retain(|(index, results)| {
+                let its = open.has(*index);
+                open.left -= if its { *results } else { 0 };
+                !its
+            });
+        }
+        if open.left > 0 {
+            inner.open.push_back(open);
         }
     }
 
@@ -144,28 +157,23 @@ impl<R> Gather<R> {
         self.measure(count, results.nanos());
         let mut inner = self.lock();
         let inner = &mut *inner;
-        // The chunk with the last first index that is not behind this one. Mostly one of the first.
-        let behind = inner.open.iter().position(|open| open.first > first);
-        if let Some(at) = behind.unwrap_or(inner.open.len()).checked_sub(1) {
-            let open = &mut inner.open[at];
-            open.left -= count as i64;
-            if open.left == 0 && open.task.is_some() {
-                inner.open.remove(at);
+        inner.over(first, count);
+        if self.order == Order::All && count == 1 && first == inner.next && inner.early.is_empty() {
+            if let Some(result) = results.next() {
+                inner.next += 1;
+                inner.keep(result);
             }
-        }
-        match self.order {
-            Order::Completed => inner.ready.extend((first..).zip(results)),
-            _ if first == inner.next => {
-                inner.append(self.order, results);
-                while let Some(entry) = inner.early.first_entry()
-                    && *entry.key() == inner.next
-                {
-                    let early = entry.remove();
-                    inner.append(self.order, early.into_iter());
-                }
-            }
-            _ => {
-                inner.early.insert(first, results.collect());
+        } else if self.order == Order::Completed {
+            inner.ready.push_back((first, results.take()));
+        } else if first != inner.next {
+            inner.early.insert(first, results.take());
+        } else {
+            inner.append(self.order, count, results.take());
+            while let Some(entry) = inner.early.first_entry()
+                && *entry.key() == inner.next
+            {
+                let early = entry.remove();
+                inner.append(self.order, early.len() as u64, early);
             }
         }
         // Only written under the lock. Release: meets the acquires above.
@@ -177,7 +185,7 @@ impl<R> Gather<R> {
     }
 
     /// Exchanges what is ready for an empty list.
-    pub(super) fn swap_ready(&self, with: &mut VecDeque<(u64, Outcome<R>)>) {
+    pub(super) fn swap_ready(&self, with: &mut VecDeque<(u64, Run<R>)>) {
         std::mem::swap(&mut self.lock().ready, with);
     }
 
@@ -192,7 +200,7 @@ impl<R> Gather<R> {
 
     /// The chunks that were handed over and are not over.
     pub(super) fn open(&self) -> Vec<TaskId> {
-        self.lock().open.iter().filter_map(|open| open.task).collect()
+        self.lock().open.iter().map(|open| open.task).collect()
     }
 
     /// Cancels what nobody has begun, with `abort` also the rest.
@@ -208,28 +216,43 @@ impl<R> Gather<R> {
 }
 
 impl<R> Gathered<R> {
-    /// Continues the row.
-    #[inline]
-    fn append(&mut self, order: Order, results: impl Iterator<Item = Outcome<R>>) {
-        if order == Order::Ordered {
-            let first = self.next;
-            let had = self.ready.len();
-            self.ready.extend((first..).zip(results));
-            self.next += (self.ready.len() - had) as u64;
-            return;
-        }
-        for result in results {
-            self.next += 1;
-            match result {
-                Ok(result) if self.failed.is_none() => self.all.push(result),
-                Ok(_) => {}
-                Err(error) => {
-                    if self.failed.is_none() {
-                        self.failed = Some(error);
-                        self.all = Vec::new();
-                    }
+    /// So many results of a chunk are here.
+    fn over(&mut self, first: u64, count: u64) {
+        let behind = self.open.partition_point(|open| open.first <= first);
+        match behind.checked_sub(1).filter(|at| self.open[*at].has(first)) {
+            Some(at) => {
+                self.open[at].left -= count;
+                if self.open[at].left == 0 {
+                    self.open.remove(at);
                 }
             }
+            None => self.ahead.push((first, count)),
+        }
+    }
+
+    /// Continues the row.
+    #[inline]
+    fn append(&mut self, order: Order, count: u64, run: Run<R>) {
+        let first = self.next;
+        self.next += count;
+        match run {
+            run if order == Order::Ordered => self.ready.push_back((first, run)),
+            _ if self.failed.is_some() => {}
+            Run::Values(values) => self.all.extend(values),
+            run => run.for_each(|result| self.keep(result)),
+        }
+    }
+
+    /// Keeps a result for the end; or the first error, and nothing behind it.
+    #[inline]
+    fn keep(&mut self, result: Outcome<R>) {
+        match result {
+            Ok(result) if self.failed.is_none() => self.all.push(result),
+            Err(error) if self.failed.is_none() => {
+                self.failed = Some(error);
+                self.all = Vec::new();
+            }
+            _ => {}
         }
     }
 }

@@ -9,15 +9,15 @@ use super::feed::Feeder;
 use super::gather::{Gather, Order};
 use super::{Feed, Plan, cut_off, ended};
 use crate::task::gate::Pass;
-use crate::task::{Crew, Outcome, SubmitMany, TaskError};
+use crate::task::{Crew, Run, SubmitMany, TaskError};
 
 /// A flow whose owner takes its results one by one.
 pub struct Stream<'a, R> {
     feeder: Box<dyn Feed + 'a>,
     crew: Arc<dyn Crew>,
     gather: Arc<Gather<R>>,
-    /// Results that are here already.
-    here: VecDeque<(u64, Outcome<R>)>,
+    /// Results that are here already, in runs by their first index.
+    here: VecDeque<(u64, Run<R>)>,
     handed_out: u64,
     over: bool,
 }
@@ -41,9 +41,14 @@ impl<'a, R: Send + 'static> Stream<'a, R> {
     /// The next result with the index of its input; `TimedOut` at the deadline, after which it can be asked again.
     pub fn next_until(&mut self, deadline: Deadline) -> Option<(u64, Result<R, TaskError>)> {
         loop {
-            if let Some((index, outcome)) = self.here.pop_front() {
-                self.handed_out += 1;
-                return Some((index, outcome.map_err(|error| *error)));
+            while let Some((index, run)) = self.here.front_mut() {
+                if let Some(outcome) = run.next() {
+                    let at = *index;
+                    *index += 1;
+                    self.handed_out += 1;
+                    return Some((at, outcome.map_err(|error| *error)));
+                }
+                self.here.pop_front();
             }
             if self.over {
                 return None;
@@ -74,13 +79,13 @@ impl<'a, R: Send + 'static> Stream<'a, R> {
     /// How many results can still come at least and at most.
     pub fn size_hint(&self) -> (usize, Option<usize>) {
         match self.feeder.total() {
-            _ if self.over => (self.here.len(), Some(self.here.len())),
+            _ if self.over => (0, Some(0)),
             Some(total) => {
                 let left = usize::try_from(total - self.handed_out).unwrap_or(usize::MAX);
                 // One more may say why not all was handed over.
                 (left, left.checked_add(1))
             }
-            None => (self.here.len(), None),
+            None => (0, None),
         }
     }
 }

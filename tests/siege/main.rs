@@ -1,13 +1,13 @@
 //! Pools under siege: tasks that end their workers at every stage, workers and owners that are killed at any moment, and what
 //! is left of it all.
 //!
-//! `cargo test --test pools`; the long forms: `SOAK=full cargo test --release --test pools`.
+//! `cargo test --test siege`; the long forms: `SOAK=full cargo test --release --test siege`.
 
 mod charge;
 #[path = "../../posix/tests/support/gone.rs"]
 mod gone;
+mod kills;
 mod leaks;
-mod siege;
 mod stages;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "no test uses all of it")]
@@ -27,9 +27,9 @@ const TESTS: &[Test] = &[
     ("an_item_of_an_iterator_fails_at_its_stage", stages::in_an_iterator),
     ("a_future_fails_at_its_stage", stages::futures),
     ("a_caller_that_dies_while_it_sends_leaves_nothing", stages::callers),
-    ("tasks_are_done_once_or_reported", siege::at_most_once),
-    ("tasks_are_done_and_counted_once", siege::at_least_once),
-    ("workers_that_are_stopped_are_not_dead", siege::stopped),
+    ("tasks_are_done_once_or_reported", kills::at_most_once),
+    ("tasks_are_done_and_counted_once", kills::at_least_once),
+    ("workers_that_are_stopped_are_not_dead", kills::stopped),
     ("a_killed_owner_leaves_nothing", leaks::killed_owner),
     ("a_killed_group_leaves_nothing", leaks::killed_group),
     ("many_tasks_leave_nothing", leaks::tasks),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use procession::Array;
-use procession::pool::{Pool, PoolBuilder, Retry, TaskError};
+use procession::pool::{Pool, Retry, TaskError};
 use procession::sync::Atomic;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -105,15 +105,15 @@ fn size() -> (u64, Duration) {
     }
 }
 
-fn pool(ledger: &Ledger, change: impl FnOnce(PoolBuilder) -> PoolBuilder) -> Pool {
+fn pool(ledger: &Ledger, retry: Retry) -> Pool {
     let builder = Pool::builder().processes(WORKERS).initializer(keep, (ledger.clone(),));
-    change(builder).build().unwrap()
+    builder.retry(retry).build().unwrap()
 }
 
 pub fn at_most_once() {
     let (tasks, every) = size();
     let ledger = Ledger::new(tasks);
-    let pool = pool(&ledger, |pool| pool);
+    let pool = pool(&ledger, Retry::never());
     let mut reported = 0;
     let kills = besieged(&pool, every, || {
         let mut results = pool.imap(task, 0..tasks).unwrap();
@@ -141,7 +141,7 @@ pub fn at_most_once() {
 pub fn at_least_once() {
     let (tasks, every) = size();
     let ledger = Ledger::new(tasks);
-    let pool = pool(&ledger, |pool| pool.retry(Retry::idempotent(u32::MAX)));
+    let pool = pool(&ledger, Retry::idempotent(u32::MAX));
     let kills = besieged(&pool, every, || {
         // Part by part, each in another way.
         let tenth = tasks / 10;
