@@ -16,9 +16,9 @@ use crate::{full, pids};
 
 /// The children of all threads of this process.
 fn children() -> Vec<u32> {
-    let lists = read_dir("/proc/self/task").unwrap().filter_map(|thread| {
-        std::fs::read_to_string(thread.ok()?.path().join("children")).ok()
-    });
+    let lists = read_dir("/proc/self/task")
+        .unwrap()
+        .filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("children")).ok());
     let words = lists.flat_map(|list| {
         list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<u32>>()
     });
