@@ -220,6 +220,19 @@ impl Eventcount {
         self.sleep(me, deadline, &mut look)
     }
 
+    /// The same, without spinning: for who knows that it takes longer.
+    pub fn wait_asleep<R>(
+        &self,
+        me: Member<'_>,
+        deadline: Deadline,
+        mut look: impl FnMut(bool) -> Option<R>,
+    ) -> Option<R> {
+        if deadline.is_past() {
+            return look(me.may_ask(self));
+        }
+        self.sleep(me, deadline, &mut look)
+    }
+
     #[cold]
     fn sleep<R>(
         &self,

@@ -16,7 +16,7 @@ use procession_core::pool::Ticket;
 use procession_core::sys::nanos;
 
 use super::desk::{Held, Room, with_scratch};
-use super::hall::{Chunk, Finished, Hall, Input, Parked, Wish, number};
+use super::hall::{Chunk, Finished, Hall, Input, Parked, Rare, Wish, number};
 use super::job::Answers;
 use super::wire::{HEAD, Head, read_mark};
 use super::{ProcessCrew, lock};
@@ -146,7 +146,18 @@ impl ProcessCrew {
 
     fn fail(&self, chunk: &Chunk, count: u32, error: &TaskError, now: u64) {
         chunk.job.fail(chunk.first, count, error);
-        self.counters.ended(0, u64::from(count), now.saturating_sub(chunk.since));
+        self.counters.ended(0, u64::from(count), self.took(chunk, now));
+    }
+
+    /// How long a chunk was under way: as long as the one before it, if nobody looked at the clock.
+    fn took(&self, chunk: &Chunk, now: u64) -> u64 {
+        // Relaxed, both: an estimate.
+        if chunk.since == 0 {
+            return self.latency.load(Ordering::Relaxed);
+        }
+        let took = now.saturating_sub(chunk.since);
+        self.latency.store(took, Ordering::Relaxed);
+        took
     }
 
     /// Delivers what is answered of a chunk, and sees what is to become of the rest. Then its block is free.
@@ -163,7 +174,7 @@ impl ProcessCrew {
         }
         if chunk.count > 0 {
             let inputs = self.inputs_left(chunk, room, progress);
-            self.decide(chunk, progress, death.as_ref(), inputs, now, again);
+            self.decide(chunk, progress, death.as_deref(), inputs, now, again);
         }
         if chunk.block != 0 {
             drop(Held::take(self.own.arena(), self.me, chunk.block, self.own.offset(), number));
@@ -208,6 +219,13 @@ impl ProcessCrew {
             let next = if chunk.count > 1 { (before * 3 + now.min(1 << 20)) / 4 } else { before };
             self.ratio.store(next as u32, Ordering::Relaxed);
         }
+        if nanos > 0 && !died {
+            // Relaxed: an estimate, as above.
+            let before = self.pace.load(Ordering::Relaxed);
+            let now = u64::from(nanos);
+            let next = if before == 0 { now } else { (before * 3 + now) / 4 };
+            self.pace.store(next.max(1), Ordering::Relaxed);
+        }
         with_scratch(|scratch| {
             let read = room.is_some_and(|room| {
                 // Who died has not said how many bytes it wrote.
@@ -227,11 +245,11 @@ impl ProcessCrew {
                 first: chunk.first,
                 count: progress,
                 bytes: scratch,
-                voids: &chunk.voids,
+                voids: chunk.rare.as_ref().map_or(&[], |rare| &rare.voids),
                 nanos: if died { 0 } else { u64::from(nanos) },
             };
             let failed = chunk.job.deliver(&mut answers);
-            let took = now.saturating_sub(chunk.since);
+            let took = self.took(chunk, now);
             self.counters.ended(u64::from(progress) - failed, failed, took);
         });
     }
@@ -263,10 +281,10 @@ impl ProcessCrew {
         again: &mut Vec<(u64, Parked)>,
     ) {
         let task = number(chunk.task);
-        let error = match (chunk.wish, death) {
+        let error = match (chunk.wish(), death) {
             (Wish::Cancelled, _) => Some(TaskError::Cancelled),
             (Wish::Late, _) => {
-                let limit = chunk.terms.as_ref().and_then(|terms| terms.deadline);
+                let limit = chunk.deadline();
                 Some(TaskError::DeadlinePassed { task, limit: limit.unwrap_or_default() })
             }
             (Wish::None, None) if progress == 0 => Some(damaged(task)),
@@ -284,14 +302,16 @@ impl ProcessCrew {
             let behind = rest.split_off(to);
             let first = std::mem::replace(&mut rest, behind);
             // What was known of the first item is not of this one, unless it is the first.
-            let (attempts, deaths) =
-                if progress == 0 { (chunk.attempts, chunk.deaths) } else { (0, 0) };
+            let known = chunk.rare.as_ref().filter(|_| progress == 0);
+            let (attempts, deaths) = known.map_or((0, 0), |rare| (rare.attempts, rare.deaths));
             let (attempts, deaths) = (attempts + 1, deaths + 1);
             match self.another_try(chunk, attempts, deaths, death) {
                 Ok(delay) => {
                     self.counters.retried();
                     let moment = if delay == 0 { 0 } else { now.saturating_add(delay) };
-                    let single = Chunk { attempts, deaths, ..piece(chunk, chunk.first, 1) };
+                    let mut single = piece(chunk, chunk.first, 1);
+                    let rare = single.rare_mut();
+                    (rare.attempts, rare.deaths) = (attempts, deaths);
                     again.push((moment, parked(single, first)));
                 }
                 Err(error) => self.fail(chunk, 1, &error, now),
@@ -313,7 +333,7 @@ impl ProcessCrew {
         death: &Death,
     ) -> Result<u64, TaskError> {
         let task = number(chunk.task);
-        let retry = chunk.terms.as_ref().map(|terms| terms.retry).unwrap_or_default();
+        let retry = chunk.rare.as_ref().map(|rare| rare.terms.retry).unwrap_or_default();
         // What goes along with the arguments was the dead one's, and is gone.
         if attempt >= retry.attempts() || chunk.names > 0 {
             let Death { pid, signal, code, .. } = *death;
@@ -329,6 +349,11 @@ impl ProcessCrew {
 /// A part of a chunk, that nobody has begun.
 fn piece(chunk: &Chunk, first: u64, count: u32) -> Chunk {
     let last = first + u64::from(count);
+    let rare = chunk.rare.as_ref().map(|rare| {
+        let voids = rare.voids.iter().filter(|(at, _)| (first..last).contains(at)).cloned();
+        let (terms, voids) = (rare.terms.clone(), voids.collect());
+        Box::new(Rare { terms, voids, ..Rare::default() })
+    });
     Chunk {
         task: chunk.task,
         job: chunk.job.clone(),
@@ -338,12 +363,8 @@ fn piece(chunk: &Chunk, first: u64, count: u32) -> Chunk {
         block: 0,
         length: 0,
         names: 0,
-        terms: chunk.terms.clone(),
-        attempts: 0,
-        deaths: 0,
         since: chunk.since,
-        wish: Wish::None,
-        voids: chunk.voids.iter().filter(|(at, _)| (first..last).contains(at)).cloned().collect(),
+        rare,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use procession_core::pool::{Look, Phase, Ticket};
@@ -21,6 +22,22 @@ const WINDOW: usize = super::CELLS as usize / 4 * 3;
 const SEEING_OFF: Duration = Duration::from_secs(1);
 /// So many cells are watched by who waits for any.
 const WATCHED: usize = 8;
+/// How long answers may lie while others come, in nanoseconds.
+const NAP: u64 = 300_000;
+/// How long it may take until a thread that was woken has handed over more, in nanoseconds.
+const GETTING_UP: u64 = 100_000;
+/// What comes sooner than this is waited for awake, in nanoseconds: to be woken takes as long.
+const SOON: u64 = 20_000;
+
+/// Where a thread sleeps that waits for answers.
+enum Bed {
+    /// At the one cell that it waits for.
+    At(Ticket),
+    /// At the last of several, for a while.
+    Behind(Ticket, Duration),
+    /// Where all answers are announced.
+    Anywhere { spin: bool },
+}
 
 impl Crew for ProcessCrew {
     fn help(
@@ -102,7 +119,7 @@ impl Crew for ProcessCrew {
                 unbegun.push(chunk);
             }
             let cells = hall.cells.iter_mut().flatten().filter(|chunk| chunk.task == task);
-            cells.for_each(|chunk| chunk.wish = Wish::Cancelled);
+            cells.for_each(|chunk| chunk.rare_mut().wish = Wish::Cancelled);
             hall.advance(&self.board);
             let running: Vec<Ticket> = hall.running.clone();
             for ticket in running {
@@ -235,30 +252,72 @@ impl ProcessCrew {
     /// Sleeps until something may be collected, or is done.
     fn rest(&self, task: Option<TaskId>, deadline: Deadline, done: &mut dyn FnMut() -> bool) {
         let mut watched = [None; WATCHED];
-        let (alone, until) = {
+        let (bed, until) = {
             let hall = lock(&self.hall);
-            let ticket = task.and_then(|task| hall.ticket_of(task));
-            // Only this one: but not while others wait for somebody to give them cells.
-            let alone = ticket.filter(|_| hall.waiting.is_empty() && hall.delayed.is_empty());
+            let bed = self.choose_bed(&hall, task);
             let tickets = hall.running.iter().chain(&hall.queued);
             for (place, ticket) in watched.iter_mut().zip(tickets) {
                 *place = Some(*ticket);
             }
             let due = hall.delayed.iter().map(|(moment, _)| *moment).min().unwrap_or(u64::MAX);
-            (alone, deadline.min(Deadline::at_nanos(due)))
+            (bed, deadline.min(Deadline::at_nanos(due)))
         };
-        let board = &self.board;
-        if let Some(ticket) = alone
-            && let Some(sleepers) = board.sleepers(ticket.cell())
-        {
-            let mut look = |_| (board.is_over(ticket) || done()).then_some(());
-            let glance = || board.is_over(ticket);
-            sleepers.wait_glancing(self.me, until, Pace::Eager, glance, &mut look);
-            return;
+        let (board, me) = (&self.board, self.me);
+        match bed {
+            Bed::At(ticket) => {
+                let glance = || board.is_over(ticket);
+                let look = |_| (glance() || done()).then_some(());
+                if let Some(sleepers) = board.sleepers(ticket.cell()) {
+                    sleepers.wait_glancing(me, until, Pace::Eager, glance, look);
+                }
+            }
+            Bed::Behind(ticket, expected) => {
+                let look = |_| (board.is_over(ticket) || done()).then_some(());
+                if let Some(sleepers) = board.sleepers(ticket.cell()) {
+                    // What was expected need not come: then it is seen what else there is.
+                    sleepers.wait_asleep(me, until.sliced(expected), look);
+                }
+            }
+            Bed::Anywhere { spin: true } => {
+                let glance = || watched.iter().flatten().any(|ticket| board.is_over(*ticket));
+                let look = |_| (done() || self.has_news()).then_some(());
+                board.answers().wait_glancing(me, until, Pace::Eager, glance, look);
+            }
+            Bed::Anywhere { spin: false } => {
+                let look = |_| (done() || self.has_news()).then_some(());
+                board.answers().wait_asleep(me, until, look);
+            }
         }
-        let glance = || watched.iter().flatten().any(|ticket| board.is_over(*ticket));
-        let mut look = |_| (done() || self.has_news()).then_some(());
-        board.answers().wait_glancing(self.me, until, Pace::Eager, glance, &mut look);
+    }
+
+    /// Where to sleep. Being woken costs the worker that does it some microseconds, and this process a processor that a worker may
+    /// need: so who waits for many short ones sleeps until several are done.
+    fn choose_bed(&self, hall: &Hall, task: Option<TaskId>) -> Bed {
+        // Only this one: but not while others wait for somebody to give them cells.
+        if let Some(ticket) = task.and_then(|task| hall.ticket_of(task))
+            && hall.waiting.is_empty()
+            && hall.delayed.is_empty()
+        {
+            return Bed::At(ticket);
+        }
+        // Relaxed: an estimate.
+        let pace = self.pace.load(Ordering::Relaxed);
+        if pace == 0 {
+            return Bed::Anywhere { spin: true };
+        }
+        let width = self.lives.width().max(1) as u64;
+        // As many as keep the workers busy while this thread gets up are not waited for.
+        let in_time = |nanos: u64| nanos * width / pace;
+        let queued = (hall.queued.len() as u64).saturating_sub(in_time(GETTING_UP));
+        let several = in_time(NAP).min(queued);
+        let expected = several * pace / width;
+        if several >= 2
+            && expected > SOON
+            && let Some(ticket) = hall.queued.get(several as usize - 1)
+        {
+            return Bed::Behind(*ticket, Duration::from_nanos(2 * expected.max(NAP)));
+        }
+        Bed::Anywhere { spin: pace / width < SOON }
     }
 
     fn has_news(&self) -> bool {
@@ -370,7 +429,7 @@ impl ProcessCrew {
             let Some(progress) = self.board.reclaim(self.me, ticket, tag) else { continue };
             hall.forget(ticket);
             if let Some(chunk) = hall.take(ticket) {
-                let death = Some(death.clone());
+                let death = Some(Box::new(death.clone()));
                 hall.fallen.push(Finished { chunk, ticket, progress, death, pieces: 0 });
             }
         }
@@ -429,10 +488,9 @@ impl Floor for ProcessCrew {
         hall.advance(&self.board);
         let mut next = hall.delayed.iter().map(|(moment, _)| *moment).min().unwrap_or(u64::MAX);
         let mut over = Vec::new();
-        let limit_of = |chunk: &Chunk| chunk.terms.as_ref().and_then(|terms| terms.deadline);
         for ticket in &hall.running {
             let cell = hall.cells.get(ticket.cell() as usize).and_then(Option::as_ref);
-            let Some(limit) = cell.and_then(limit_of) else { continue };
+            let Some(limit) = cell.and_then(Chunk::deadline) else { continue };
             let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
             let Look::Taken { tag, .. } = self.board.look(*ticket) else { continue };
             let Some(seat) = self.seats.find(tag) else { continue };
@@ -449,16 +507,16 @@ impl Floor for ProcessCrew {
             // Failure: it has just answered.
             if let Some(tag) = self.board.revoke(ticket) {
                 if let Some(chunk) = &mut hall.cells[ticket.cell() as usize] {
-                    chunk.wish = Wish::Late;
+                    chunk.rare_mut().wish = Wish::Late;
                 }
                 late.push(tag);
             }
         }
         // Who is not taken yet cannot be late before it has had its time.
         let queued = hall.queued.iter().filter_map(|ticket| {
-            hall.cells.get(ticket.cell() as usize)?.as_ref().and_then(limit_of)
+            hall.cells.get(ticket.cell() as usize)?.as_ref().and_then(Chunk::deadline)
         });
-        let waiting = hall.waiting.iter().filter_map(|parked| limit_of(&parked.chunk));
+        let waiting = hall.waiting.iter().filter_map(|parked| parked.chunk.deadline());
         let least = queued.chain(waiting).min();
         if let Some(least) = least {
             next = next.min(now.saturating_add(least.as_nanos() as u64));

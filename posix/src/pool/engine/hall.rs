@@ -1,7 +1,7 @@
 //! What the owner has handed out and not got back yet: everything that its lock guards.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::time::Duration;
 
 use procession_core::pool::{Board, Look, Ticket};
 
@@ -16,7 +16,7 @@ use crate::task::{TaskError, TaskId, Terms};
 /// of the thread that collects it.
 pub(super) struct Chunk {
     pub(super) task: TaskId,
-    pub(super) job: Arc<dyn Job>,
+    pub(super) job: Job,
     /// What is to be done.
     pub(super) name: Name,
     /// The index of its first item, and how many it has.
@@ -27,24 +27,45 @@ pub(super) struct Chunk {
     /// Bytes of the inputs, and how many names of luggage stand behind them.
     pub(super) length: u32,
     pub(super) names: u16,
-    /// `None`: nothing is said.
-    pub(super) terms: Option<Box<Terms>>,
+    /// When it was handed over, by the monotonic clock in nanoseconds; 0 if nobody looked.
+    pub(super) since: u64,
+    /// What most chunks do not have.
+    pub(super) rare: Option<Box<Rare>>,
+}
+
+/// What is said of few chunks.
+#[derive(Clone, Default)]
+pub(super) struct Rare {
+    pub(super) terms: Terms,
     /// How often its first item was begun before.
     pub(super) attempts: u32,
-    /// How many workers have died of its first item.
+    /// How many workers have died of it.
     pub(super) deaths: u32,
-    /// When it was handed over, by the monotonic clock in nanoseconds.
-    pub(super) since: u64,
     /// Why it was taken from its worker.
     pub(super) wish: Wish,
     /// Which of its inputs could not be encoded, and why.
     pub(super) voids: Vec<(u64, String)>,
 }
 
+impl Chunk {
+    pub(super) fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    pub(super) fn wish(&self) -> Wish {
+        self.rare.as_ref().map_or(Wish::None, |rare| rare.wish)
+    }
+
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        self.rare.as_ref()?.terms.deadline
+    }
+}
+
 /// Why the owner wants a worker to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Wish {
     /// It does not.
+    #[default]
     None,
     Cancelled,
     Late,
@@ -68,7 +89,7 @@ pub(super) struct Finished {
     pub(super) ticket: Ticket,
     pub(super) progress: u32,
     /// Its worker's death, if that is why.
-    pub(super) death: Option<Death>,
+    pub(super) death: Option<Box<Death>>,
     /// Into how many pieces that go on it was cut.
     pub(super) pieces: u32,
 }

@@ -1,6 +1,7 @@
 //! What the owner knows of a task's type: how its answers are decoded, and who gets them.
 
 use std::any::Any;
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -14,16 +15,95 @@ use crate::channel::luggage::{ITEM, Luggage};
 use crate::memory::Arena;
 use crate::task::{Outcome, Part, Results, Sink, TaskError};
 
-/// Who gets the results of a task, whatever their type.
-pub(super) trait Job: Send + Sync {
-    /// Decodes answers and delivers them, as many as there are to be: what is missing is an error. How many were errors.
-    fn deliver(&self, answers: &mut Answers<'_>) -> u64;
-
-    /// So many items from `first` on have no result.
-    fn fail(&self, first: u64, count: u32, error: &TaskError);
+/// Who gets the results of a task, whatever their type: an `Arc<dyn Sink<R>>` that has forgotten its `R`, without a further
+/// allocation for each task.
+pub(super) struct Job {
+    /// The two words of the `Arc`.
+    sink: [*const (); 2],
+    /// What is to be done with them, by type.
+    calls: &'static Calls,
 }
 
-pub(super) struct Typed<R>(pub(super) Arc<dyn Sink<R>>);
+struct Calls {
+    deliver: unsafe fn(&[*const (); 2], &mut Answers<'_>) -> u64,
+    fail: unsafe fn(&[*const (); 2], u64, u32, &TaskError),
+    clone: unsafe fn(&[*const (); 2]),
+    drop: unsafe fn(&[*const (); 2]),
+}
+
+// SAFETY: it is an `Arc` of a `Sink`, which every thread may have and use.
+unsafe impl Send for Job {}
+// SAFETY: as above.
+unsafe impl Sync for Job {}
+
+impl Job {
+    pub(super) fn new<R: DeserializeOwned + 'static>(sink: Arc<dyn Sink<R>>) -> Self {
+        let sink = Arc::into_raw(sink);
+        // SAFETY: a pointer to a trait object is two words, which are only made a pointer again of the same type.
+        let sink = unsafe { std::mem::transmute::<*const dyn Sink<R>, [*const (); 2]>(sink) };
+        Job { sink, calls: Of::<R>::CALLS }
+    }
+
+    /// Decodes answers and delivers them, as many as there are to be: what is missing is an error. How many were errors.
+    pub(super) fn deliver(&self, answers: &mut Answers<'_>) -> u64 {
+        // SAFETY: the calls are those of the words' type.
+        unsafe { (self.calls.deliver)(&self.sink, answers) }
+    }
+
+    /// So many items from `first` on have no result.
+    pub(super) fn fail(&self, first: u64, count: u32, error: &TaskError) {
+        // SAFETY: as above.
+        unsafe { (self.calls.fail)(&self.sink, first, count, error) }
+    }
+}
+
+impl Clone for Job {
+    fn clone(&self) -> Self {
+        // SAFETY: as above.
+        unsafe { (self.calls.clone)(&self.sink) };
+        Job { sink: self.sink, calls: self.calls }
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        // SAFETY: as above; this is the last use of these words.
+        unsafe { (self.calls.drop)(&self.sink) };
+    }
+}
+
+/// The calls for results of one type. All take the words of a living `Arc<dyn Sink<R>>`.
+struct Of<R>(PhantomData<R>);
+
+impl<R: DeserializeOwned + 'static> Of<R> {
+    const CALLS: &'static Calls =
+        &Calls { deliver: Self::deliver, fail: Self::fail, clone: Self::clone, drop: Self::drop };
+
+    fn pointer(words: &[*const (); 2]) -> *const dyn Sink<R> {
+        // SAFETY: by the caller these are the words of such a pointer.
+        unsafe { std::mem::transmute::<[*const (); 2], *const dyn Sink<R>>(*words) }
+    }
+
+    unsafe fn clone(words: &[*const (); 2]) {
+        // SAFETY: by the caller it is of a living `Arc`.
+        unsafe { Arc::increment_strong_count(Self::pointer(words)) };
+    }
+
+    unsafe fn drop(words: &[*const (); 2]) {
+        // SAFETY: by the caller it is of a living `Arc`, which ends here.
+        drop(unsafe { Arc::from_raw(Self::pointer(words)) });
+    }
+
+    unsafe fn deliver(words: &[*const (); 2], answers: &mut Answers<'_>) -> u64 {
+        // SAFETY: by the caller it is of a living `Arc`.
+        deliver(unsafe { &*Self::pointer(words) }, answers)
+    }
+
+    unsafe fn fail(words: &[*const (); 2], first: u64, count: u32, error: &TaskError) {
+        // SAFETY: by the caller it is of a living `Arc`.
+        fail(unsafe { &*Self::pointer(words) }, first, count, error);
+    }
+}
 
 /// Some answers of one chunk, copied out.
 pub(super) struct Answers<'a> {
@@ -44,43 +124,53 @@ pub(super) struct Answers<'a> {
     pub(super) nanos: u64,
 }
 
-impl<R: DeserializeOwned> Job for Typed<R> {
-    fn deliver(&self, answers: &mut Answers<'_>) -> u64 {
-        let (first, nanos) = (answers.first, answers.nanos);
-        if answers.count == 1 {
-            let outcome = caught(answers, Answers::next);
-            let failed = u64::from(outcome.is_err());
-            self.0.deliver(first, &mut Results::one(outcome).took(nanos));
-            return failed;
-        }
-        let count = answers.count as usize;
-        let mut outcomes = Vec::with_capacity(count);
-        let mut failed = 0;
-        while outcomes.len() < count {
-            // Around all of them: around each would cost a call each.
-            let all = catch_unwind(AssertUnwindSafe(|| {
-                while outcomes.len() < count {
-                    let outcome = answers.next::<R>();
-                    failed += u64::from(outcome.is_err());
-                    outcomes.push(outcome);
+fn deliver<R: DeserializeOwned>(sink: &dyn Sink<R>, answers: &mut Answers<'_>) -> u64 {
+    let (first, nanos) = (answers.first, answers.nanos);
+    if answers.count == 1 {
+        let outcome = caught(answers, Answers::next);
+        let failed = u64::from(outcome.is_err());
+        sink.deliver(first, &mut Results::one(outcome).took(nanos));
+        return failed;
+    }
+    let mut failed = 0;
+    let mut left = answers.count;
+    while left > 0 {
+        let first = answers.first;
+        let mut values = Vec::with_capacity(left as usize);
+        let mut error = None;
+        // Around all of them: around each would cost a call each.
+        let all = catch_unwind(AssertUnwindSafe(|| {
+            while error.is_none() && values.len() < left as usize {
+                match answers.next::<R>() {
+                    Ok(value) => values.push(value),
+                    Err(reason) => error = Some(reason),
                 }
-            }));
-            if let Err(panic) = all {
-                failed += 1;
-                outcomes.push(Err(answers.unreadable(panic)));
             }
+        }));
+        if let Err(panic) = all {
+            error = Some(answers.unreadable(panic));
         }
-        self.0.deliver(first, &mut Results::many(&mut outcomes).took(nanos));
-        failed
+        let good = values.len() as u32;
+        if good > 0 {
+            let nanos = nanos * u64::from(good) / u64::from(answers.count);
+            sink.deliver(first, &mut Results::values(values).took(nanos));
+        }
+        left -= good;
+        if let Some(error) = error {
+            sink.deliver(first + u64::from(good), &mut Results::one(Err(error)));
+            failed += 1;
+            left -= 1;
+        }
     }
+    failed
+}
 
-    fn fail(&self, first: u64, count: u32, error: &TaskError) {
-        if count == 1 {
-            return self.0.deliver(first, &mut Results::one(Err(Box::new(error.clone()))));
-        }
-        let mut outcomes = (0..count).map(|_| Err(Box::new(error.clone()))).collect();
-        self.0.deliver(first, &mut Results::many(&mut outcomes));
+fn fail<R>(sink: &dyn Sink<R>, first: u64, count: u32, error: &TaskError) {
+    if count == 1 {
+        return sink.deliver(first, &mut Results::one(Err(Box::new(error.clone()))));
     }
+    let mut outcomes = (0..count).map(|_| Err(Box::new(error.clone()))).collect();
+    sink.deliver(first, &mut Results::many(&mut outcomes));
 }
 
 /// Reads one answer; that its type panics costs it alone.

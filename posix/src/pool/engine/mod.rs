@@ -12,6 +12,7 @@
 //!
 //! No lock is shared with a worker; the hall's own is held for some instructions, and no user's code runs under it.
 
+mod bulk;
 mod collect;
 mod courier;
 mod crew;
@@ -28,7 +29,7 @@ mod wire;
 mod work;
 mod worker;
 
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use procession_core::pool::{Board, MOST_SEATS, Plan};
@@ -65,6 +66,10 @@ pub struct ProcessCrew {
     courier: Courier,
     /// Bytes of answers for a hundred bytes of inputs, in chunks of several items.
     ratio: AtomicU32,
+    /// How long a worker is busy with a chunk, in nanoseconds, as it was lately; 0 while that is not known.
+    pace: AtomicU64,
+    /// How long the last chunk was under way, in nanoseconds.
+    latency: AtomicU64,
     /// Of how many deaths a task is quarantined.
     quarantine: u32,
 }
@@ -115,6 +120,8 @@ impl Start for ProcessCrew {
             counters: Counters::default(),
             courier: Courier::default(),
             ratio: AtomicU32::new(120),
+            pace: AtomicU64::new(0),
+            latency: AtomicU64::new(0),
             quarantine: options.quarantine.max(1),
         });
         lives.begin(crew.clone(), count, rules)?;

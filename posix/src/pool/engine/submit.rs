@@ -16,8 +16,8 @@ use serde::de::DeserializeOwned;
 
 use super::desk::{Held, RESERVE};
 use super::encode::{size_of_encoded, to_vec};
-use super::hall::{Chunk, Hall, Input, Parked, Wish};
-use super::job::{Job, Typed};
+use super::hall::{Chunk, Hall, Input, Parked, Rare};
+use super::job::Job;
 use super::wire::{HEAD, Head, MARK, Out, Sort};
 use super::work::{self, Name};
 use super::{ProcessCrew, lock};
@@ -71,7 +71,7 @@ impl Short {
 
 /// What is to be handed over, but for its inputs.
 struct Order {
-    job: Arc<dyn Job>,
+    job: Job,
     name: Name,
     first: u64,
     count: u32,
@@ -96,7 +96,7 @@ where
         let name = work_of::<F, Args>()?;
         let mut short = Short::new();
         let packed = self.pack_one(&mut short, &args)?;
-        let job = Arc::new(Typed(sink));
+        let job = Job::new(sink);
         self.hand_over(
             Order { job, name, first: 0, count: 1, voids: Vec::new() },
             &short,
@@ -131,7 +131,7 @@ where
         let packed = self.pack_many(&mut short, first, items, most, &mut taken, &mut voids);
         // What was packed counts as taken only when it was handed over.
         let packed = packed?;
-        let job = Arc::new(Typed(sink));
+        let job = Job::new(sink);
         let order = Order { job, name, first, count: taken as u32, voids };
         let task = self.hand_over(order, &short, packed, terms)?;
         items.drain(..taken);
@@ -377,6 +377,10 @@ impl ProcessCrew {
         })?;
         let Order { job, name, first, count, voids } = order;
         let plain = terms.deadline.is_none() && terms.retry == Default::default();
+        let rare = (!plain || !voids.is_empty())
+            .then(|| Box::new(Rare { terms: terms.clone(), voids, ..Rare::default() }));
+        // Looking at the clock takes as long as all the rest of a short task.
+        let sampled = count > 1 || first.is_multiple_of(16) || rare.is_some();
         let chunk = Chunk {
             task: TaskId(0),
             job,
@@ -386,12 +390,8 @@ impl ProcessCrew {
             block: 0,
             length: packed.length,
             names: packed.names,
-            terms: (!plain).then(|| Box::new(terms.clone())),
-            attempts: 0,
-            deaths: 0,
-            since: nanos(),
-            wish: Wish::None,
-            voids,
+            since: if sampled { nanos() } else { 0 },
+            rare,
         };
         let done = self.enter(chunk, short, packed);
         if done.is_err() {
@@ -410,7 +410,7 @@ impl ProcessCrew {
         }
         let task = hall.tasks.add().ok_or_else(too_many)?;
         chunk.task = task;
-        let limit = chunk.terms.as_ref().and_then(|terms| terms.deadline);
+        let limit = chunk.deadline();
         if let Some(limit) = limit {
             let by = chunk.since.saturating_add(limit.as_nanos() as u64);
             if by < hall.next_look {
@@ -451,7 +451,7 @@ impl ProcessCrew {
                 Input::Bytes(bytes) if bytes.len() <= SHORT => {
                     self.put(hall, chunk, Given::Bytes(&bytes))
                 }
-                Input::Bytes(bytes) => match self.into_block(&bytes) {
+                Input::Bytes(bytes) => match self.block_of(&bytes) {
                     Some(held) => self.put(hall, chunk, Given::Block(held, None)),
                     None => Err(chunk),
                 },
@@ -463,7 +463,7 @@ impl ProcessCrew {
     }
 
     /// Inputs that were in a worker's hand, in a new block.
-    fn into_block(&self, bytes: &[u8]) -> Option<Held> {
+    fn block_of(&self, bytes: &[u8]) -> Option<Held> {
         let most = bytes.len().saturating_mul(2).max(bytes.len() + 2 * RESERVE);
         let mut held = self.block(most as u64).ok()?;
         held.out()?.put(bytes).then_some(held)
@@ -502,7 +502,7 @@ impl ProcessCrew {
         let exact = chunk.count > 1
             || chunk.first == 0
             || serial.is_multiple_of(16)
-            || chunk.terms.is_some();
+            || chunk.rare.is_some();
         let head = Head {
             place: chunk.block,
             work: chunk.name.offset,
