@@ -76,12 +76,8 @@ impl Drop for Job {
 struct Of<R>(PhantomData<R>);
 
 impl<R: DeserializeOwned + 'static> Of<R> {
-    const CALLS: &'static Calls = &Calls {
-        deliver: Self::deliver,
-        fail: Self::fail,
-        clone: Self::clone,
-        drop: Self::drop,
-    };
+    const CALLS: &'static Calls =
+        &Calls { deliver: Self::deliver, fail: Self::fail, clone: Self::clone, drop: Self::drop };
 
     fn pointer(words: &[*const (); 2]) -> *const dyn Sink<R> {
         // SAFETY: by the caller these are the words of such a pointer.
