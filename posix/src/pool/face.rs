@@ -77,9 +77,10 @@ impl<C: Crew> PoolOf<C> {
     ///
     /// # Errors
     /// What became of the call instead; [`TaskError::Refused`] if the pool does not take it.
-    pub fn apply<F, Args>(&self, f: F, args: Args) -> Result<C::Output, TaskError>
+    pub fn apply<F, Args, R>(&self, f: F, args: Args) -> Result<R, TaskError>
     where
-        C: Submit<F, Args>,
+        R: Send + 'static,
+        C: Submit<F, Args, Output = R>,
     {
         self.task(f, args).apply()
     }
@@ -88,13 +89,10 @@ impl<C: Crew> PoolOf<C> {
     ///
     /// # Errors
     /// Why the pool does not take it: it is closed or broken, the arguments do not encode, memory is full.
-    pub fn apply_async<F, Args>(
-        &self,
-        f: F,
-        args: Args,
-    ) -> Result<AsyncResult<C::Output>, PoolError>
+    pub fn apply_async<F, Args, R>(&self, f: F, args: Args) -> Result<AsyncResult<R>, PoolError>
     where
-        C: Submit<F, Args>,
+        R: Send + 'static,
+        C: Submit<F, Args, Output = R>,
     {
         self.task(f, args).apply_async()
     }
@@ -112,14 +110,11 @@ impl<C: Crew> PoolOf<C> {
     ///
     /// # Errors
     /// What became of the first call without a result, in the order of the inputs. All others are made nevertheless.
-    pub fn map<F, I>(
-        &self,
-        f: F,
-        inputs: I,
-    ) -> Result<Vec<<C as Submit<F, (I::Item,)>>::Output>, TaskError>
+    pub fn map<F, I, R>(&self, f: F, inputs: I) -> Result<Vec<R>, TaskError>
     where
+        R: Send + 'static,
         I: IntoIterator,
-        C: SubmitMany<F, (I::Item,)>,
+        C: SubmitMany<F, (I::Item,), Output = R>,
     {
         self.tasks(f, inputs).map()
     }
@@ -129,15 +124,12 @@ impl<C: Crew> PoolOf<C> {
     ///
     /// # Errors
     /// Why the pool takes none.
-    pub fn map_async<F, I>(
-        &self,
-        f: F,
-        inputs: I,
-    ) -> Result<AsyncResult<Vec<<C as Submit<F, (I::Item,)>>::Output>>, PoolError>
+    pub fn map_async<F, I, R>(&self, f: F, inputs: I) -> Result<AsyncResult<Vec<R>>, PoolError>
     where
+        R: Send + 'static,
         F: Send + Sync + 'static,
         I: IntoIterator<IntoIter: Send + 'static, Item: Send>,
-        C: SubmitMany<F, (I::Item,)>,
+        C: SubmitMany<F, (I::Item,), Output = R>,
     {
         self.tasks(f, inputs).map_async()
     }
@@ -146,15 +138,12 @@ impl<C: Crew> PoolOf<C> {
     ///
     /// # Errors
     /// Why the pool takes none.
-    pub fn imap<'a, F, I>(
-        &self,
-        f: F,
-        inputs: I,
-    ) -> Result<Imap<'a, <C as Submit<F, (I::Item,)>>::Output>, PoolError>
+    pub fn imap<'a, F, I, R>(&self, f: F, inputs: I) -> Result<Imap<'a, R>, PoolError>
     where
+        R: Send + 'static,
         F: 'a,
         I: IntoIterator<IntoIter: 'a>,
-        C: SubmitMany<F, (I::Item,)>,
+        C: SubmitMany<F, (I::Item,), Output = R>,
     {
         self.tasks(f, inputs).imap()
     }
@@ -163,15 +152,12 @@ impl<C: Crew> PoolOf<C> {
     ///
     /// # Errors
     /// Why the pool takes none.
-    pub fn imap_unordered<'a, F, I>(
-        &self,
-        f: F,
-        inputs: I,
-    ) -> Result<Imap<'a, <C as Submit<F, (I::Item,)>>::Output>, PoolError>
+    pub fn imap_unordered<'a, F, I, R>(&self, f: F, inputs: I) -> Result<Imap<'a, R>, PoolError>
     where
+        R: Send + 'static,
         F: 'a,
         I: IntoIterator<IntoIter: 'a>,
-        C: SubmitMany<F, (I::Item,)>,
+        C: SubmitMany<F, (I::Item,), Output = R>,
     {
         self.tasks(f, inputs).imap_unordered()
     }
@@ -189,14 +175,11 @@ impl<C: Crew> PoolOf<C> {
     ///
     /// # Errors
     /// As of [`map`](Self::map).
-    pub fn starmap<F, I>(
-        &self,
-        f: F,
-        inputs: I,
-    ) -> Result<Vec<<C as Submit<F, I::Item>>::Output>, TaskError>
+    pub fn starmap<F, I, R>(&self, f: F, inputs: I) -> Result<Vec<R>, TaskError>
     where
+        R: Send + 'static,
         I: IntoIterator,
-        C: SubmitMany<F, I::Item>,
+        C: SubmitMany<F, I::Item, Output = R>,
     {
         self.star_tasks(f, inputs).map()
     }
@@ -205,15 +188,12 @@ impl<C: Crew> PoolOf<C> {
     ///
     /// # Errors
     /// Why the pool takes none.
-    pub fn starmap_async<F, I>(
-        &self,
-        f: F,
-        inputs: I,
-    ) -> Result<AsyncResult<Vec<<C as Submit<F, I::Item>>::Output>>, PoolError>
+    pub fn starmap_async<F, I, R>(&self, f: F, inputs: I) -> Result<AsyncResult<Vec<R>>, PoolError>
     where
+        R: Send + 'static,
         F: Send + Sync + 'static,
         I: IntoIterator<IntoIter: Send + 'static, Item: Send>,
-        C: SubmitMany<F, I::Item>,
+        C: SubmitMany<F, I::Item, Output = R>,
     {
         self.star_tasks(f, inputs).map_async()
     }

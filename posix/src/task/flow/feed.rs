@@ -24,8 +24,12 @@ const BUSY: u64 = 150_000;
 /// A chunk never has more calls.
 const MOST: usize = 1 << 16;
 
-/// So many chunks per worker are taken in advance, if nobody says how many inputs.
+/// If nobody says how many inputs are taken in advance, it is so many for each worker, or so many chunks,
 const AHEAD: usize = 16;
+const CHUNKS_AHEAD: usize = 8;
+/// or what takes so many nanoseconds, but no more than so many chunks. What lies waiting longer has left the caches.
+const BUSY_AHEAD: u64 = 200_000;
+const MOST_AHEAD: usize = 256;
 
 /// How a flow goes.
 #[derive(Clone, Debug, Default)]
@@ -120,14 +124,18 @@ where
         self.pass = None;
     }
 
+    /// How many inputs may be under way.
+    fn window(&self) -> usize {
+        self.plan.window.unwrap_or_else(|| {
+            let took = self.took.max(1);
+            let short = self.gather.calls_in(BUSY_AHEAD).unwrap_or(0);
+            let short = usize::try_from(short).unwrap_or(usize::MAX).min(MOST_AHEAD * took);
+            AHEAD.max(CHUNKS_AHEAD * took).max(short).saturating_mul(self.crew.width())
+        })
+    }
+
     /// How many more inputs may be taken, when so many results were handed out.
-    fn allowed(&self, handed_out: u64) -> usize {
-        let window = self.plan.window.unwrap_or_else(|| {
-            let width = self.crew.width();
-            // Short calls are many in the same time.
-            let calls = usize::try_from(self.gather.calls_within(2 * BUSY)).unwrap_or(usize::MAX);
-            AHEAD.saturating_mul(self.took.max(1)).max(calls).saturating_mul(width)
-        });
+    fn allowed(&self, handed_out: u64, window: usize) -> usize {
         let over = match self.gather.order() {
             Order::All => self.gather.delivered(),
             Order::Ordered | Order::Completed => handed_out,
@@ -142,7 +150,8 @@ where
             return size;
         }
         let Some(size) = self.gather.calls_in(BUSY) else { return 1 };
-        let size = usize::try_from(size).unwrap_or(MOST).min(MOST);
+        let most = self.gather.measured().saturating_mul(4).clamp(1, MOST as u64);
+        let size = size.min(most) as usize;
         // Towards the end chunks get smaller, so that all workers end at about the same time.
         match self.input.size_hint() {
             (low, Some(high)) if low == high => {
@@ -153,10 +162,13 @@ where
         }
     }
 
-    /// Whether `feed` would hand over something.
+    /// Whether it is worthwhile to call `feed`. Where the window is as large as is useful, not before a quarter of it is free: who
+    /// feeds is not woken for each chunk.
     pub(super) fn wants(&self, handed_out: u64) -> bool {
-        let more = !self.pending.is_empty() || (!self.exhausted && self.allowed(handed_out) > 0);
-        more && self.crew.room() > 0
+        let window = self.window();
+        let enough = if self.plan.window.is_some() { 1 } else { window.div_ceil(4) };
+        let more = !self.exhausted && self.allowed(handed_out, window) >= enough;
+        (more || !self.pending.is_empty()) && self.crew.room() > 0
     }
 
     /// Hands over what there is room for. Runs the caller's iterator, which may panic: then this can be called again.
@@ -202,7 +214,7 @@ where
         }
         let size = self.size();
         if !self.exhausted && self.pending.len() < size {
-            self.pull((size - self.pending.len()).min(self.allowed(handed_out)));
+            self.pull((size - self.pending.len()).min(self.allowed(handed_out, self.window())));
         }
         if self.pending.is_empty() {
             if self.exhausted {

@@ -102,20 +102,23 @@ impl<R> Gather<R> {
         self.available.load(Ordering::Acquire)
     }
 
-    /// How many calls a chunk should have to keep a worker busy for so long, in nanoseconds; not much more than what was
-    /// measured so far. `None` if nothing was.
+    /// How many calls there are in so many nanoseconds of a worker. `None` if nothing was measured.
     pub(super) fn calls_in(&self, nanos: u64) -> Option<u64> {
         // Relaxed: a guess from an older number is as good.
         let pace = self.pace.load(Ordering::Relaxed);
-        let measured = self.measured.load(Ordering::Relaxed);
-        (pace != 0)
-            .then(|| (nanos.saturating_mul(1000) / pace).clamp(1, measured.saturating_mul(4)))
+        (pace != 0).then(|| (nanos.saturating_mul(1000) / pace).max(1))
     }
 
     /// How many calls keep a worker busy for so long, in nanoseconds; 0 if nothing was measured.
     pub(super) fn calls_within(&self, nanos: u64) -> u64 {
         // Relaxed: as above.
         nanos.saturating_mul(1000).checked_div(self.pace.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// The most calls that were measured together.
+    pub(super) fn measured(&self) -> u64 {
+        // Relaxed: as above.
+        self.measured.load(Ordering::Relaxed)
     }
 
     fn measure(&self, calls: u64, nanos: u64) {
@@ -155,7 +158,12 @@ impl<R> Gather<R> {
         let mut inner = self.lock();
         let inner = &mut *inner;
         inner.over(first, count);
-        if self.order == Order::Completed {
+        if self.order == Order::All && count == 1 && first == inner.next && inner.early.is_empty() {
+            if let Some(result) = results.next() {
+                inner.next += 1;
+                inner.keep(result);
+            }
+        } else if self.order == Order::Completed {
             inner.ready.push_back((first, results.take()));
         } else if first != inner.next {
             inner.early.insert(first, results.take());
@@ -210,8 +218,8 @@ impl<R> Gather<R> {
 impl<R> Gathered<R> {
     /// So many results of a chunk are here.
     fn over(&mut self, first: u64, count: u64) {
-        // Mostly one of the first.
-        match self.open.iter_mut().position(|open| open.has(first)) {
+        let behind = self.open.partition_point(|open| open.first <= first);
+        match behind.checked_sub(1).filter(|at| self.open[*at].has(first)) {
             Some(at) => {
                 self.open[at].left -= count;
                 if self.open[at].left == 0 {
@@ -231,18 +239,20 @@ impl<R> Gathered<R> {
             run if order == Order::Ordered => self.ready.push_back((first, run)),
             _ if self.failed.is_some() => {}
             Run::Values(values) => self.all.extend(values),
-            run => {
-                for outcome in run {
-                    match outcome {
-                        Ok(result) => self.all.push(result),
-                        Err(error) => {
-                            self.failed = Some(error);
-                            self.all = Vec::new();
-                            return;
-                        }
-                    }
-                }
+            run => run.for_each(|result| self.keep(result)),
+        }
+    }
+
+    /// Keeps a result for the end; or the first error, and nothing behind it.
+    #[inline]
+    fn keep(&mut self, result: Outcome<R>) {
+        match result {
+            Ok(result) if self.failed.is_none() => self.all.push(result),
+            Err(error) if self.failed.is_none() => {
+                self.failed = Some(error);
+                self.all = Vec::new();
             }
+            _ => {}
         }
     }
 }
