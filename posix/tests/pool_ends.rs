@@ -5,7 +5,6 @@
 mod alone;
 #[path = "support/gone.rs"]
 mod gone;
-mod support;
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -14,7 +13,9 @@ use std::time::{Duration, Instant};
 use procession_posix::pool::{Pool, PoolError, PoolState, TaskError};
 use procession_posix::process::StartMethod;
 use procession_posix::sync::Event;
-use support::LONG;
+
+/// How long is waited for what comes.
+const LONG: Duration = Duration::from_secs(60);
 
 fn pid() -> u32 {
     std::process::id()

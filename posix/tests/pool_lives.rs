@@ -157,7 +157,7 @@ fn a_map_survives_its_workers() {
         .build()
         .unwrap();
     let work = |x: u64| {
-        let deadly = || WISHES.get().unwrap().fetch_add(1, Ordering::SeqCst) % 3 != 0;
+        let deadly = || !WISHES.get().unwrap().fetch_add(1, Ordering::SeqCst).is_multiple_of(3);
         if x % 500 == 499 && deadly() {
             kill(pid(), Signal::KILL);
         }

@@ -418,7 +418,9 @@ impl ProcessCrew {
     fn reclaim_from(&self, seat: usize, death: &Death) {
         let Some(tag) = self.seats.tag(seat) else { return };
         let mut hall = lock(&self.hall);
-        for ticket in self.board.leases_of(tag) {
+        // What it had is one of these: no look at all the cells.
+        let handed_out: Vec<Ticket> = hall.running.iter().chain(&hall.queued).copied().collect();
+        for ticket in handed_out {
             let Some(progress) = self.board.reclaim(self.me, ticket, tag) else { continue };
             hall.forget(ticket);
             if let Some(chunk) = hall.take(ticket) {

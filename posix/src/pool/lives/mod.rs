@@ -269,11 +269,6 @@ impl Lives {
         };
         self.shared.all().into_iter().map(info).collect()
     }
-
-    /// The processes of the workers, in the order of their seats.
-    pub(crate) fn processes(&self) -> Vec<Arc<Child<Leaving>>> {
-        self.shared.all().into_iter().map(|(_, child)| child).collect()
-    }
 }
 
 impl Shared {

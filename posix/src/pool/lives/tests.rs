@@ -134,6 +134,11 @@ impl Pool {
         (0..self.room.seats.count()).filter(idle).count()
     }
 
+    /// Kills this one of its workers.
+    fn kill(&self, which: usize) {
+        self.lives.shared.all()[which].1.kill().unwrap();
+    }
+
     fn until_ready(&self, count: usize) {
         let all = || self.ready() == count && self.lives.workers().len() == count;
         until("so many are ready", all);
@@ -164,7 +169,7 @@ fn the_dead_are_replaced() {
     let pool = pool(2..=2);
     pool.until_ready(2);
     for round in 1..=5 {
-        pool.lives.processes()[0].kill().unwrap();
+        pool.kill(0);
         until("it is replaced", || lock(&pool.room.deaths).len() == round);
         pool.until_ready(2);
     }
@@ -251,7 +256,7 @@ fn a_worker_leaves_after_its_last_task() {
 fn a_strict_pool_breaks_at_the_first_death() {
     let pool = try_pool(Rules { strict: true, ..rules(2..=2) }, idlers(|| ())).unwrap();
     pool.until_ready(2);
-    pool.lives.processes()[1].kill().unwrap();
+    pool.kill(1);
     pool.lives.state();
     until("it is broken", || pool.lives.cause().is_some());
     let cause = pool.lives.cause().unwrap();
@@ -301,7 +306,7 @@ fn times() {
     pool.until_ready(2);
     for round in 1..20 {
         let began = Instant::now();
-        pool.lives.processes()[0].kill().unwrap();
+        pool.kill(0);
         until("it is noticed", || lock(&pool.room.deaths).len() == round);
         println!("death known after {:?}", began.elapsed());
         pool.until_ready(2);
@@ -366,7 +371,7 @@ fn a_pool_does_not_stand_in_the_way_of_a_fork() {
         let child = Process::new(|| 5u32, ()).method(StartMethod::Fork).start();
         let five = child.unwrap().join_timeout(Duration::from_secs(20)).unwrap();
         let before = pool.lives.workers();
-        pool.lives.processes()[0].kill().unwrap();
+        pool.kill(0);
         until("it is replaced", || pool.lives.workers() != before);
         pool.until_ready(2);
         five == 5
@@ -381,7 +386,7 @@ fn forked_workers_are_replaced_by_others() {
         let pool = pool_by(StartMethod::Fork, rules(2..=2), idlers(|| ())).unwrap();
         pool.until_ready(2);
         for round in 1..=3 {
-            pool.lives.processes()[round % 2].kill().unwrap();
+            pool.kill(round % 2);
             until("it is replaced", || lock(&pool.room.deaths).len() == round);
             pool.until_ready(2);
         }
