@@ -8,14 +8,13 @@
 //! TAKEN(lap, o)     worker o works on item number `progress`; those below are answered
 //! DONE(lap)         all items below `progress` are answered; the owner's again
 //! REVOKED(lap, o)   the owner wants o ended, and o answers nothing more
-//! HELD(lap)         the owner has it back, withdrawn or reclaimed or about to be read
+//! HELD(lap)         the owner has it back, withdrawn or reclaimed
 //!
 //! FREE → QUEUED             publish                owner, by a store: nobody else writes a free cell
 //! QUEUED → TAKEN            take                   worker
 //! TAKEN(me) → DONE          finish                 worker
 //! TAKEN → REVOKED           revoke                 owner
 //! QUEUED → HELD             withdraw               owner
-//! DONE → HELD               collect                owner
 //! TAKEN, REVOKED → HELD     reclaim                owner, of a worker that is dead by the kernel's word
 //! DONE, HELD → FREE(lap+1)  free                   owner
 //!

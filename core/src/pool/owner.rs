@@ -33,7 +33,7 @@ pub enum Look {
         /// How many of its items are answered.
         progress: u32,
     },
-    /// The owner has it back: withdrawn, reclaimed or collected, and not yet freed.
+    /// The owner has it back: withdrawn or reclaimed, and not yet freed.
     Held {
         /// How many of its items are answered.
         progress: u32,
@@ -158,19 +158,8 @@ impl<'m> Board<'m> {
         Some(progress)
     }
 
-    /// Takes a cell that is done, for one thread of the owner alone, and says how many of its items are answered; to be
-    /// [freed](Self::free). `None` if it is not done, or another thread was faster. One compare-and-swap; where a lock orders
-    /// the owner's threads anyway, [`look`](Self::look) does as well.
-    #[inline]
-    pub fn collect(&self, ticket: Ticket) -> Option<u32> {
-        let cell = self.cell(ticket)?;
-        self.exchange(ticket, CellState::Done, CellState::Held)
-            // Relaxed: the exchange has brought it.
-            .then(|| cell.progress.load(Ordering::Relaxed))
-    }
-
     /// Ends the turn of a cell that is done or held: it is free, and what is tied to its ticket is nobody's. `false` if it was
-    /// neither. One compare-and-swap.
+    /// neither, or another thread was faster. One compare-and-swap.
     #[inline]
     pub fn free(&self, me: Member<'_>, ticket: Ticket) -> bool {
         let Some(cell) = self.cell(ticket) else { return false };
@@ -247,18 +236,7 @@ impl<'m> Board<'m> {
         cell.event.wait(me, deadline, Pace::Eager, look).is_some()
     }
 
-    /// Waits until `look` finds something, asked again whenever any cell's turn is over and whenever
-    /// [`answers`](Self::answers) is notified; `None` at the deadline. See [`Eventcount::wait`].
-    pub fn wait_any<R>(
-        &self,
-        me: Member<'_>,
-        deadline: Deadline,
-        look: impl FnMut(bool) -> Option<R>,
-    ) -> Option<R> {
-        self.head.answers.wait(me, deadline, Pace::Eager, look)
-    }
-
-    /// Where those sleep who wait for any cell.
+    /// Where those sleep who wait for any cell: notified whenever one's turn is over.
     #[must_use]
     pub fn answers(&self) -> &'m Eventcount {
         &self.head.answers
@@ -299,15 +277,6 @@ impl<'m> Board<'m> {
                 )
                 .is_ok()
         })
-    }
-
-    /// Wakes all who wait for any cell, to look again: after a worker's death, which may have come between an end and its
-    /// wake. A load for each cell.
-    pub fn rouse_all(&self, me: Member<'_>) {
-        for cell in self.cells {
-            cell.event.notify_all(me);
-        }
-        self.head.answers.notify_all(me);
     }
 
     /// Wakes whoever waits for this cell, or for any.

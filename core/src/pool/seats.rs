@@ -192,12 +192,6 @@ impl<'m> Board<'m> {
         seat.step(life, SeatState::Empty, SeatState::Reserved).then_some(SeatAt { index, life })
     }
 
-    /// Keeps the first empty seat. A load for each.
-    #[must_use]
-    pub fn reserve_any(&self) -> Option<SeatAt> {
-        (0..self.plan().seats).find_map(|index| self.reserve(index))
-    }
-
     /// Sits down in the seat that was kept for this worker.
     ///
     /// # Errors

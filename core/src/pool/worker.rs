@@ -278,7 +278,7 @@ impl Lease<'_> {
         self.seat.running.store(0, Ordering::Relaxed);
         let chunks = self.seat.chunks.load(Ordering::Relaxed);
         self.seat.chunks.store(chunks.wrapping_add(1), Ordering::Relaxed);
-        // Release: the answers before; meets the Acquire of `look` and `collect`. Failure: it was revoked.
+        // Release: the answers before; meets the Acquire of `look`. Failure: it was revoked.
         if self
             .cell
             .word

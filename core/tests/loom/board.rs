@@ -10,6 +10,7 @@ use procession_core::pool::{
 use procession_core::region::{Member, Tag};
 use procession_core::sys::Deadline;
 use procession_core::sys::model::{self, Mutation, Sleeps};
+use procession_core::sys::spin::Pace;
 
 use crate::world::{Process, explore, explore_deaths};
 
@@ -180,9 +181,9 @@ fn who_waits_for_any_cell_is_woken() {
         let (board, me) = (heap.board(), owner.me());
         let tickets = [0, 1].map(|cell| publish(board, me, cell, 1));
         for _ in 0..2 {
-            let found = board.wait_any(me, Deadline::NEVER, |_| {
-                tickets.iter().copied().find(|ticket| board.collect(*ticket).is_some())
-            });
+            let done = |ticket: &Ticket| matches!(board.look(*ticket), Look::Done { progress: 1 });
+            let look = |_| tickets.iter().copied().find(done);
+            let found = board.answers().wait(me, Deadline::NEVER, Pace::Eager, look);
             let ticket = found.expect("it waits for ever");
             read(board, ticket, 1);
             assert!(board.free(me, ticket));
@@ -208,7 +209,7 @@ fn who_waits_for_a_worker_is_woken() {
         });
         let (board, me) = (heap.board(), owner.me());
         let ready = |_| matches!(board.seat(at), SeatLook::Ready(_)).then_some(());
-        assert!(board.wait_any(me, Deadline::NEVER, ready).is_some());
+        assert!(board.answers().wait(me, Deadline::NEVER, Pace::Eager, ready).is_some());
         worker.join().unwrap();
     });
 }
@@ -335,22 +336,22 @@ fn what_is_revoked_is_not_finished() {
 }
 
 #[test]
-fn one_of_two_threads_collects() {
+fn one_of_two_threads_frees() {
     explore(Sleeps::Endless, None, || {
         let owner = Arc::new(Process::new());
         let heap = heap(1, 1, &owner);
         let seat = Process::new();
-        let (board, me) = (heap.board(), owner.me());
+        let board = heap.board();
         let at = board.reserve(0).unwrap();
         let mut worker = board.sit(seat.me(), at).unwrap();
-        let ticket = publish(board, me, 0, 1);
+        let ticket = publish(board, owner.me(), 0, 1);
         assert!(try_take(&mut worker).unwrap().finish());
         let other = thread::spawn({
-            let heap = Arc::clone(&heap);
-            move || heap.board().collect(ticket)
+            let (heap, owner) = (Arc::clone(&heap), Arc::clone(&owner));
+            move || heap.board().free(owner.me(), ticket)
         });
-        let both = [board.collect(ticket), other.join().unwrap()];
-        assert_eq!(both.into_iter().flatten().count(), 1);
+        let freed = board.free(seat.me(), ticket);
+        assert_ne!(freed, other.join().unwrap());
     });
 }
 

@@ -113,12 +113,6 @@ impl BoardAt {
             .map_err(HandleError::from)?;
         find(region, self.offset, room.capacity)
     }
-
-    /// Where it lies in the region.
-    #[inline]
-    pub fn offset(self) -> u64 {
-        self.offset
-    }
 }
 
 /// Why a pool's board cannot be made or found.

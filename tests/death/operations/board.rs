@@ -351,7 +351,7 @@ pub fn operations() -> Vec<Operation> {
         Operation::new("board.collect", O::new, O::found_and_work, |s, (board, tickets)| {
             let me = s.ground.me();
             if board.wait_cell(me, tickets[0], Deadline::NOW)
-                && board.collect(tickets[0]).is_some()
+                && matches!(board.look(tickets[0]), Look::Done { .. })
                 && board.free(me, tickets[0])
             {
                 let _ = board.publish(me, tickets[0].cell());
