@@ -47,7 +47,7 @@ pub use channel::{
     RecvError, SendError, Sender, SimpleQueue, pipe,
 };
 pub use futures::{
-    Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed, par_map,
+    Executor, Future, ProcessPoolExecutor, Shutdown, ThreadPoolExecutor, as_completed, par_map,
 };
 pub use memory::SharedMemory;
 pub use pool::{AsyncResult, Pool, PoolError, Retry, TaskError};
@@ -67,7 +67,7 @@ pub mod prelude {
         Receiver, RecvError, SendError, Sender, SimpleQueue, pipe,
     };
     pub use crate::futures::{
-        Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed, par_map,
+        Executor, ProcessPoolExecutor, Shutdown, ThreadPoolExecutor, as_completed, par_map,
     };
     pub use crate::memory::SharedMemory;
     pub use crate::pool::{AsyncResult, Pool, PoolError, Retry, TaskError};

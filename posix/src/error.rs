@@ -10,6 +10,7 @@ use crate::channel::{
     CreateError, GetError, GetManyError, JoinTasksError, PublishError, PutError, ReceiveError,
     RecvError, RoleError, SendError, SubscribeError, TaskDoneError,
 };
+use crate::futures::Unfinished;
 use crate::memory::{HandleError, MemoryError, SharedMemoryError};
 use crate::pool::{PoolError, TaskError};
 use crate::process::{JoinError, StartError, StillRunning};
@@ -116,6 +117,9 @@ pub enum Error {
     /// What became of a task instead of its result.
     #[error(transparent)]
     Task(#[from] TaskError),
+    /// Waiting for several futures.
+    #[error(transparent)]
+    Unfinished(#[from] Unfinished),
     /// What went wrong in another process, in its words: an error of this type is a text when it travels, for example as
     /// the result of a process' target.
     #[error("{0}")]

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use procession_posix::channel::Queue;
 use procession_posix::futures::{
-    Executor, Future, ProcessPoolExecutor, ReturnWhen, Shutdown, ThreadPoolExecutor, as_completed,
-    as_completed_timeout, par_map, wait, wait_timeout,
+    Executor, Future, InlineExecutor, ProcessPoolExecutor, ReturnWhen, Shutdown,
+    SingleThreadExecutor, ThreadPoolExecutor, as_completed, as_completed_timeout, par_map, wait,
+    wait_timeout,
 };
 use procession_posix::pool::{PoolError, PoolState, Retry, TaskError, WorkerInfo};
 use procession_posix::sync::Event;
@@ -470,6 +471,29 @@ mod threads {
 
 mod over_processes {
     with_workers!(super::processes(2), 2);
+}
+
+#[test]
+fn futures_of_several_executors_are_waited_for_together() {
+    let (threads, inline) = (ThreadPoolExecutor::new().unwrap(), InlineExecutor::new());
+    let single = SingleThreadExecutor::new().unwrap();
+    let others = processes(2);
+    for _ in 0..5 {
+        let mut futures: Vec<Future<u64>> = Vec::new();
+        for i in 0..20 {
+            futures.push(threads.submit(square, (i,)).unwrap());
+            futures.push(inline.submit(square, (i,)).unwrap());
+            futures.push(single.submit(square, (i,)).unwrap());
+            futures.push(others.submit(square, (i,)).unwrap());
+        }
+        let first = wait_timeout(&futures, ReturnWhen::FirstCompleted, LONG);
+        assert!(!first.done.is_empty());
+        let sum: u64 = as_completed_timeout(futures.clone(), LONG)
+            .map(|future| future.unwrap().result().unwrap())
+            .sum();
+        assert_eq!(sum, 4 * (0..20).map(square).sum::<u64>());
+        assert_eq!(wait(&futures, ReturnWhen::AllCompleted).done.len(), 80);
+    }
 }
 
 // What only processes do.

@@ -1,7 +1,7 @@
 //! What threads have beyond processes, and both together.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use procession::process::StartMethod;
@@ -174,4 +174,67 @@ fn producers_and_consumers_lose_nothing() {
     let all = 3 * EACH;
     assert_eq!(got[0].0 + got[1].0, all);
     assert_eq!(got[0].1 + got[1].1, all * (all - 1) / 2);
+}
+
+/// What this process holds in memory, in bytes.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = status.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096
+}
+
+fn make_and_drop() {
+    const LARGE: usize = 1 << 20;
+    let mut first = None;
+    for _ in 0..10 {
+        let array = thread::Array::<f64>::new(LARGE).unwrap();
+        assert!(array.iter().step_by(511).all(|number| number == 0.0), "it begins anew");
+        array.fill(1.5);
+        let locks: Vec<_> = (0..10_000).map(|_| thread::Lock::new().unwrap()).collect();
+        let before = resident();
+        drop((array, locks));
+        let after = resident();
+        assert!(after + 4 * (LARGE as u64) < before, "{before} bytes became {after}");
+        let first = *first.get_or_insert(after);
+        assert!(after < first + 4 * (LARGE as u64), "{first} bytes became {after}");
+    }
+}
+
+#[test]
+fn what_nobody_uses_any_more_is_given_back() {
+    // In a process of its own: others would make and drop meanwhile.
+    let child = process::Process::new(make_and_drop, ())
+        .method(StartMethod::Zygote)
+        .daemon(true)
+        .start()
+        .unwrap();
+    child.join_timeout(LONG).unwrap();
+}
+
+static HELD: OnceLock<thread::Mutex<String>> = OnceLock::new();
+
+fn find_it_held() -> bool {
+    let held = HELD.get().unwrap();
+    matches!(held.lock(), Err(sync::AcquireError::OwnerDied(died)) if **died.guard() == "half")
+}
+
+fn fork_with_a_lock() -> bool {
+    let held = HELD.get_or_init(|| thread::Mutex::new(String::new()).unwrap());
+    let mut guard = held.lock().unwrap();
+    guard.push_str("half");
+    let child = process::Process::new(find_it_held, ()).method(StartMethod::Fork).start().unwrap();
+    let told = child.join_timeout(LONG).unwrap();
+    guard.push_str(" and half");
+    drop(guard);
+    told && *held.lock().unwrap() == "half and half"
+}
+
+/// A forked process has a copy of what its parent's threads share, and none of the threads: what they held, nobody holds.
+#[test]
+fn a_fork_is_told_what_was_held() {
+    let child =
+        process::Process::new(fork_with_a_lock, ()).method(StartMethod::Zygote).start().unwrap();
+    let told = child.join_timeout(LONG);
+    let _ = child.kill();
+    assert_eq!(told, Ok(true));
 }

@@ -1,9 +1,19 @@
 //! Tasks and their futures: what Python's `concurrent.futures` has.
 //!
-//! An [`Executor`] takes functions and gives a [`Future`] for each. There is one over processes ([`ProcessPoolExecutor`]),
-//! one over threads ([`ThreadPoolExecutor`]), and two for tests ([`SingleThreadExecutor`], [`InlineExecutor`]).
-//! [`wait`] and [`as_completed`] wait for several futures, also of different executors. [`par_map`] is for the common case:
-//! all processors, borrowed data, and nothing to set up.
+//! An [`Executor`] takes functions and gives a [`Future`] for each.
+//!
+//! | executor | runs a task | for |
+//! |---|---|---|
+//! | [`ProcessPoolExecutor`] | in a worker process | work that keeps processors busy, or that may crash |
+//! | [`ThreadPoolExecutor`] | on a thread | work that mostly waits, or that shares memory |
+//! | [`SingleThreadExecutor`] | on one thread, in order | tests; what must not be done by two at a time |
+//! | [`InlineExecutor`] | at once, where it is submitted | tests |
+//!
+//! What goes wrong in a task is the error of its future, a [`TaskError`](crate::pool::TaskError), and the others go on. Whoever waits for
+//! a future collects for others too; there is a thread for that only where a callback or a waker is to be called. An executor that is dropped waits until all is done, as the end of Python's `with` does.
+//!
+//! [`wait`] and [`as_completed`] wait for several futures, also of different executors. [`par_map`] is for the common case: all processors,
+//! borrowed data, and nothing to set up.
 //!
 //! ```
 //! use procession_posix::futures::{ThreadPoolExecutor, as_completed};

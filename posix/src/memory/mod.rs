@@ -3,6 +3,9 @@
 //! There is one [`Arena`] a tree. It is made at the first use of anything shared, and every process that is started
 //! by this library maps it. Nobody else can: it has no name, only descriptors that are handed over.
 //!
+//! What only the threads of a process share lies in an arena of its own, which nobody else has: see
+//! [`thread`](crate::thread).
+//!
 //! What processes share that did not start each other is a [`SharedMemory`], which has a name.
 
 mod arena;

@@ -69,7 +69,8 @@
 //! 1. [finalizers](finalizer) with a priority of 0 or more are called;
 //! 2. its daemons get SIGTERM, and SIGKILL if they are still there after 2 s;
 //! 3. its other children are waited for, without a limit, unless they were [detached](Child::detach);
-//! 4. the remaining finalizers are called, and standard output is flushed.
+//! 4. the remaining finalizers are called (by one of them, of priority -1, [threads](crate::thread::Thread) that are no
+//!    daemons are waited for), and standard output is flushed.
 //!
 //! When a process is ended in another way, by a signal, `abort` or `_exit`, nothing of that happens: its daemons are
 //! killed within milliseconds, and its other children run on. A process that wants to end in order by signals, with all

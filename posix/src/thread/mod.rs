@@ -68,7 +68,8 @@ pub use start::{
 pub type Pool = crate::pool::PoolOf<ThreadCrew>;
 
 /// What most programs need, by the names that it has for processes: `use procession::thread::prelude::*;` in the place of
-/// `use procession::prelude::*;`.
+/// `use procession::prelude::*;`. What has no form of its own here (`Broadcast`, `BufferQueue`, `PodQueue`, `SharedMemory`) is
+/// that for processes, which serves threads as well.
 pub mod prelude {
     pub use super::{
         Array, Atomic, Barrier, BoundedSemaphore, Child, Condition, Connection, Delivery, Event,
@@ -77,10 +78,14 @@ pub mod prelude {
         SimpleQueue, Thread, Thread as Process, Value, active_children, current_thread,
         current_thread as current_process, pipe,
     };
-    pub use crate::channel::{GetError, PutError, RecvError, SendError};
+    pub use crate::channel::{
+        Broadcast, BufferQueue, GetError, PodQueue, PublishError, PutError, ReceiveError,
+        RecvError, SendError,
+    };
     pub use crate::futures::{Executor, ThreadPoolExecutor, as_completed, par_map};
+    pub use crate::memory::SharedMemory;
     pub use crate::pool::{AsyncResult, PoolError, Retry, TaskError};
-    pub use crate::process::cpu_count;
+    pub use crate::process::{cpu_count, finalizer};
     pub use crate::sync::{AcquireError, Deadline};
     pub use crate::wait::{Waitable, wait, wait_any, wait_any_timeout, wait_timeout};
 }

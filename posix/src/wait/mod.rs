@@ -43,6 +43,8 @@ pub(crate) use watcher::{Request, descriptor, forget, watch};
 /// | [`RwLock`](crate::sync::RwLock), [`RwData`](crate::sync::RwData) | a reader would be let in, or the writer that keeps it out is dead |
 /// | [`Once`](crate::sync::Once), [`OnceCell`](crate::sync::OnceCell) | it has been done; the value is set |
 /// | [`Child`](crate::process::Child) | the process is gone |
+/// | what [threads](crate::thread) share | as what processes share |
+/// | [`thread::Child`](crate::thread::Child) | its function has returned, or panicked |
 /// | a socket, a pipe, a file, `OwnedFd`, `BorrowedFd` | it can be read without waiting: there are bytes or a connection, its end has come, or it has failed |
 /// | [`Writable`] of one of those | it can be written without waiting, or it has failed |
 ///

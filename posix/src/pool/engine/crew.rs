@@ -24,6 +24,8 @@ const SEEING_OFF: Duration = Duration::from_secs(1);
 const WATCHED: usize = 8;
 /// How long answers may lie while others come, in nanoseconds.
 const NAP: u64 = 300_000;
+/// How long it may take until a thread that was woken has handed over more, in nanoseconds.
+const GETTING_UP: u64 = 100_000;
 /// What comes sooner than this is waited for awake, in nanoseconds: to be woken takes as long.
 const SOON: u64 = 20_000;
 
@@ -304,13 +306,16 @@ impl ProcessCrew {
             return Bed::Anywhere { spin: true };
         }
         let width = self.lives.width().max(1) as u64;
-        let several = (NAP * width / pace).min(hall.queued.len() as u64 / 2);
+        // As many as keep the workers busy while this thread gets up are not waited for.
+        let in_time = |nanos: u64| nanos * width / pace;
+        let queued = (hall.queued.len() as u64).saturating_sub(in_time(GETTING_UP));
+        let several = in_time(NAP).min(queued);
+        let expected = several * pace / width;
         if several >= 2
+            && expected > SOON
             && let Some(ticket) = hall.queued.get(several as usize - 1)
         {
-            let expected = several * pace / width;
-            let limit = Duration::from_nanos((2 * expected).max(NAP));
-            return Bed::Behind(*ticket, limit);
+            return Bed::Behind(*ticket, Duration::from_nanos(2 * expected.max(NAP)));
         }
         Bed::Anywhere { spin: pace / width < SOON }
     }

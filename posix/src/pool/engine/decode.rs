@@ -4,6 +4,7 @@ use postcard::Error;
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 
+use super::bulk::{from_bytes, width_of};
 use crate::memory::{DecodeError, explain_by};
 
 /// Decodes an object, or says why not in the caller's own error: each conversion of a `Result` would move the object.
@@ -186,6 +187,12 @@ impl<'b> de::Deserializer<'b> for &mut Decoder<'b> {
     #[inline(always)]
     fn deserialize_seq<V: Visitor<'b>>(self, visitor: V) -> Result<V::Value, Error> {
         let left = self.length()?;
+        if let Some(width) = width_of::<V::Value, V>() {
+            let bytes = left.checked_mul(width).and_then(|all| self.bytes.split_at_checked(all));
+            let (front, rest) = bytes.ok_or(Error::DeserializeUnexpectedEnd)?;
+            self.bytes = rest;
+            return from_bytes(front).ok_or(Error::DeserializeUnexpectedEnd);
+        }
         visitor.visit_seq(Parts { decoder: self, left })
     }
 
@@ -425,6 +432,41 @@ mod tests {
             }
         }
         same(&IpAddr::from([127, 0, 0, 1]));
+        same(&(vec![1u8, 2, 3], vec![-1i16, 7], vec![0.5f64], vec![u64::MAX], Vec::<i32>::new()));
+        same(&vec![vec![1u32, 2], vec![], vec![3]]);
+    }
+
+    #[test]
+    fn numbers_lie_there_as_single_ones_do() {
+        let (numbers, single) = (vec![1u16, 300, 7], [1u16, 300, 7].map(Some));
+        let mut expected = vec![3];
+        single.iter().for_each(|number| expected.extend(&to_vec(number).unwrap()[1..]));
+        assert_eq!(to_vec(&numbers).unwrap(), expected);
+        assert_eq!(to_vec(&numbers[..]).unwrap(), expected);
+        assert_eq!(read::<std::collections::VecDeque<u16>>(&expected), Ok(numbers.clone().into()));
+        assert_eq!(read::<Vec<u16>>(&expected), Ok(numbers));
+        assert!(is_one_piece::<Vec<u16>>() && is_one_piece::<Vec<f32>>());
+        assert!(!is_one_piece::<Vec<char>>());
+    }
+
+    /// Whether serde's own visitor is known for what it is: its name may change with a release.
+    fn is_one_piece<'b, T: Deserialize<'b>>() -> bool {
+        struct Probe<'p>(&'p mut bool);
+        impl<'de> de::Deserializer<'de> for Probe<'_> {
+            type Error = Error;
+            fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
+                *self.0 = width_of::<V::Value, V>().is_some();
+                Err(Error::WontImplement)
+            }
+            serde::forward_to_deserialize_any! {
+                bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf
+                option unit unit_struct newtype_struct seq tuple tuple_struct map struct enum
+                identifier ignored_any
+            }
+        }
+        let mut known = false;
+        let _ = T::deserialize(Probe(&mut known));
+        known
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::fmt::{Display, Write};
 use postcard::Error;
 use serde::{Serialize, ser};
 
+use super::bulk::as_numbers;
 use super::wire::Out;
 
 /// Encodes an object. On an error what was written so far is still there.
@@ -222,6 +223,24 @@ impl<P: Put> ser::Serializer for Encoder<'_, P> {
     fn serialize_seq(mut self, length: Option<usize>) -> Result<Self, Error> {
         self.length(length.ok_or(Error::SerializeSeqLengthUnknown)?)?;
         Ok(self)
+    }
+
+    #[inline(always)]
+    fn collect_seq<I>(mut self, items: I) -> Result<(), Error>
+    where
+        I: IntoIterator,
+        I::Item: Serialize,
+    {
+        if let Some((count, bytes)) = as_numbers(&items) {
+            self.length(count)?;
+            return self.put(bytes);
+        }
+        let items = items.into_iter();
+        let (least, most) = items.size_hint();
+        let mut parts = self.serialize_seq(most.filter(|most| *most == least))?;
+        items
+            .into_iter()
+            .try_for_each(|item| ser::SerializeSeq::serialize_element(&mut parts, &item))
     }
 
     #[inline(always)]

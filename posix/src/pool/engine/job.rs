@@ -76,12 +76,8 @@ impl Drop for Job {
 struct Of<R>(PhantomData<R>);
 
 impl<R: DeserializeOwned + 'static> Of<R> {
-    const CALLS: &'static Calls = &Calls {
-        deliver: Self::deliver,
-        fail: Self::fail,
-        clone: Self::clone,
-        drop: Self::drop,
-    };
+    const CALLS: &'static Calls =
+        &Calls { deliver: Self::deliver, fail: Self::fail, clone: Self::clone, drop: Self::drop };
 
     fn pointer(words: &[*const (); 2]) -> *const dyn Sink<R> {
         // SAFETY: by the caller these are the words of such a pointer.
@@ -136,24 +132,36 @@ fn deliver<R: DeserializeOwned>(sink: &dyn Sink<R>, answers: &mut Answers<'_>) -
         sink.deliver(first, &mut Results::one(outcome).took(nanos));
         return failed;
     }
-    let count = answers.count as usize;
-    let mut outcomes = Vec::with_capacity(count);
     let mut failed = 0;
-    while outcomes.len() < count {
+    let mut left = answers.count;
+    while left > 0 {
+        let first = answers.first;
+        let mut values = Vec::with_capacity(left as usize);
+        let mut error = None;
         // Around all of them: around each would cost a call each.
         let all = catch_unwind(AssertUnwindSafe(|| {
-            while outcomes.len() < count {
-                let outcome = answers.next::<R>();
-                failed += u64::from(outcome.is_err());
-                outcomes.push(outcome);
+            while error.is_none() && values.len() < left as usize {
+                match answers.next::<R>() {
+                    Ok(value) => values.push(value),
+                    Err(reason) => error = Some(reason),
+                }
             }
         }));
         if let Err(panic) = all {
+            error = Some(answers.unreadable(panic));
+        }
+        let good = values.len() as u32;
+        if good > 0 {
+            let nanos = nanos * u64::from(good) / u64::from(answers.count);
+            sink.deliver(first, &mut Results::values(values).took(nanos));
+        }
+        left -= good;
+        if let Some(error) = error {
+            sink.deliver(first + u64::from(good), &mut Results::one(Err(error)));
             failed += 1;
-            outcomes.push(Err(answers.unreadable(panic)));
+            left -= 1;
         }
     }
-    sink.deliver(first, &mut Results::many(&mut outcomes).took(nanos));
     failed
 }
 

@@ -12,6 +12,7 @@
 //!
 //! No lock is shared with a worker; the hall's own is held for some instructions, and no user's code runs under it.
 
+mod bulk;
 mod collect;
 mod courier;
 mod crew;

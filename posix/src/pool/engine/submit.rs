@@ -126,14 +126,13 @@ where
         // Who is late is ended with all that is in its hand: so that is one item.
         let most = if terms.deadline.is_some() { 1 } else { most.clamp(1, MOST) };
         let mut short = Short::new();
-        let mut voids = Vec::new();
-        let mut taken = 0;
-        let packed = self.pack_many(&mut short, first, items, most, &mut taken, &mut voids);
-        // What was packed counts as taken only when it was handed over.
-        let packed = packed?;
+        let mut so_far = SoFar::new(first);
+        let packed = self.pack_many(&mut short, items, most, &mut so_far)?;
+        let SoFar { taken, voids, .. } = so_far;
         let job = Job::new(sink);
         let order = Order { job, name, first, count: taken as u32, voids };
         let task = self.hand_over(order, &short, packed, terms)?;
+        // Not before: what was refused was not taken.
         items.drain(..taken);
         Ok(task)
     }
@@ -249,41 +248,36 @@ impl ProcessCrew {
         Held::new(self.own.arena(), self.me, bytes)
     }
 
-    /// Encodes items from the front: how many goes into `taken`.
+    /// Encodes items from the front.
     #[inline(always)]
     fn pack_many<A: Serialize>(
         &self,
         short: &mut Short,
-        first: u64,
         items: &VecDeque<A>,
         most: usize,
-        taken: &mut usize,
-        voids: &mut Vec<(u64, String)>,
+        so_far: &mut SoFar,
     ) -> Result<Packed, PoolError> {
         let most = most.min(items.len());
         if most <= FEW {
             let mut out = short.out();
-            let stop = self.pack_into(&mut out, first, items, most, taken, voids, &mut false);
-            let length = (SHORT - out.left()) as u32;
-            if stop == Stop::All {
+            let all = so_far.pack(&mut out, items, most);
+            if all {
+                let length = (SHORT - out.left()) as u32;
                 return Ok(Packed { held: None, length, names: 0, luggage: None });
             }
         }
-        self.pack_block(first, items, most, taken, voids)
+        self.pack_block(items, most, so_far)
     }
 
     /// Several items in a block, from the first one on.
     #[inline(never)]
     fn pack_block<A: Serialize>(
         &self,
-        first: u64,
         items: &VecDeque<A>,
         most: usize,
-        taken: &mut usize,
-        voids: &mut Vec<(u64, String)>,
+        so_far: &mut SoFar,
     ) -> Result<Packed, PoolError> {
-        (*taken, *voids) = (0, Vec::new());
-        let mut long = false;
+        *so_far = SoFar::new(so_far.first);
         if most > 1 {
             let mut held = self.block(BLOCK).map_err(memory_error)?;
             let damaged = PoolError::Corrupt { what: "a new block that does not lie in the arena" };
@@ -293,20 +287,19 @@ impl ProcessCrew {
             let answers = all - all * 100 / (100 + self.answers_per_hundred());
             let mut out = whole.without(answers.max(RESERVE));
             let room = out.left();
-            self.pack_into(&mut out, first, items, most, taken, voids, &mut long);
+            so_far.pack(&mut out, items, most);
             let length = (room - out.left()) as u32;
-            if *taken > 0 {
+            if so_far.taken > 0 {
                 return Ok(Packed { held: Some(held), length, names: 0, luggage: None });
             }
         }
         // The first one has a block of its own.
-        *taken = 1;
+        so_far.taken = 1;
         match self.pack_large(&items[0]) {
             Ok(packed) => Ok(packed),
             Err(error @ (PoolError::Memory(_) | PoolError::Corrupt { .. })) => Err(error),
             Err(error) => {
-                voids.push((first, error.to_string()));
-                // Two stores: a mark of nothing.
+                so_far.voids.push((so_far.first, error.to_string()));
                 let mut held = self.block((MARK + 2 * RESERVE) as u64).map_err(memory_error)?;
                 let length = held.out().map_or(0, |mut out| {
                     let all = out.left();
@@ -316,42 +309,6 @@ impl ProcessCrew {
                 Ok(Packed { held: Some(held), length, names: 0, luggage: None })
             }
         }
-    }
-
-    #[inline(always)]
-    #[allow(clippy::too_many_arguments)]
-    fn pack_into<A: Serialize>(
-        &self,
-        out: &mut Out<'_>,
-        first: u64,
-        items: &VecDeque<A>,
-        most: usize,
-        taken: &mut usize,
-        voids: &mut Vec<(u64, String)>,
-        long: &mut bool,
-    ) -> Stop {
-        for item in items.iter().take(most) {
-            let packing = Packing::begin();
-            let before = out.without(0);
-            let encoded = out.encode(item, long);
-            if packing.end().is_some() {
-                // It goes alone: what was listed goes back, and is listed anew then.
-                out.advance(&before, 0);
-                return Stop::Luggage;
-            }
-            match encoded {
-                Ok(()) => {}
-                Err(postcard::Error::SerializeBufferFull) => return Stop::Full,
-                Err(error) => {
-                    if !out.put_marked(Sort::Void, &[]) {
-                        return Stop::Full;
-                    }
-                    voids.push((first + *taken as u64, error.to_string()));
-                }
-            }
-            *taken += 1;
-        }
-        Stop::All
     }
 
     /// How many bytes of answers come for a hundred bytes of inputs, as it was lately.
@@ -532,12 +489,49 @@ enum Given<'a> {
     Block(Held, Option<Luggage>),
 }
 
-/// Why no more items were packed.
-#[derive(PartialEq, Eq)]
-enum Stop {
-    All,
-    Full,
-    Luggage,
+/// A chunk that is being packed.
+struct SoFar {
+    /// The index of its first item.
+    first: u64,
+    /// So many items are in it.
+    taken: usize,
+    /// Which of them cannot be encoded, and why.
+    voids: Vec<(u64, String)>,
+}
+
+impl SoFar {
+    fn new(first: u64) -> Self {
+        SoFar { first, taken: 0, voids: Vec::new() }
+    }
+
+    /// Packs items up to so many; whether that is all of them. The next one does not fit, or has to go alone, since something
+    /// goes along with it.
+    #[inline(always)]
+    fn pack<A: Serialize>(&mut self, out: &mut Out<'_>, items: &VecDeque<A>, most: usize) -> bool {
+        let mut long = false;
+        for item in items.iter().take(most) {
+            let packing = Packing::begin();
+            let before = out.without(0);
+            let encoded = out.encode(item, &mut long);
+            if packing.end().is_some() {
+                // What was listed goes back, and is listed anew then.
+                out.advance(&before, 0);
+                return false;
+            }
+            match encoded {
+                Ok(()) => {}
+                Err(postcard::Error::SerializeBufferFull) => return false,
+                Err(error) => {
+                    if !out.put_marked(Sort::Void, &[]) {
+                        return false;
+                    }
+                    self.voids.push((self.first + self.taken as u64, error.to_string()));
+                }
+            }
+            self.taken += 1;
+        }
+        true
+    }
 }
 
 fn too_many() -> PoolError {

@@ -24,10 +24,12 @@ const BUSY: u64 = 150_000;
 /// A chunk never has more calls.
 const MOST: usize = 1 << 16;
 
-/// So many chunks per worker are taken in advance, if nobody says how many inputs; more, if they are as short as this many nanoseconds
-/// together, up to the second number.
-const AHEAD: (usize, usize) = (16, 256);
-const SHORT: u64 = 1_000_000;
+/// If nobody says how many inputs are taken in advance, it is so many for each worker, or so many chunks,
+const AHEAD: usize = 16;
+const CHUNKS_AHEAD: usize = 8;
+/// or what takes so many nanoseconds, but no more than so many chunks. What lies waiting longer has left the caches.
+const BUSY_AHEAD: u64 = 200_000;
+const MOST_AHEAD: usize = 256;
 
 /// How a flow goes.
 #[derive(Clone, Debug, Default)]
@@ -126,9 +128,9 @@ where
     fn window(&self) -> usize {
         self.plan.window.unwrap_or_else(|| {
             let took = self.took.max(1);
-            let short = self.gather.calls_in(SHORT).unwrap_or(0) / took as u64;
-            let ahead = usize::try_from(short).unwrap_or(AHEAD.1).clamp(AHEAD.0, AHEAD.1);
-            ahead.saturating_mul(self.crew.width()).saturating_mul(took)
+            let short = self.gather.calls_in(BUSY_AHEAD).unwrap_or(0);
+            let short = usize::try_from(short).unwrap_or(usize::MAX).min(MOST_AHEAD * took);
+            AHEAD.max(CHUNKS_AHEAD * took).max(short).saturating_mul(self.crew.width())
         })
     }
 

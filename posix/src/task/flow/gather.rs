@@ -218,8 +218,8 @@ impl<R> Gather<R> {
 impl<R> Gathered<R> {
     /// So many results of a chunk are here.
     fn over(&mut self, first: u64, count: u64) {
-        // Mostly one of the first.
-        match self.open.iter_mut().position(|open| open.has(first)) {
+        let behind = self.open.partition_point(|open| open.first <= first);
+        match behind.checked_sub(1).filter(|at| self.open[*at].has(first)) {
             Some(at) => {
                 self.open[at].left -= count;
                 if self.open[at].left == 0 {

@@ -313,3 +313,69 @@ fn a_crew_that_is_dropped_finishes_its_tasks() {
         assert_eq!(kept.take(0).unwrap(), i);
     }
 }
+
+/// What was taken gets one answer, whoever ends the crew meanwhile, and whoever waits comes back.
+#[test]
+fn ends_of_all_kinds_meet_tasks_of_all_kinds() {
+    for round in 0..300u64 {
+        let mut options = ThreadOptions::new((round % 2) as usize..=2, |n| format!("test-{n}"));
+        options.max_tasks = (round % 3 == 0).then_some(5);
+        if round % 7 == 0 {
+            options.initializer = Some(Arc::new(|| panic!("not today")));
+            options.start_attempts = 2;
+        }
+        let Ok(crew) = ThreadCrew::with(options) else { panic!("no threads") };
+        let taken = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for submitter in 0..2 {
+                let (crew, taken) = (&crew, &taken);
+                scope.spawn(move || {
+                    for i in 0..20 {
+                        let kept = Kept::new();
+                        let long = Terms { deadline: Some(LONG), ..Terms::default() };
+                        let terms = if i % 5 == 0 { long } else { Terms::default() };
+                        let work = move || assert!(i % 4 != 1, "this one panics");
+                        let Ok(id) = crew.submit(work, (), kept.clone(), &terms) else { break };
+                        match (i + submitter) % 6 {
+                            0 => drop(crew.withdraw(id)),
+                            1 => crew.post(Box::new(|| ())),
+                            2 => drop(
+                                crew.help(Some(id), Deadline::after(LONG), &mut || kept.has(1)),
+                            ),
+                            _ => {}
+                        }
+                        taken.lock().unwrap().push(kept);
+                    }
+                });
+            }
+            let crew = &crew;
+            scope.spawn(move || match round % 5 {
+                0 => crew.close(),
+                1 => crew.terminate(),
+                2 => {
+                    crew.withdraw_all();
+                    crew.close();
+                    crew.terminate();
+                }
+                3 => {
+                    let for_it = crew.clone();
+                    crew.post(Box::new(move || for_it.terminate()));
+                }
+                _ => {
+                    crew.close();
+                    crew.join(Deadline::after(LONG)).unwrap();
+                }
+            });
+        });
+        crew.close();
+        crew.join(Deadline::after(LONG)).unwrap();
+        assert_eq!((crew.state(), crew.statistics().workers), (PoolState::Ended, 0));
+        let taken = taken.into_inner().unwrap();
+        assert!(
+            crew.help(None, Deadline::after(LONG), &mut || taken.iter().all(|kept| kept.has(1)))
+        );
+        let statistics = crew.statistics();
+        assert_eq!(statistics.done + statistics.failed, taken.len() as u64);
+        assert_eq!((statistics.queued, statistics.running), (0, 0));
+    }
+}
