@@ -26,9 +26,9 @@ const MOST: usize = 1 << 16;
 
 /// If nobody says how many inputs are taken in advance, it is so many for each worker, or so many chunks,
 const AHEAD: usize = 16;
-const CHUNKS_AHEAD: usize = 8;
-/// or what takes so many nanoseconds, but no more than so many chunks. What lies waiting longer has left the caches.
-const BUSY_AHEAD: u64 = 200_000;
+const CHUNKS_AHEAD: usize = 16;
+/// or what takes so many nanoseconds, but no more than so many chunks.
+const BUSY_AHEAD: u64 = 2 * BUSY;
 const MOST_AHEAD: usize = 256;
 
 /// How a flow goes.

@@ -109,12 +109,6 @@ impl<R> Gather<R> {
         (pace != 0).then(|| (nanos.saturating_mul(1000) / pace).max(1))
     }
 
-    /// How many calls keep a worker busy for so long, in nanoseconds; 0 if nothing was measured.
-    pub(super) fn calls_within(&self, nanos: u64) -> u64 {
-        // Relaxed: as above.
-        nanos.saturating_mul(1000).checked_div(self.pace.load(Ordering::Relaxed)).unwrap_or(0)
-    }
-
     /// The most calls that were measured together.
     pub(super) fn measured(&self) -> u64 {
         // Relaxed: as above.
