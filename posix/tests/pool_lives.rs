@@ -323,13 +323,17 @@ fn it_grows_with_its_tasks_and_shrinks_again() {
     let idle = Duration::from_millis(20);
     let pool = Pool::builder().workers(1..=3).idle_timeout(idle).build().unwrap();
     assert_eq!(pool.workers().len(), 1);
-    let open = Event::new().unwrap();
-    let wait = |open: Event| {
+    let (open, began) = (Event::new().unwrap(), Queue::bounded(6).unwrap());
+    let wait = |open: Event, began: Queue<u32>| {
+        began.put(&pid()).unwrap();
         assert!(open.wait_timeout(LONG));
-        pid()
     };
-    let waiting: Vec<_> =
-        (0..6).map(|_| pool.apply_async(wait, (open.clone(),)).unwrap()).collect();
+    let args = || (open.clone(), began.clone());
+    let waiting: Vec<_> = (0..6).map(|_| pool.apply_async(wait, args()).unwrap()).collect();
+    for _ in 0..3 {
+        let worker = began.get_timeout(LONG).unwrap();
+        assert!(pids(&pool).contains(&worker), "who runs a task is listed");
+    }
     until("there are three", || pool.workers().len() == 3);
     open.set();
     for result in waiting {

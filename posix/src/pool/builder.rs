@@ -114,7 +114,8 @@ impl<C: Start> PoolBuilder<C> {
         self
     }
 
-    /// A worker process that has more bytes resident after a task is replaced.
+    /// A worker process that has more bytes of memory of its own (not counting what is shared) after a task is replaced. It looks
+    /// at most every 5 ms.
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         self.at_least_one(bytes, "the memory limit");
         self.options.memory_limit = Some(bytes);

@@ -443,6 +443,10 @@ impl Floor for ProcessCrew {
         self.seats.start(seat, name)
     }
 
+    fn pid(&self, seat: usize) -> Option<u32> {
+        self.seats.pid(seat)
+    }
+
     fn look(&self, seat: usize) -> Seen {
         self.seats.look(seat)
     }

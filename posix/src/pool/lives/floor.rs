@@ -26,6 +26,9 @@ pub(crate) trait Floor: Send + Sync + 'static {
     /// Starts the worker that will sit down at this seat, which is empty.
     fn start(&self, seat: usize, name: String) -> Result<Child<Leaving>, StartError>;
 
+    /// The process that has sat down at this seat.
+    fn pid(&self, seat: usize) -> Option<u32>;
+
     /// What is to be seen of the worker at this seat.
     fn look(&self, seat: usize) -> Seen;
 

@@ -97,7 +97,15 @@ struct Orders {
 }
 
 /// The workers, by their seats.
-type Staff = Vec<Option<Arc<Child<Leaving>>>>;
+type Staff = Vec<Option<Employee>>;
+
+/// A worker, as its pool knows it.
+#[derive(Clone)]
+enum Employee {
+    /// It is being started under this name, and may have begun.
+    Coming(String),
+    Here(Arc<Child<Leaving>>),
+}
 
 impl Lives {
     /// A pool that has no workers yet.
@@ -262,12 +270,17 @@ impl Lives {
         self.shared.width.load(Ordering::Relaxed)
     }
 
-    /// The workers, in the order of their seats.
+    /// The workers that have begun, in the order of their seats.
     pub(crate) fn workers(&self) -> Vec<WorkerInfo> {
-        let info = |(_, child): (usize, Arc<Child<Leaving>>)| {
-            WorkerInfo::new(child.pid(), child.name().to_owned())
+        let floor = self.shared.floor.get().and_then(Weak::upgrade);
+        let info = |(seat, employee): (usize, Employee)| match employee {
+            Employee::Here(child) => Some(WorkerInfo::new(child.pid(), child.name().to_owned())),
+            // Whoever starts it does not have its process yet, but it may have run tasks already.
+            Employee::Coming(name) => {
+                floor.as_ref()?.pid(seat).map(|pid| WorkerInfo::new(pid, name))
+            }
         };
-        self.shared.all().into_iter().map(info).collect()
+        self.shared.all().into_iter().filter_map(info).collect()
     }
 }
 
@@ -306,16 +319,19 @@ impl Shared {
         self.width.store(width, Ordering::Relaxed);
     }
 
-    fn employ(&self, seat: usize, child: Arc<Child<Leaving>>) {
+    fn employ(&self, seat: usize, employee: Employee) {
         let mut staff = lock(&self.staff);
         if staff.len() <= seat {
             staff.resize(seat + 1, None);
         }
-        staff[seat] = Some(child);
+        staff[seat] = Some(employee);
     }
 
     fn at(&self, seat: usize) -> Option<Arc<Child<Leaving>>> {
-        lock(&self.staff).get(seat).cloned().flatten()
+        match lock(&self.staff).get(seat) {
+            Some(Some(Employee::Here(child))) => Some(child.clone()),
+            _ => None,
+        }
     }
 
     fn dismiss(&self, seat: usize) {
@@ -324,9 +340,9 @@ impl Shared {
         drop(gone);
     }
 
-    fn all(&self) -> Vec<(usize, Arc<Child<Leaving>>)> {
+    fn all(&self) -> Vec<(usize, Employee)> {
         let staff = lock(&self.staff);
-        staff.iter().enumerate().filter_map(|(at, child)| Some((at, child.clone()?))).collect()
+        staff.iter().enumerate().filter_map(|(at, one)| Some((at, one.clone()?))).collect()
     }
 
     /// The last worker is buried, or there never was one.

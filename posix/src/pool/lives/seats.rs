@@ -69,6 +69,11 @@ impl Seats {
         self.life(seat).and_then(|at| self.board.seat(at).tag())
     }
 
+    /// The process that sits at this seat.
+    pub(crate) fn pid(&self, seat: usize) -> Option<u32> {
+        self.tag(seat).and_then(|tag| self.me.who(tag)).map(|who| who.pid)
+    }
+
     /// Where this worker sits.
     pub(crate) fn find(&self, tag: Tag) -> Option<usize> {
         (0..self.count()).find(|seat| self.tag(*seat) == Some(tag))

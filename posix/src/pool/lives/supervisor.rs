@@ -12,7 +12,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use super::death::as_error;
 use super::roster::{Roster, Step, Verdict};
-use super::{Death, Floor, GRACE, Leaving, Shared};
+use super::{Death, Employee, Floor, GRACE, Leaving, Shared};
 use crate::attendant::{self, Duty};
 use crate::process::exit::is_under_way;
 use crate::process::{Child, JoinError, StartError};
@@ -123,17 +123,22 @@ impl Supervisor {
 
     fn start(&mut self, seat: usize, serial: u64) -> Result<(), PoolError> {
         let name = format!("{}-{serial}", self.shared.name);
-        let child = self.floor.start(seat, name).map_err(PoolError::Start)?;
+        // Before there is a process: it may be quick.
+        self.shared.employ(seat, Employee::Coming(name.clone()));
+        self.note_growth();
+        let started = self.floor.start(seat, name).map_err(PoolError::Start);
+        let child = started.inspect_err(|_| self.shared.dismiss(seat))?;
         let event = EventData::new_u64(seat as u64);
         if let Err(error) = epoll::add(&self.events, child.sentinel(), event, EventFlags::IN) {
             let _ = child.kill();
             let left = child.join_timeout(LONGEST_BURIAL);
+            self.shared.dismiss(seat);
             self.floor.vacate(seat, &Death::of(child.pid(), &left, true));
             let source = error.into();
             let what = "watch a worker";
             return Err(PoolError::Start(StartError::Resource { what, source }));
         }
-        self.shared.employ(seat, Arc::new(child));
+        self.shared.employ(seat, Employee::Here(Arc::new(child)));
         Ok(())
     }
 
@@ -273,6 +278,11 @@ impl Duty for Supervisor {
 /// Kills all workers of a pool that does not come to be, and waits for their ends.
 fn abandon(shared: &Shared, floor: &dyn Floor) {
     let staff = shared.all();
+    let here = |(seat, employee)| match employee {
+        Employee::Here(child) => Some((seat, child)),
+        Employee::Coming(_) => None,
+    };
+    let staff: Vec<_> = staff.into_iter().filter_map(here).collect();
     for (_, child) in &staff {
         // Who has taken on another user's rights cannot be killed, and finds out by itself.
         let _ = child.kill();

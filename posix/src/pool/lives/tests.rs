@@ -42,6 +42,9 @@ impl Floor for Room {
     fn start(&self, seat: usize, name: String) -> Result<Child<Leaving>, StartError> {
         self.seats.start(seat, name)
     }
+    fn pid(&self, seat: usize) -> Option<u32> {
+        self.seats.pid(seat)
+    }
     fn look(&self, seat: usize) -> Seen {
         self.seats.look(seat)
     }
@@ -136,11 +139,16 @@ impl Pool {
 
     /// Kills this one of its workers.
     fn kill(&self, which: usize) {
-        self.lives.shared.all()[which].1.kill().unwrap();
+        let (seat, _) = self.lives.shared.all().swap_remove(which);
+        self.lives.shared.at(seat).unwrap().kill().unwrap();
     }
 
     fn until_ready(&self, count: usize) {
-        let all = || self.ready() == count && self.lives.workers().len() == count;
+        let here = || {
+            let all = self.lives.shared.all();
+            all.iter().filter(|(_, employee)| matches!(employee, Employee::Here(_))).count()
+        };
+        let all = || self.ready() == count && here() == count;
         until("so many are ready", all);
     }
 }
