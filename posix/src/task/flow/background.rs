@@ -22,6 +22,7 @@ use super::gather::{Gather, Order};
 use super::{Feed, Plan, cut_off, expected};
 use crate::process::words::Words;
 use crate::task::gate::Gate;
+use crate::task::quietly;
 use crate::task::{Crew, Driven, PoolError, Promise, Results, Sink, Source, SubmitMany, TaskError};
 
 struct Background<R: Send + 'static> {
