@@ -28,7 +28,7 @@ fn report_and_pass(begun: Semaphore, gate: Event, x: u64) -> u64 {
 }
 
 fn odd_ones_panic(x: u64) -> u64 {
-    assert!(x % 2 == 0, "{x} is odd");
+    assert!(x.is_multiple_of(2), "{x} is odd");
     x
 }
 
@@ -196,7 +196,7 @@ fn inputs_are_taken_as_the_window_allows() {
     assert!(taken.load(Ordering::SeqCst) < 10_000_000);
     let (said, heard) = mpsc::channel();
     said.send(3).unwrap();
-    let mut turns = pool.tasks(square, heard.into_iter()).window(1).imap().unwrap();
+    let mut turns = pool.tasks(square, heard).window(1).imap().unwrap();
     for x in 3..20 {
         assert_eq!(turns.next().unwrap().unwrap(), square(x));
         said.send(x + 1).unwrap();

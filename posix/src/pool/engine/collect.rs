@@ -96,7 +96,7 @@ impl ProcessCrew {
             }
             self.feed(&mut hall);
         }
-        for finished in tray.finished.drain(..) {
+        for finished in &tray.finished {
             if let Some(sleepers) = self.board.sleepers(finished.ticket.cell()) {
                 sleepers.notify_all(self.me);
             }
@@ -107,6 +107,8 @@ impl ProcessCrew {
         }
         self.board.answers().notify_all(self.me);
         self.tasks_over(over);
+        // At last: with it goes what may be the last handle of a result, and dropping that is the user's code.
+        tray.finished.clear();
         true
     }
 

@@ -11,6 +11,7 @@ use procession_core::sys::spin::Pace;
 use procession_core::sys::{Deadline, nanos};
 
 use super::hall::{Chunk, Finished, Hall, Wish};
+use super::wire::begun;
 use super::{ProcessCrew, lock};
 use crate::pool::lives::{Death, Floor, Leaving, Seen};
 use crate::process::{Child, StartError};
@@ -24,6 +25,8 @@ const SEEING_OFF: Duration = Duration::from_secs(1);
 const WATCHED: usize = 8;
 /// How long answers may lie while others come, in nanoseconds.
 const NAP: u64 = 300_000;
+/// The supervisor looks at what may be overdue no more often than this, in nanoseconds.
+const SHORTLY: u64 = 1_000_000;
 /// How long it may take until a thread that was woken has handed over more, in nanoseconds.
 const GETTING_UP: u64 = 100_000;
 /// What comes sooner than this is waited for awake, in nanoseconds: to be woken takes as long.
@@ -138,6 +141,9 @@ impl Crew for ProcessCrew {
     }
 
     fn is_running(&self, task: TaskId) -> bool {
+        if !self.is_here() {
+            return false;
+        }
         let hall = lock(&self.hall);
         let Some(entry) = hall.tasks.get(task) else { return false };
         entry.begun || entry.ticket.is_some_and(|ticket| self.board.look(ticket) != Look::Queued)
@@ -156,6 +162,10 @@ impl Crew for ProcessCrew {
     }
 
     fn room(&self) -> usize {
+        if !self.is_here() {
+            // Whoever tries is told.
+            return WINDOW;
+        }
         let hall = lock(&self.hall);
         let out = hall.queued.len() + hall.running.len() + hall.waiting.len();
         WINDOW.saturating_sub(out)
@@ -202,6 +212,9 @@ impl Crew for ProcessCrew {
 
     fn statistics(&self) -> Statistics {
         let mut statistics = self.counters.read();
+        if !self.is_here() {
+            return statistics;
+        }
         statistics.workers = self.lives.width() as u64;
         let mut hall = lock(&self.hall);
         hall.advance(&self.board);
@@ -364,6 +377,9 @@ impl ProcessCrew {
             hall.free.push(ticket.cell());
         }
         self.feed(hall);
+        if !hall.lost.is_empty() {
+            self.board.answers().notify_all(self.me);
+        }
     }
 
     /// These have been cancelled; whether there were any.
@@ -425,16 +441,24 @@ impl ProcessCrew {
         let mut hall = lock(&self.hall);
         // What it had is one of these: no look at all the cells.
         let handed_out: Vec<Ticket> = hall.running.iter().chain(&hall.queued).copied().collect();
+        let mut go_on = false;
         for ticket in handed_out {
             let Some(progress) = self.board.reclaim(self.me, ticket, tag) else { continue };
             hall.forget(ticket);
             if let Some(chunk) = hall.take(ticket) {
+                let retry = chunk.rare.as_ref().map_or(1, |rare| rare.terms.retry.attempts());
+                go_on |= retry > 1 || chunk.count > progress.saturating_add(1);
                 let death = Some(Box::new(death.clone()));
                 hall.fallen.push(Finished { chunk, ticket, progress, death, pieces: 0 });
             }
         }
         drop(hall);
-        self.board.answers().notify_all(self.me);
+        if go_on {
+            // Somebody has to hand it out again, also if nobody waits for anything.
+            self.have_it_attend();
+        }
+        // Also those who sleep at a cell: the dead one may have given it back, and not said so any more.
+        self.wake_all();
     }
 }
 
@@ -492,11 +516,16 @@ impl Floor for ProcessCrew {
             let cell = hall.cells.get(ticket.cell() as usize).and_then(Option::as_ref);
             let Some(limit) = cell.and_then(Chunk::deadline) else { continue };
             let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
-            let Look::Taken { tag, .. } = self.board.look(*ticket) else { continue };
-            let Some(seat) = self.seats.find(tag) else { continue };
-            // A worker that has not yet said when it began has begun just now.
-            let since = self.seats.since(seat).unwrap_or(now);
-            let by = since.max(1).saturating_add(limit);
+            if !matches!(self.board.look(*ticket), Look::Taken { .. }) {
+                continue;
+            }
+            // Of this turn of the cell: what the worker says at its seat may still be about what it did before.
+            let since = self.board.payload(ticket.cell()).map_or(0, |payload| {
+                // SAFETY: the payload is that of a cell. Relaxed: the number stands for itself.
+                unsafe { begun(payload) }.load(Ordering::Relaxed)
+            });
+            // Who has not yet said when it began has begun just now.
+            let by = if since == 0 { now + SHORTLY } else { since.saturating_add(limit) };
             if by > now {
                 next = next.min(by);
             } else {
@@ -519,9 +548,13 @@ impl Floor for ProcessCrew {
         let waiting = hall.waiting.iter().filter_map(|parked| parked.chunk.deadline());
         let least = queued.chain(waiting).min();
         if let Some(least) = least {
-            next = next.min(now.saturating_add(least.as_nanos() as u64));
+            let least = u64::try_from(least.as_nanos()).unwrap_or(u64::MAX).max(SHORTLY);
+            next = next.min(now.saturating_add(least));
         }
         hall.next_look = next;
+        if !hall.lost.is_empty() {
+            self.board.answers().notify_all(self.me);
+        }
         Deadline::at_nanos(next)
     }
 
@@ -537,9 +570,21 @@ impl Floor for ProcessCrew {
 
 impl Drop for ProcessCrew {
     fn drop(&mut self) {
-        // What workers left behind in a pool that was terminated is tied to its board, and free now.
-        if self.is_here() && lock(&self.hall).free.len() < super::CELLS as usize {
-            self.own.arena().sweep();
+        // What workers left behind in a pool that was terminated is tied to its board: free once that is gone.
+        self.leftovers.0 = self.is_here() && lock(&self.hall).free.len() < super::CELLS as usize;
+    }
+}
+
+/// Whether something is left to be swept when the board is gone: the field behind it.
+#[derive(Default)]
+pub(super) struct Leftovers(bool);
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        if self.0
+            && let Some(arena) = crate::memory::existing()
+        {
+            arena.sweep();
         }
     }
 }

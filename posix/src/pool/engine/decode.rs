@@ -70,6 +70,17 @@ impl<'b> Decoder<'b> {
         usize::try_from(self.number()?).map_err(|_| Error::DeserializeUnexpectedEnd)
     }
 
+    /// How many parts follow. Parts without bytes may be more than there are bytes, but not so many that they take for ever.
+    #[inline(always)]
+    fn parts(&mut self) -> Result<usize, Error> {
+        const MOST_OF_NOTHING: usize = 1 << 24;
+        let parts = self.length()?;
+        if parts > self.bytes.len().max(MOST_OF_NOTHING) {
+            return Err(Error::DeserializeUnexpectedEnd);
+        }
+        Ok(parts)
+    }
+
     #[inline(always)]
     fn slice(&mut self) -> Result<&'b [u8], Error> {
         let length = self.length()?;
@@ -186,7 +197,7 @@ impl<'b> de::Deserializer<'b> for &mut Decoder<'b> {
 
     #[inline(always)]
     fn deserialize_seq<V: Visitor<'b>>(self, visitor: V) -> Result<V::Value, Error> {
-        let left = self.length()?;
+        let left = self.parts()?;
         if let Some(width) = width_of::<V::Value, V>() {
             let bytes = left.checked_mul(width).and_then(|all| self.bytes.split_at_checked(all));
             let (front, rest) = bytes.ok_or(Error::DeserializeUnexpectedEnd)?;
@@ -213,7 +224,7 @@ impl<'b> de::Deserializer<'b> for &mut Decoder<'b> {
 
     #[inline(always)]
     fn deserialize_map<V: Visitor<'b>>(self, visitor: V) -> Result<V::Value, Error> {
-        let left = self.length()?;
+        let left = self.parts()?;
         visitor.visit_map(Parts { decoder: self, left })
     }
 
@@ -477,6 +488,8 @@ mod tests {
         assert!(read::<String>(&[1, 0xFF]).is_err());
         assert!(read::<Vec<u64>>(&[0xFF; 10]).is_err());
         assert!(read::<Vec<u8>>(&[0xFF, 0xFF, 0xFF, 0xFF, 0x0F]).is_err());
+        assert!(read::<Vec<()>>(&[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x0F]).is_err());
+        assert_eq!(read::<Vec<()>>(&[100]), Ok(vec![(); 100]));
         assert!(read::<Shape>(&[4]).is_err());
         assert!(read::<Shape>(&[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1]).is_err());
     }

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::cell::Cell;
 use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
 
 use procession_core::pool::{Lease, PAYLOAD, Worker};
 use procession_core::region::{Block, Member, Tag};
@@ -10,7 +11,7 @@ use procession_core::sys::{coarse_nanos, nanos};
 use serde::Serialize;
 
 use super::encode::{encode, size_of_encoded, to_vec};
-use super::wire::{AWAY, Away, HEAD, Head, MARK, Out, Sort, Trouble, read_mark};
+use super::wire::{AWAY, Away, HEAD, Head, MARK, Out, Sort, Trouble, begun, read_mark};
 use super::work::{Name, Work};
 use crate::channel::luggage::{ITEM, Luggage, Packing};
 use crate::memory::{Arena, DecodeError};
@@ -96,6 +97,10 @@ pub(super) fn serve(
     let exact = head.nanos != 0;
     let started = if exact { nanos() } else { coarse_nanos() };
     worker.note_since(started);
+    if exact {
+        // SAFETY: the payload is that of a cell. Relaxed: the number stands for itself.
+        unsafe { begun(payload) }.store(started, Ordering::Relaxed);
+    }
     let work = tools.find(Name { offset: head.work, check: head.name });
     let tools = &*tools;
     let number = u64::from(lease.ticket().number());

@@ -199,6 +199,7 @@ impl Hall {
     /// Whether something can be gathered.
     pub(super) fn has_news(&self, board: &Board<'_>) -> bool {
         !self.fallen.is_empty()
+            || !self.lost.is_empty()
             || self.running.iter().any(|ticket| board.is_over(*ticket))
             || self.queued.front().is_some_and(|ticket| board.is_over(*ticket))
     }

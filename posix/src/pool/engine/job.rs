@@ -13,7 +13,7 @@ use super::desk::Held;
 use super::wire::{Away, Sort, Trouble, read_mark};
 use crate::channel::luggage::{ITEM, Luggage};
 use crate::memory::Arena;
-use crate::task::{Outcome, Part, Results, Sink, TaskError};
+use crate::task::{Outcome, Part, Results, Sink, TaskError, quietly};
 
 /// Who gets the results of a task, whatever their type: an `Arc<dyn Sink<R>>` that has forgotten its `R`, without a further
 /// allocation for each task.
@@ -46,14 +46,16 @@ impl Job {
 
     /// Decodes answers and delivers them, as many as there are to be: what is missing is an error. How many were errors.
     pub(super) fn deliver(&self, answers: &mut Answers<'_>) -> u64 {
+        let mut failed = u64::from(answers.count);
         // SAFETY: the calls are those of the words' type.
-        unsafe { (self.calls.deliver)(&self.sink, answers) }
+        quietly(|| failed = unsafe { (self.calls.deliver)(&self.sink, answers) });
+        failed
     }
 
     /// So many items from `first` on have no result.
     pub(super) fn fail(&self, first: u64, count: u32, error: &TaskError) {
         // SAFETY: as above.
-        unsafe { (self.calls.fail)(&self.sink, first, count, error) }
+        quietly(|| unsafe { (self.calls.fail)(&self.sink, first, count, error) });
     }
 }
 
@@ -67,8 +69,9 @@ impl Clone for Job {
 
 impl Drop for Job {
     fn drop(&mut self) {
+        // With the last handle of a result nobody asked for that is dropped, by whoever happens to be here.
         // SAFETY: as above; this is the last use of these words.
-        unsafe { (self.calls.drop)(&self.sink) };
+        quietly(|| unsafe { (self.calls.drop)(&self.sink) });
     }
 }
 

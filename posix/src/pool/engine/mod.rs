@@ -39,6 +39,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use courier::Courier;
+use crew::Leftovers;
 use hall::Hall;
 pub(crate) use worker::Chunks;
 
@@ -54,6 +55,7 @@ const CELLS: u32 = 1024;
 pub struct ProcessCrew {
     itself: Weak<ProcessCrew>,
     own: OwnBoard,
+    leftovers: Leftovers,
     board: Board<'static>,
     me: Member<'static>,
     /// Who made it: a child that is forked from that one is another.
@@ -111,6 +113,7 @@ impl Start for ProcessCrew {
             itself: itself.clone(),
             board: own.board(),
             own,
+            leftovers: Leftovers::default(),
             me,
             tag,
             pid: std::process::id(),

@@ -384,6 +384,9 @@ impl ProcessCrew {
                 None => Input::Bytes(bytes().to_vec()),
             };
             hall.waiting.push_back(Parked { chunk, input });
+            drop(hall);
+            // Somebody has to give it a cell, also if nobody waits for anything.
+            self.have_it_attend();
             return Ok(task);
         }
         let given = match packed.held {
@@ -469,6 +472,7 @@ impl ProcessCrew {
             luggage: chunk.names,
             written: 0,
             nanos: u32::from(exact),
+            begun: 0,
         };
         // SAFETY: as above; the payload lies at a multiple of 16.
         unsafe { payload.cast::<Head>().write(head) };

@@ -242,3 +242,85 @@ where
 {
     pool.0.submit(f, args, sink.clone(), &Terms::default()).unwrap()
 }
+
+fn until(what: &str, so: impl Fn() -> bool) {
+    let deadline = soon();
+    while !so() {
+        assert!(!deadline.is_past(), "{what}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_nobody_waits_for_is_done_too() {
+    let pool = pool(2);
+    let counter = crate::sync::Atomic::<u32>::new(0).unwrap();
+    let count = |counter: crate::sync::Atomic<u32>| {
+        counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    };
+    let sink = Arc::new(Nobody);
+    for _ in 0..3000 {
+        pool.0.submit(count, (counter.clone(),), sink.clone(), &Terms::default()).unwrap();
+    }
+    let done = || counter.load(std::sync::atomic::Ordering::Relaxed);
+    until("all are done", || done() == 3000);
+    // The first worker dies of it, and nobody waits.
+    let flaky = |counter: crate::sync::Atomic<u32>| {
+        if counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 3000 {
+            std::process::abort();
+        }
+    };
+    let terms = Terms { retry: Retry::idempotent(2), deadline: None };
+    pool.0.submit(flaky, (counter.clone(),), sink, &terms).unwrap();
+    until("it is tried again", || done() == 3002);
+}
+
+/// Wants nothing.
+struct Nobody;
+
+impl<R> Sink<R> for Nobody {
+    fn deliver(&self, _: u64, results: &mut Results<'_, R>) {
+        results.for_each(drop);
+    }
+}
+
+#[derive(Serialize, serde::Deserialize)]
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("no end");
+    }
+}
+
+#[test]
+fn what_panics_when_it_is_dropped_harms_nobody() {
+    let pool = pool(1);
+    let bomb = || Bomb;
+    pool.0.submit(bomb, (), Arc::new(Nobody), &Terms::default()).unwrap();
+    drop(submit(&pool, bomb, (), &Box_::new()));
+    assert_eq!(pool.apply(|| 1, ()).unwrap(), 1);
+    pool.0.close();
+    pool.0.join(soon()).unwrap();
+    assert_eq!(pool.0.statistics().deaths, 0, "it did not harm the worker either");
+}
+
+#[test]
+fn a_pool_that_is_ended_while_it_works_leaves_nothing() {
+    let used = || crate::memory::arena().unwrap().used().unwrap();
+    let large = "x".repeat(1 << 20);
+    let round = || {
+        let pool = pool(2);
+        for _ in 0..20 {
+            let work = |text: String| {
+                std::thread::park();
+                text
+            };
+            pool.0.submit(work, (large.clone(),), Arc::new(Nobody), &Terms::default()).unwrap();
+        }
+    };
+    (0..3).for_each(|_| round());
+    let before = used();
+    (0..10).for_each(|_| round());
+    until("the memory is given back", || used() < before + (64 << 20));
+}

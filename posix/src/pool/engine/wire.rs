@@ -17,6 +17,7 @@
 
 use std::marker::PhantomData;
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
 
 use bytemuck::{Pod, Zeroable};
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,19 @@ pub(super) struct Head {
     pub(super) written: u32,
     /// Whether the worker is to say how long it was busy; and then how many nanoseconds that was, 0 if it does not know.
     pub(super) nanos: u32,
+    /// By such a worker: when it began, by the monotonic clock in nanoseconds; 0 before. Read while it works: see [`begun`].
+    pub(super) begun: u64,
+}
+
+/// Where a worker says in a cell when it began.
+///
+/// # Safety
+/// `payload` is that of a cell.
+pub(super) unsafe fn begun<'a>(payload: NonNull<u8>) -> &'a AtomicU64 {
+    let at = std::mem::offset_of!(Head, begun);
+    // SAFETY: by the caller it begins with a head, at a multiple of 16, and stays as long as the arena; all others use the word as
+    // an atomic, too, while a worker has the cell.
+    unsafe { payload.add(at).cast().as_ref() }
 }
 
 pub(super) const HEAD: usize = size_of::<Head>();

@@ -79,11 +79,6 @@ impl Seats {
         (0..self.count()).find(|seat| self.tag(*seat) == Some(tag))
     }
 
-    /// Since when the worker at this seat has been at what it does, by the monotonic clock in nanoseconds, as it says itself.
-    pub(crate) fn since(&self, seat: usize) -> Option<u64> {
-        self.life(seat).map(|at| self.board.record(at).since)
-    }
-
     /// The worker at this seat leaves after its present item.
     pub(crate) fn retire(&self, seat: usize) {
         if let Some(at) = self.life(seat) {

@@ -250,3 +250,77 @@ impl<R> Gathered<R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure() -> Outcome<u64> {
+        Err(Box::new(TaskError::Cancelled))
+    }
+
+    fn handed_out(gather: &Gather<u64>) -> Vec<(u64, Option<u64>)> {
+        let mut ready = VecDeque::new();
+        gather.swap_ready(&mut ready);
+        let runs = ready.into_iter();
+        runs.flat_map(|(first, run)| (first..).zip(run.map(Result::ok))).collect()
+    }
+
+    #[test]
+    fn parts_of_chunks_continue_the_row_in_any_order() {
+        let gather = Gather::new(Order::Ordered, 0);
+        gather.opened(0, 2, TaskId(7));
+        gather.opened(2, 3, TaskId(8));
+        assert_eq!(gather.take_in(3, &mut Results::values(vec![13, 14])), 2);
+        assert_eq!(gather.take_in(2, &mut Results::one(failure())), 3);
+        assert_eq!((gather.available(), gather.open().len()), (0, 1));
+        assert_eq!(handed_out(&gather), []);
+        gather.take_in(0, &mut Results::many(&mut vec![Ok(10), Ok(11)]));
+        assert_eq!((gather.available(), gather.delivered()), (5, 5));
+        let all = [Some(10), Some(11), None, Some(13), Some(14)];
+        assert!(handed_out(&gather).into_iter().eq((0..).zip(all)));
+        assert!(gather.open().is_empty());
+    }
+
+    #[test]
+    fn a_chunk_may_be_answered_before_it_is_known() {
+        let gather = Gather::new(Order::Completed, 0);
+        gather.take_in(4, &mut Results::one(Ok(14)));
+        gather.take_in(0, &mut Results::values(vec![10, 11]));
+        gather.opened(0, 3, TaskId(1));
+        assert_eq!(gather.open(), [TaskId(1)]);
+        gather.opened(3, 2, TaskId(2));
+        gather.take_in(2, &mut Results::one(failure()));
+        assert_eq!(gather.open(), [TaskId(2)]);
+        gather.take_in(3, &mut Results::one(Ok(13)));
+        assert!(gather.open().is_empty());
+        let all = [(4, Some(14)), (0, Some(10)), (1, Some(11)), (2, None), (3, Some(13))];
+        assert_eq!(handed_out(&gather), all);
+    }
+
+    #[test]
+    fn all_is_everything_or_the_first_error() {
+        let gather = Gather::new(Order::All, 3);
+        gather.take_in(1, &mut Results::values(vec![11, 12]));
+        gather.take_in(0, &mut Results::one(Ok(10)));
+        assert_eq!(gather.take_all().unwrap(), [10, 11, 12]);
+
+        let gather = Gather::new(Order::All, 0);
+        let last = Err(Box::new(TaskError::Terminated));
+        gather.take_in(2, &mut Results::many(&mut vec![Ok(12), last]));
+        gather.take_in(1, &mut Results::one(failure()));
+        assert_eq!((gather.available(), gather.delivered()), (0, 3));
+        gather.take_in(0, &mut Results::one(Ok(10)));
+        assert!(matches!(*gather.take_all().unwrap_err(), TaskError::Cancelled));
+    }
+
+    #[test]
+    fn calls_are_measured() {
+        let gather = Gather::<()>::new(Order::Completed, 0);
+        assert_eq!((gather.calls_in(1000), gather.measured()), (None, 0));
+        gather.take_in(0, &mut Results::values(vec![(); 10]).took(1000));
+        assert_eq!((gather.calls_in(1000), gather.measured()), (Some(10), 10));
+        gather.take_in(10, &mut Results::one(Ok(())).took(300));
+        assert_eq!((gather.calls_in(1000), gather.calls_in(1)), (Some(5), Some(1)));
+    }
+}
