@@ -364,13 +364,11 @@ pub fn f12_initializer() {
                 Err(error) => broken(&error),
                 Ok(task) => panic!("a broken pool takes tasks: {:?}", task.get_timeout(LONG)),
             }
-            // Not for ever: so many for each worker at most, and no more from now on.
-            let most = good + 2 * ATTEMPTS;
-            let counted = runs.load(Ordering::SeqCst);
-            assert!((good + ATTEMPTS..=most).contains(&counted), "{counted} starts");
             promptly("terminate", || pool.terminate());
             promptly("a join", || pool.join_timeout(LONG)).unwrap();
-            assert_eq!(runs.load(Ordering::SeqCst), counted);
+            // Not for ever: so many for each worker at most, and whoever was being started meanwhile.
+            let counted = runs.load(Ordering::SeqCst);
+            assert!((good + ATTEMPTS..=good + 2 * ATTEMPTS).contains(&counted), "{counted} starts");
         }
     }
 }
