@@ -97,7 +97,8 @@ pub struct SeatRecord {
     pub chunks: u64,
     /// The number of the ticket that it is at, if it is at one.
     pub running: Option<u32>,
-    /// What it [said last](Worker::note_since) about when it began, in nanoseconds of the monotonic clock; else 0.
+    /// When it began with `running`, or fell idle, as it [said](Worker::note_since), in nanoseconds of the monotonic clock; 0 if it
+    /// has not said so yet. Never what it said of a chunk before `running`.
     pub since: u64,
     /// How many bytes of memory it [said last](Worker::note_resident) that it has; else 0.
     pub resident: u64,
@@ -226,8 +227,9 @@ impl<'m> Board<'m> {
     #[must_use]
     pub fn record(&self, at: SeatAt) -> SeatRecord {
         let Some(seat) = self.seat_of(at) else { return SeatRecord::default() };
+        // Acquire meets the Release of who takes a chunk: `since` is not of the one before. Read first, therefore.
+        let running = seat.running.load(Ordering::Acquire);
         // Relaxed: for people, and for limits that are not exact.
-        let running = seat.running.load(Ordering::Relaxed);
         SeatRecord {
             chunks: seat.chunks.load(Ordering::Relaxed),
             running: (running != 0).then_some(running as u32),

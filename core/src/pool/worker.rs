@@ -93,7 +93,8 @@ impl<'m> Worker<'m> {
         self.me.is(self.tag) && self.seat.step(self.at.life, from, to)
     }
 
-    /// Says when this worker began with what it is at, in nanoseconds of the monotonic clock; 0: it is idle. A store.
+    /// Says when this worker began with what it is at, or fell idle, in nanoseconds of the monotonic clock. A store. With the
+    /// next chunk that it takes this is 0 again.
     #[inline]
     pub fn note_since(&self, nanos: u64) {
         // Relaxed: a record.
@@ -203,8 +204,10 @@ impl<'m> Worker<'m> {
         let taken = CellState::Taken(self.tag).word(ticket.lap);
         // Acquire meets the Release of `publish`: the payload. Failure: another worker was faster, or it was withdrawn.
         (cell.word).compare_exchange(word, taken, Ordering::Acquire, Ordering::Relaxed).ok()?;
-        // Relaxed: a record.
-        self.seat.running.store(running(ticket), Ordering::Relaxed);
+        // Relaxed: a record. When it began with the chunk before this one, or fell idle, says nothing of this one.
+        self.seat.since.store(0, Ordering::Relaxed);
+        // Release: who finds this chunk here does not find the `since` of the one before. Meets the Acquire of `record`.
+        self.seat.running.store(running(ticket), Ordering::Release);
         let answers = &self.board.head.answers;
         Some(Lease { answers, me: self.me, tag: self.tag, seat: self.seat, cell, ticket })
     }

@@ -495,8 +495,8 @@ impl Floor for ProcessCrew {
             let Look::Taken { tag, .. } = self.board.look(*ticket) else { continue };
             let Some(seat) = self.seats.find(tag) else { continue };
             // A worker that has not yet said when it began has begun just now.
-            let since = self.seats.since(seat).unwrap_or(now);
-            let by = since.max(1).saturating_add(limit);
+            let since = self.seats.since(seat, *ticket).unwrap_or(now);
+            let by = since.saturating_add(limit);
             if by > now {
                 next = next.min(by);
             } else {

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use procession_core::pool::{Board, Order, SeatAt, SeatLook};
+use procession_core::pool::{Board, Order, SeatAt, SeatLook, Ticket};
 use procession_core::region::{Member, Tag};
 use procession_core::sys::nanos;
 
@@ -79,9 +79,11 @@ impl Seats {
         (0..self.count()).find(|seat| self.tag(*seat) == Some(tag))
     }
 
-    /// Since when the worker at this seat has been at what it does, by the monotonic clock in nanoseconds, as it says itself.
-    pub(crate) fn since(&self, seat: usize) -> Option<u64> {
-        self.life(seat).map(|at| self.board.record(at).since)
+    /// Since when the worker at this seat has been at this chunk, by the monotonic clock in nanoseconds. `None` if it has not said
+    /// so yet: it has just taken it.
+    pub(crate) fn since(&self, seat: usize, ticket: Ticket) -> Option<u64> {
+        let record = self.board.record(self.life(seat)?);
+        (record.running == Some(ticket.number()) && record.since != 0).then_some(record.since)
     }
 
     /// The worker at this seat leaves after its present item.
