@@ -75,8 +75,10 @@ pub(crate) fn hire(name: &str, mut duty: impl Duty) -> io::Result<JoinHandle<()>
             let mut crew = self::crew();
             let more = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| duty.work()));
             if !more.unwrap_or(true) {
-                drop(duty);
                 crew.on_duty -= 1;
+                drop(crew);
+                IS_ATTENDANT.set(false);
+                crate::task::quietly(|| drop(duty));
                 return;
             }
         }

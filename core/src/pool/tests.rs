@@ -407,3 +407,25 @@ fn many_go_through() {
         assert_eq!(done, TASKS);
     });
 }
+
+/// Else it would be late before it has begun.
+#[test]
+fn a_chunk_is_not_timed_by_the_one_before() {
+    let bytes = Bytes::new(1 << 20);
+    let region = bytes.create().unwrap();
+    let (owner, other) = (region.join().unwrap(), region.join().unwrap());
+    let board = owned(&region, &owner, PLAN);
+    let mut worker = worker(board, &other);
+    let me = owner.member();
+    for cell in 0..3 {
+        worker.note_since(5);
+        let ticket = board.publish(me, cell).unwrap();
+        let lease = lease(&mut worker);
+        let fresh = board.record(worker.at());
+        assert_eq!((fresh.running, fresh.since), (Some(ticket.number()), 0));
+        worker.note_since(6);
+        let begun = board.record(worker.at());
+        assert_eq!((begun.running, begun.since), (Some(ticket.number()), 6));
+        assert!(lease.finish());
+    }
+}

@@ -1,7 +1,6 @@
 //! Workers that are real processes, and have nothing to do.
 
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
 use procession_core::pool::{Plan, Take, Worker};
 use procession_core::sys::nanos;
@@ -293,31 +292,6 @@ fn many_threads_end_it() {
             }
         });
         assert_eq!(pool.lives.state().phase(), Phase::Ended);
-    }
-}
-
-/// How long it takes: to be read by people.
-#[test]
-#[ignore = "prints times"]
-fn times() {
-    for _ in 0..20 {
-        let began = Instant::now();
-        let pool = pool(2..=2);
-        let up = began.elapsed();
-        pool.until_ready(2);
-        let ready = began.elapsed();
-        pool.lives.close();
-        pool.lives.join(soon()).unwrap();
-        println!("up {up:?}, ready {ready:?}, down {:?}", began.elapsed());
-    }
-    let pool = pool(2..=2);
-    pool.until_ready(2);
-    for round in 1..20 {
-        let began = Instant::now();
-        pool.kill(0);
-        until("it is noticed", || lock(&pool.room.deaths).len() == round);
-        println!("death known after {:?}", began.elapsed());
-        pool.until_ready(2);
     }
 }
 
