@@ -7,6 +7,8 @@
 mod channels;
 #[path = "failures/descriptors.rs"]
 mod descriptors;
+#[path = "failures/executors.rs"]
+mod executors;
 #[path = "support/family.rs"]
 mod family;
 #[path = "../posix/tests/support/gone.rs"]
@@ -19,6 +21,8 @@ mod pools;
 mod processes;
 #[allow(dead_code, reason = "no test uses all of it")]
 mod support;
+#[path = "failures/terminate.rs"]
+mod terminate;
 
 use std::io;
 use std::mem::{ManuallyDrop, forget as keep};
@@ -68,14 +72,14 @@ const TESTS: &[Test] = &[
     ("f12_a_task_that_leaves_is_not_lost", pools::f12_leavers),
     ("f12_a_failing_initializer_breaks_the_pool_with_its_cause", pools::f12_initializer),
     ("f12_a_pool_that_breaks_tells_all_who_wait", pools::f12_under_way),
-    ("f13_a_pool_is_terminated_in_time_whatever_its_workers_do", pools::f13),
-    ("f13_a_callback_may_panic_and_end_the_pool", pools::f13_callbacks),
-    ("f14_a_dead_worker_does_not_break_an_executor", pools::f14),
-    ("f14_a_dead_worker_breaks_a_strict_executor_with_its_cause", pools::f14_strict),
-    ("f15_workers_are_replaced_after_some_tasks", pools::f15_replaced),
-    ("f15_a_worker_dies_with_much_on_its_way_to_it", pools::f15_large),
-    ("f15_whoever_submits_does_not_wait_for_the_workers", pools::f15_many),
-    ("f15_an_executor_is_shut_down_in_time", pools::f15_shutdown),
+    ("f13_a_pool_is_terminated_in_time_whatever_its_workers_do", terminate::f13),
+    ("f13_a_callback_may_panic_and_end_the_pool", terminate::f13_callbacks),
+    ("f14_a_dead_worker_does_not_break_an_executor", executors::f14),
+    ("f14_a_dead_worker_breaks_a_strict_executor_with_its_cause", executors::f14_strict),
+    ("f15_workers_are_replaced_after_some_tasks", executors::f15_replaced),
+    ("f15_a_worker_dies_with_much_on_its_way_to_it", executors::f15_large),
+    ("f15_whoever_submits_does_not_wait_for_the_workers", executors::f15_many),
+    ("f15_an_executor_is_shut_down_in_time", executors::f15_shutdown),
     ("f16_no_end_of_a_stranger_takes_memory_away", || by_each_method(memory::f16)),
     ("f17_no_failed_attach_takes_memory_away", || by_each_method(memory::f17)),
     ("f18_a_killed_tree_leaves_nothing_that_cannot_be_swept", || by_each_method(memory::f18)),
@@ -92,7 +96,7 @@ const TESTS: &[Test] = &[
     ("f28_a_queue_that_is_gone_leaves_nothing", descriptors::f28_none_left),
     ("f30_no_wait_knows_the_wall_clock", f30),
     ("f31_without_dev_shm", f31),
-    ("f32_zero_is_an_error_and_twice_is_once", pools::f32),
+    ("f32_zero_is_an_error_and_twice_is_once", executors::f32),
 ];
 
 fn main() -> ExitCode {

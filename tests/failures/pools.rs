@@ -1,14 +1,10 @@
-//! The rows of pools and executors.
+//! The rows of pools.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use procession::futures::{
-    Future, ProcessPoolExecutor, ReturnWhen, Shutdown, ThreadPoolExecutor, as_completed,
-    wait_timeout,
-};
-use procession::pool::{Part, Pool, PoolError, PoolState, Retry, TaskError};
+use procession::pool::{Part, Pool, PoolError, Retry, TaskError};
 use procession::process::JoinError;
 use procession::sync::Atomic;
 use rustix::process::{Pid, Signal, kill_process};
@@ -18,48 +14,48 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::promptly;
 use crate::support::{LONG, eventually, fall_asleep, sleep_forever};
 
-fn add(a: u64, b: u64) -> u64 {
+pub fn add(a: u64, b: u64) -> u64 {
     a + b
 }
 
-fn square(number: u64) -> u64 {
+pub fn square(number: u64) -> u64 {
     number * number
 }
 
 /// Says which process runs it, and then does nothing until somebody ends it.
-fn stay(pid: Atomic<u32>) {
+pub fn stay(pid: Atomic<u32>) {
     pid.store(std::process::id(), Ordering::SeqCst);
     pid.notify_all();
     sleep_forever()
 }
 
 /// The process that has begun to [`stay`].
-fn stayer(pid: &Atomic<u32>) -> Pid {
+pub fn stayer(pid: &Atomic<u32>) -> Pid {
     let pid = pid.wait_for_timeout(LONG, |pid| pid != 0).unwrap();
     Pid::from_raw(pid as i32).unwrap()
 }
 
-fn word() -> Atomic<u32> {
+pub fn word() -> Atomic<u32> {
     Atomic::new(0).unwrap()
 }
 
-fn pids(pool: &Pool) -> Vec<Pid> {
+pub fn pids(pool: &Pool) -> Vec<Pid> {
     pool.workers().iter().map(|worker| Pid::from_raw(worker.pid as i32).unwrap()).collect()
 }
 
-fn kill(pid: Pid) {
+pub fn kill(pid: Pid) {
     kill_process(pid, Signal::KILL).unwrap();
 }
 
 /// That a pool has all its workers, and that these work.
-fn works(pool: &Pool, workers: usize) {
+pub fn works(pool: &Pool, workers: usize) {
     let squares = promptly("a map", || pool.map(square, 0..500)).unwrap();
     assert!(squares.into_iter().eq((0..500).map(square)));
     eventually("all workers are there", || pids(pool).len() == workers);
 }
 
 /// Every pool ends in time, whatever it went through.
-fn ends(pool: &Pool) {
+pub fn ends(pool: &Pool) {
     pool.close();
     promptly("a join", || pool.join_timeout(LONG)).unwrap();
     assert_eq!(pids(pool), []);
@@ -402,351 +398,6 @@ pub fn f12_under_way() {
     ends(&pool);
 }
 
-// ---- f13: gh-78178, gh-73945, gh-96995, gh-87129. terminate() hangs, or deadlocks in a callback, which kills the pool by a panic.
-
-/// A task that nothing but SIGKILL ends.
-fn stubborn(pid: Atomic<u32>) {
-    // SAFETY: to ignore a signal touches no memory of ours.
-    unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
-    pid.store(std::process::id(), Ordering::SeqCst);
-    pid.notify_all();
-    loop {
-        std::hint::spin_loop();
-    }
-}
-
-/// How a pool's workers are when it is terminated.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Mood {
-    Idle,
-    Asleep,
-    Busy,
-    Stopped,
-    Dead,
-    Killed,
-}
-
-/// Who terminates it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum By {
-    Terminate,
-    Drop,
-    Threads,
-    Closed,
-}
-
-pub fn f13() {
-    for mood in [Mood::Idle, Mood::Asleep, Mood::Busy, Mood::Stopped, Mood::Dead, Mood::Killed] {
-        for by in [By::Terminate, By::Drop, By::Threads, By::Closed] {
-            let pool = Pool::new(2).unwrap();
-            let workers = pids(&pool);
-            let mut tasks = Vec::new();
-            if mood != Mood::Idle && mood != Mood::Asleep {
-                // More than there is room for anywhere, all but two of them waiting.
-                for _ in 0..5000 {
-                    let pid = word();
-                    let task = pool.apply_async(stubborn, (pid.clone(),)).unwrap();
-                    tasks.push((task, pid));
-                }
-                let begun = tasks.iter().filter(|(_, pid)| pid.load(Ordering::SeqCst) != 0);
-                eventually("two are busy", || begun.clone().count() >= 2);
-            }
-            match mood {
-                Mood::Idle | Mood::Busy => {}
-                Mood::Asleep => workers.iter().for_each(|pid| fall_asleep(*pid)),
-                Mood::Stopped => {
-                    workers.iter().for_each(|pid| kill_process(*pid, Signal::STOP).unwrap());
-                }
-                // At this moment: whether it is known yet is up to chance.
-                Mood::Dead => kill(workers[0]),
-                Mood::Killed => workers.iter().for_each(|pid| kill(*pid)),
-            }
-            if by == By::Closed {
-                pool.close();
-            }
-            match by {
-                By::Drop => promptly("drop", || drop(pool)),
-                By::Terminate | By::Closed => {
-                    promptly("terminate", || pool.terminate());
-                    promptly("a join", || pool.join_timeout(LONG)).unwrap();
-                    assert_eq!((pool.state(), pids(&pool)), (PoolState::Ended, vec![]));
-                }
-                By::Threads => promptly("terminate by many", || {
-                    std::thread::scope(|threads| {
-                        for number in 0..6 {
-                            let pool = &pool;
-                            threads.spawn(move || match number % 3 {
-                                0 => {
-                                    pool.close();
-                                    pool.terminate();
-                                }
-                                1 => {
-                                    pool.terminate();
-                                    pool.join_timeout(LONG).unwrap();
-                                }
-                                _ => {
-                                    let _ = pool.apply(add, (1, 2));
-                                    pool.terminate();
-                                }
-                            });
-                        }
-                    });
-                    pool.join_timeout(LONG).unwrap();
-                }),
-            }
-            for pid in workers {
-                let pid = pid.as_raw_nonzero().get() as u32;
-                eventually("the workers are gone", || crate::gone::gone(pid));
-            }
-            for (task, _) in tasks {
-                match promptly("an answer", || task.get_timeout(LONG)) {
-                    Err(TaskError::Terminated | TaskError::WorkerDied { .. }) => {}
-                    answer => panic!("{mood:?}, {by:?}: {answer:?}"),
-                }
-            }
-        }
-    }
-}
-
-pub fn f13_callbacks() {
-    // One that panics harms nobody, and is not the last.
-    let pool = Arc::new(Pool::new(2).unwrap());
-    let (tell, told) = mpsc::channel();
-    for number in 0..20u64 {
-        let tell = tell.clone();
-        let callback = move |sum: &u64| {
-            tell.send(*sum).unwrap();
-            assert!(number % 2 == 0, "a callback that panics");
-        };
-        drop(pool.task(add, (number, 1)).callback(callback).apply_async().unwrap());
-    }
-    let mut sums: Vec<u64> = (0..20).map(|_| told.recv_timeout(LONG).unwrap()).collect();
-    sums.sort_unstable();
-    assert!(sums.into_iter().eq(1..21));
-    works(&pool, 2);
-
-    // One asks for a result of the same pool, and one closes, terminates and joins it.
-    let (tell, told) = mpsc::channel();
-    let callback = {
-        let (pool, tell) = (Arc::downgrade(&pool), tell.clone());
-        move |_: &u64| {
-            let pool = pool.upgrade().unwrap();
-            let inner = pool.apply_async(add, (4, 5)).unwrap();
-            tell.send(inner.get_timeout(LONG).unwrap()).unwrap();
-        }
-    };
-    drop(pool.task(add, (1, 2)).callback(callback).apply_async().unwrap());
-    assert_eq!(told.recv_timeout(LONG).unwrap(), 9);
-    for ends in 0..3 {
-        let pool = Arc::new(Pool::new(2).unwrap());
-        let (tell, told) = mpsc::channel();
-        let stays = pool.apply_async(stay, (word(),)).unwrap();
-        let callback = {
-            let pool = Mutex::new(Some(pool.clone()));
-            move |_: &u64| {
-                let pool = pool.lock().unwrap().take().unwrap();
-                match ends {
-                    0 => pool.terminate(),
-                    1 => {
-                        pool.close();
-                        pool.terminate();
-                        // This thread may be one that the pool's end waits for.
-                        match pool.join_timeout(LONG) {
-                            Ok(()) | Err(PoolError::Within) => {}
-                            Err(error) => panic!("{error}"),
-                        }
-                    }
-                    // The last handle, perhaps.
-                    _ => drop(pool),
-                }
-                tell.send(()).unwrap();
-            }
-        };
-        drop(pool.task(add, (1, 2)).callback(callback).apply_async().unwrap());
-        let pool = match ends {
-            2 => {
-                drop(pool);
-                None
-            }
-            _ => Some(pool),
-        };
-        promptly("a callback that ends the pool", || told.recv_timeout(LONG)).unwrap();
-        let answer = promptly("an answer", || stays.get_timeout(LONG));
-        assert!(matches!(answer, Err(TaskError::Terminated)), "{answer:?}");
-        if let Some(pool) = pool {
-            promptly("a join", || pool.join_timeout(LONG)).unwrap();
-        }
-    }
-}
-
-// ---- f14: apscheduler#362, gh-101267. A dead worker breaks the executor, for good.
-
-fn executor(workers: usize) -> ProcessPoolExecutor {
-    ProcessPoolExecutor::builder().max_workers(workers).build().unwrap()
-}
-
-pub fn f14() {
-    let executor = executor(2);
-    for _ in 0..10 {
-        let pid = word();
-        let dies = executor.submit(stay, (pid.clone(),)).unwrap();
-        let others: Vec<Future<u64>> =
-            (0..50).map(|number| executor.submit(add, (number, 1)).unwrap()).collect();
-        kill(stayer(&pid));
-        let answer = promptly("the news of a death", || dies.result_timeout(LONG));
-        assert!(matches!(answer, Err(TaskError::WorkerDied { .. })), "{answer:?}");
-        assert!(dies.done() && !dies.cancelled() && !dies.running());
-        for (number, other) in (0..).zip(others) {
-            assert_eq!(other.result_timeout(LONG).unwrap(), number + 1);
-        }
-    }
-    promptly("shutdown", || executor.shutdown(Shutdown::new())).unwrap();
-}
-
-pub fn f14_strict() {
-    let builder = ProcessPoolExecutor::builder().max_workers(2).strict(true);
-    let executor = builder.build().unwrap();
-    let pid = word();
-    let dies = executor.submit(stay, (pid.clone(),)).unwrap();
-    let others: Vec<_> = (0..10).map(|_| executor.submit(stay, (word(),)).unwrap()).collect();
-    kill(stayer(&pid));
-    let answer = promptly("the news of a death", || dies.result_timeout(LONG));
-    assert!(matches!(answer, Err(TaskError::WorkerDied { .. } | TaskError::Broken(_))));
-    for other in others {
-        let answer = promptly("the news of a death", || other.result_timeout(LONG));
-        let Err(TaskError::Broken(cause)) = answer else { panic!("{answer:?}") };
-        assert!(cause.to_string().contains("signal 9"), "{cause}");
-    }
-    let answer = executor.submit(add, (1, 2));
-    assert!(matches!(answer, Err(PoolError::Broken { .. })));
-    promptly("shutdown", || executor.shutdown(Shutdown::new())).unwrap();
-}
-
-// ---- f15: gh-115634, gh-94777, gh-105829, gh-107219, gh-125451. Executors deadlock.
-
-pub fn f15_replaced() {
-    // Workers that are replaced after some tasks.
-    for (workers, tasks_each) in [(1, 1), (2, 1), (2, 3)] {
-        let builder = ProcessPoolExecutor::builder().max_workers(workers);
-        let executor = builder.max_tasks_per_child(tasks_each).build().unwrap();
-        let futures: Vec<_> =
-            (0..60).map(|number| executor.submit(add, (number, 1)).unwrap()).collect();
-        for (number, future) in (0..).zip(futures) {
-            assert_eq!(future.result_timeout(LONG).unwrap(), number + 1);
-        }
-        promptly("shutdown", || executor.shutdown(Shutdown::new())).unwrap();
-        let pool = Pool::builder().processes(workers).max_tasks_per_child(tasks_each);
-        let pool = pool.build().unwrap();
-        let answers = pool.tasks(square, 0..60).chunk_size(1).map().unwrap();
-        assert!(answers.into_iter().eq((0..60).map(square)));
-        ends(&pool);
-    }
-}
-
-const LARGE: usize = 1 << 20;
-
-fn length(_pid: Option<Atomic<u32>>, data: Vec<u8>) -> usize {
-    data.len()
-}
-
-/// Says who it is, and stays, once it has all this.
-fn stay_with(data: Vec<u8>, pid: Atomic<u32>) {
-    assert_eq!(data.len(), LARGE);
-    stay(pid)
-}
-
-pub fn f15_large() {
-    // A worker dies while much is on its way to it, and behind that.
-    let executor = executor(1);
-    for _ in 0..3 {
-        let pid = word();
-        let dies = executor.submit(stay_with, (vec![1; LARGE], pid.clone())).unwrap();
-        let others: Vec<_> =
-            (0..20).map(|_| executor.submit(length, (None, vec![2; LARGE])).unwrap()).collect();
-        kill(stayer(&pid));
-        let answer = promptly("the news of a death", || dies.result_timeout(LONG));
-        assert!(matches!(answer, Err(TaskError::WorkerDied { .. })));
-        for other in others {
-            assert_eq!(other.result_timeout(LONG).unwrap(), LARGE);
-        }
-    }
-    promptly("shutdown", || executor.shutdown(Shutdown::new())).unwrap();
-}
-
-pub fn f15_many() {
-    // Far more than any pipe holds: who submits never waits, whatever the workers do.
-    const THREADS: u64 = 4;
-    const EACH: u64 = 25_000;
-    let executor = executor(2);
-    let words = [word(), word()];
-    let stays = words.clone().map(|pid| executor.submit(stay, (pid,)).unwrap());
-    let stayers = [0, 1].map(|at: usize| stayer(&words[at]));
-    let futures = promptly("submitting", || {
-        std::thread::scope(|threads| {
-            let submit = |thread: u64| {
-                let numbers = thread * EACH..(thread + 1) * EACH;
-                let executor = &executor;
-                threads.spawn(move || {
-                    numbers
-                        .map(|number| (number, executor.submit(add, (number, 1)).unwrap()))
-                        .collect::<Vec<_>>()
-                })
-            };
-            let threads: Vec<_> = (0..THREADS).map(submit).collect();
-            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
-        })
-    });
-    assert!(stays.iter().all(|stays| stays.running()));
-    // Some are cancelled while they wait.
-    let cancelled = futures.iter().filter(|(number, future)| number % 10 == 0 && future.cancel());
-    assert_eq!(cancelled.count() as u64, THREADS * EACH / 10);
-    stayers.into_iter().for_each(kill);
-    for (number, future) in &futures {
-        match future.result_timeout(LONG) {
-            Ok(sum) => assert_eq!(sum, number + 1),
-            Err(TaskError::Cancelled) => assert_eq!(number % 10, 0),
-            Err(error) => panic!("{number}: {error}"),
-        }
-    }
-    promptly("shutdown", || executor.shutdown(Shutdown::new())).unwrap();
-}
-
-pub fn f15_shutdown() {
-    // Without waiting: all that was submitted is done all the same.
-    let busy = executor(2);
-    let futures: Vec<_> = (0..500).map(|number| busy.submit(add, (number, 1)).unwrap()).collect();
-    promptly("shutdown", || busy.shutdown(Shutdown::new().wait(false))).unwrap();
-    assert!(matches!(busy.submit(add, (1, 2)), Err(PoolError::NotRunning { .. })));
-    for (number, future) in (0..).zip(futures) {
-        assert_eq!(future.result_timeout(LONG).unwrap(), number + 1);
-    }
-    promptly("shutdown", || busy.shutdown(Shutdown::new())).unwrap();
-
-    // With tasks that do not end: in time, and what did not begin is cancelled.
-    let stuck = executor(2);
-    let futures: Vec<_> = (0..50)
-        .map(|_| {
-            let pid = word();
-            (stuck.submit(stay, (pid.clone(),)).unwrap(), pid)
-        })
-        .collect();
-    let begun = || futures.iter().filter(|(_, pid)| pid.load(Ordering::SeqCst) != 0).count();
-    eventually("two have begun", || begun() == 2);
-    let how = Shutdown::new().cancel_futures(true).timeout(Duration::from_millis(50));
-    let answer = promptly("shutdown", || stuck.shutdown(how));
-    assert!(matches!(answer, Err(PoolError::TimedOut)), "{answer:?}");
-    assert_eq!(futures.iter().filter(|(future, _)| future.cancelled()).count(), 48);
-    promptly("kill_workers", || stuck.kill_workers());
-    for (future, _) in &futures {
-        let answer = promptly("an answer", || future.result_timeout(LONG));
-        assert!(matches!(
-            answer,
-            Err(TaskError::Cancelled | TaskError::Terminated | TaskError::WorkerDied { .. })
-        ));
-    }
-    promptly("shutdown", || stuck.shutdown(Shutdown::new())).unwrap();
-}
-
 // ---- f26: gh-84291, gh-64192. imap eats its whole input before anybody asks for a result; limited, it deadlocks on close and join.
 
 /// Counts how many were taken from it.
@@ -819,56 +470,4 @@ pub fn f26() {
         drop(answers);
         promptly("a join", || pool.join_timeout(LONG)).unwrap();
     }
-}
-
-// ---- f32: chunksize 0 gives a list of None; terminate before start is an AttributeError; duplicates in wait are a KeyError.
-
-pub fn f32() {
-    let pool = Pool::new(2).unwrap();
-    let zero = |answer: Result<(), PoolError>| {
-        assert!(matches!(answer, Err(PoolError::Zero { .. })), "{answer:?}");
-    };
-    let tasks = || pool.tasks(square, 0..10).chunk_size(0);
-    let error = tasks().map().unwrap_err();
-    let refused = |error| match error {
-        TaskError::Refused(error) => Arc::into_inner(error).unwrap(),
-        error => panic!("{error}"),
-    };
-    zero(Err(refused(error)));
-    zero(tasks().imap().map(drop));
-    zero(tasks().imap_unordered().map(drop));
-    zero(tasks().map_async().map(drop));
-    zero(pool.tasks(square, 0..10).window(0).imap().map(drop));
-    zero(Pool::new(0).map(drop));
-    zero(Pool::builder().processes(0).build().map(drop));
-    zero(Pool::builder().processes(1).max_tasks_per_child(0).build().map(drop));
-    zero(ProcessPoolExecutor::builder().max_workers(0).build().map(drop));
-    zero(ThreadPoolExecutor::builder().max_workers(0).build().map(drop));
-    zero(pool.resize(0..=0));
-    assert_eq!(pool.map(square, 0..0).unwrap(), []);
-    assert!(matches!(pool.join(), Err(PoolError::StillRunning)));
-    works(&pool, 2);
-    ends(&pool);
-    let error = refused(pool.map(square, 0..3).unwrap_err());
-    assert!(matches!(error, PoolError::NotRunning { .. }), "{error}");
-
-    // Nothing has been started yet.
-    for kill in [false, true] {
-        let executor = executor(2);
-        promptly("an early end", || match kill {
-            true => executor.kill_workers(),
-            false => executor.terminate_workers(),
-        });
-        assert!(matches!(executor.submit(add, (1, 2)), Err(PoolError::NotRunning { .. })));
-        promptly("shutdown", || executor.shutdown(Shutdown::new())).unwrap();
-    }
-
-    // The same future twice counts once.
-    let executor = executor(2);
-    let futures = [1, 2].map(|number| executor.submit(add, (number, 1)).unwrap());
-    let twice: Vec<_> = futures.iter().chain(&futures).cloned().collect();
-    let waited = promptly("wait", || wait_timeout(&twice, ReturnWhen::AllCompleted, LONG));
-    assert_eq!((waited.done.len(), waited.not_done.len()), (2, 0));
-    assert_eq!(as_completed(twice).count(), 2);
-    promptly("shutdown", || executor.shutdown(Shutdown::new())).unwrap();
 }

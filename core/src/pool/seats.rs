@@ -97,7 +97,8 @@ pub struct SeatRecord {
     pub chunks: u64,
     /// The number of the ticket that it is at, if it is at one.
     pub running: Option<u32>,
-    /// What it [said last](Worker::note_since) about when it began, in nanoseconds of the monotonic clock; else 0.
+    /// Since when it is at that, or idle, as it [has said](Worker::note_since), in nanoseconds of the monotonic clock; 0 if it
+    /// has not yet said so. Read after a [look](Board::look) that finds its ticket taken, it is that ticket's or a later one's.
     pub since: u64,
     /// How many bytes of memory it [said last](Worker::note_resident) that it has; else 0.
     pub resident: u64,

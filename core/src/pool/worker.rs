@@ -93,7 +93,8 @@ impl<'m> Worker<'m> {
         self.me.is(self.tag) && self.seat.step(self.at.life, from, to)
     }
 
-    /// Says when this worker began with what it is at, in nanoseconds of the monotonic clock; 0: it is idle. A store.
+    /// Says when this worker began with what it is at, or to be idle, in nanoseconds of the monotonic clock. A store. Taking
+    /// something forgets it.
     #[inline]
     pub fn note_since(&self, nanos: u64) {
         // Relaxed: a record.
@@ -201,8 +202,15 @@ impl<'m> Worker<'m> {
         let word = cell.word.load(Ordering::Relaxed);
         let ticket = queued(word, number)?;
         let taken = CellState::Taken(self.tag).word(ticket.lap);
-        // Acquire meets the Release of `publish`: the payload. Failure: another worker was faster, or it was withdrawn.
-        (cell.word).compare_exchange(word, taken, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        // Relaxed: the exchange brings it along. Else the last task's time would be taken for this one's.
+        let idle = self.seat.since.load(Ordering::Relaxed);
+        self.seat.since.store(0, Ordering::Relaxed);
+        // Acquire meets the Release of `publish`: the payload. Release meets the Acquire of `look`: the time. Failure: another
+        // worker was faster, or it was withdrawn.
+        if (cell.word).compare_exchange(word, taken, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            self.seat.since.store(idle, Ordering::Relaxed);
+            return None;
+        }
         // Relaxed: a record.
         self.seat.running.store(running(ticket), Ordering::Relaxed);
         let answers = &self.board.head.answers;

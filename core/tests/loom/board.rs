@@ -439,6 +439,31 @@ fn an_owner_dies() {
     });
 }
 
+/// A worker says when it began; the owner never takes the time of one task for that of the next.
+#[test]
+fn a_time_is_that_of_its_task() {
+    explore(Sleeps::Endless, 2, || {
+        let owner = Process::new();
+        let heap = heap(2, 1, &owner);
+        let (board, me) = (heap.board(), owner.me());
+        let [_, second] = [0, 1].map(|cell| publish(board, me, cell, 1));
+        let time = |ticket: Ticket| u64::from(ticket.cell()) + 1;
+        let at = SeatAt { index: 0, life: 0 };
+        let worker = spawn(&heap, 0, move |board, me, at| {
+            let mut worker = board.sit(me, at).expect("the seat is kept");
+            while let Some(lease) = try_take(&mut worker) {
+                worker.note_since(time(lease.ticket()));
+                assert!(lease.finish());
+            }
+        });
+        if matches!(board.look(second), Look::Taken { .. }) {
+            let since = board.record(at).since;
+            assert!(since == 0 || since == time(second), "that was when the first began");
+        }
+        worker.join().unwrap();
+    });
+}
+
 /// A worker sits down while its seat is given up.
 #[test]
 fn a_seat_is_one_workers() {

@@ -1,6 +1,7 @@
 //! Somebody is shown regularly what a pool has done.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub(super) struct Progress {
 
 struct Shared {
     show: Mutex<Show>,
+    /// The courier is to show the numbers, and has not yet: it may be busy with a callback.
+    posted: AtomicBool,
     over: Mutex<bool>,
     ends: Condvar,
 }
@@ -42,6 +45,7 @@ impl Progress {
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             show: Mutex::new(show),
+            posted: AtomicBool::new(false),
             over: Mutex::default(),
             ends: Condvar::new(),
         });
@@ -87,8 +91,13 @@ impl<C: Crew> Duty for Look<C> {
     fn work(&mut self) -> bool {
         let over = *self.shared.over.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(crew) = self.crew.upgrade().filter(|_| !over) else { return false };
+        // Relaxed in both: it only keeps a second one from being posted; who posts is this thread alone.
+        if self.shared.posted.swap(true, Ordering::Relaxed) {
+            return true;
+        }
         let (shared, weak) = (self.shared.clone(), self.crew.clone());
         crew.post(Box::new(move || {
+            shared.posted.store(false, Ordering::Relaxed);
             if let Some(crew) = weak.upgrade() {
                 shared.show(&crew.statistics());
             }

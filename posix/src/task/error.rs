@@ -185,7 +185,7 @@ pub enum PoolError {
     Initializer {
         /// How many.
         attempts: u32,
-        /// What became of the last one: a [`JoinError`](crate::process::JoinError).
+        /// What became of the last one: a [`JoinError`].
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },

@@ -24,7 +24,7 @@ use procession_core::wait::Waitable;
 use super::Event;
 use crate::memory::MemoryError;
 use crate::process::{JoinError, StartError, finalizer, message_of};
-use crate::task::CallOnce;
+use crate::task::{CallOnce, quietly};
 use crate::wait::sealed::Source;
 
 /// The lowest of the finalizers that come before the others of its kind: threads may still use what those clean up.
@@ -123,7 +123,8 @@ where
                 }
                 Err(payload) => End::panicked(payload),
             };
-            drop(place);
+            // Mostly not the last one. If it is, the result is dropped here, and what a user's drop does must not keep others waiting.
+            quietly(|| drop(place));
             ours.end(end);
         };
         threads().add(&life);

@@ -517,8 +517,11 @@ fn many_threads_use_one_pool() {
             });
         }
     });
+    // A thread counts a task after it has delivered it.
+    pool.close();
+    pool.join_timeout(LONG).unwrap();
     let now = pool.statistics();
-    assert_eq!((now.done, now.failed, now.queued), (4 * 20 * 151, 0, 0));
+    assert_eq!((now.done, now.failed, now.queued, now.running), (4 * 20 * 151, 0, 0, 0));
 }
 
 #[test]
@@ -624,8 +627,11 @@ fn statistics_count_what_became_of_tasks() {
     let pool = Pool::new(1).unwrap();
     let error = pool.tasks(odd_ones_panic, 0..10).chunk_size(1).map().unwrap_err();
     assert!(is_panic(&error, "1 is odd"));
+    assert_eq!(pool.statistics().workers, 1);
+    pool.close();
+    pool.join_timeout(LONG).unwrap();
     let now = pool.statistics();
-    assert_eq!((now.done, now.failed, now.workers, now.deaths, now.retried), (5, 5, 1, 0, 0));
+    assert_eq!((now.done, now.failed, now.deaths, now.retried), (5, 5, 0, 0));
     assert_eq!(now.latency.count(), 10);
     assert!(now.latency.percentile(0.5) <= now.latency.percentile(1.0));
 }
@@ -674,4 +680,52 @@ fn what_takes_longer_than_its_deadline_is_ended() {
     let results: Vec<_> = tasks.imap().unwrap().collect();
     assert_eq!((results[0].as_ref().ok(), results[2].as_ref().ok()), (Some(&1), Some(&3)));
     assert!(matches!(results[1], Err(TaskError::DeadlinePassed { .. })));
+}
+
+#[test]
+fn a_map_in_the_background_goes_on_however_much_others_have() {
+    alone!(a_map_in_the_background_goes_on_however_much_others_have);
+    let pool = Pool::new(1).unwrap();
+    let (gate, opens) = gate();
+    let others: Vec<_> =
+        (0..900).map(|x| pool.apply_async(pass, (gate.clone(), x)).unwrap()).collect();
+    let (said, heard) = mpsc::channel();
+    // Nobody waits for it.
+    let map =
+        pool.tasks(square, 0..3).callback(move |all: &Vec<u64>| said.send(all.len()).unwrap());
+    let map = map.map_async().unwrap();
+    drop(opens);
+    assert_eq!(heard.recv_timeout(LONG), Ok(3));
+    drop((map, others));
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct PanicsWhenDropped {
+    x: u64,
+    /// Only in this process: not where a worker process has made it.
+    owner: u32,
+}
+
+impl Drop for PanicsWhenDropped {
+    fn drop(&mut self) {
+        let here = std::process::id() == self.owner;
+        assert!(!here || std::thread::panicking(), "{} is dropped", self.x);
+    }
+}
+
+fn make(x: u64, owner: u32) -> PanicsWhenDropped {
+    assert_ne!(x, 5, "no five");
+    PanicsWhenDropped { x, owner }
+}
+
+#[test]
+fn results_that_panic_when_they_are_dropped_keep_no_map_from_its_end() {
+    alone!(results_that_panic_when_they_are_dropped_keep_no_map_from_its_end);
+    let pool = Pool::new(2).unwrap();
+    let inputs = (0..8).map(|x| (x, std::process::id()));
+    let map = pool.star_tasks(make, inputs).chunk_size(1).map_async().unwrap();
+    let Err(error) = map.get_timeout(LONG) else { panic!("one has no result") };
+    assert!(matches!(error, TaskError::Panicked { .. }), "{error}");
+    pool.close();
+    pool.join_timeout(LONG).unwrap();
 }

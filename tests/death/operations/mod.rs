@@ -15,6 +15,7 @@ mod latch;
 mod lock;
 mod once;
 mod pipe;
+mod pool;
 mod queue;
 mod rlock;
 mod rwlock;
@@ -53,6 +54,7 @@ pub fn operations() -> Vec<Operation> {
         store::operations(),
         pipe::operations(),
         board::operations(),
+        pool::operations(),
     ];
     families.into_iter().flatten().collect()
 }

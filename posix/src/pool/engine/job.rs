@@ -139,7 +139,9 @@ fn deliver<R: DeserializeOwned>(sink: &dyn Sink<R>, answers: &mut Answers<'_>) -
     let mut left = answers.count;
     while left > 0 {
         let first = answers.first;
-        let mut values = Vec::with_capacity(left as usize);
+        // Where one is an error there may be many.
+        let room = if failed == 0 { left as usize } else { 0 };
+        let mut values = Vec::with_capacity(room);
         let mut error = None;
         // Around all of them: around each would cost a call each.
         let all = catch_unwind(AssertUnwindSafe(|| {

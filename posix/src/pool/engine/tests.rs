@@ -298,7 +298,7 @@ fn what_panics_when_it_is_dropped_harms_nobody() {
     let pool = pool(1);
     let bomb = || Bomb;
     pool.0.submit(bomb, (), Arc::new(Nobody), &Terms::default()).unwrap();
-    let _ = submit(&pool, bomb, (), &Box_::new());
+    let _task = submit(&pool, bomb, (), &Box_::new());
     assert_eq!(pool.apply(|| 1, ()).unwrap(), 1);
     pool.0.close();
     pool.0.join(soon()).unwrap();

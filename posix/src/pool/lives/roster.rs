@@ -14,6 +14,8 @@
 //! A start has failed when there is no process, or the process is gone before it was ready. Failures in a row are counted, the next
 //! start waits a little longer after each; too many of them break the pool. Any worker that gets ready ends the row. (Where
 //! there is no process since the machine is short of something, workers that are there go on, and the pool is not broken.)
+//! Whoever was killed by SIGKILL before it was ready says nothing of how workers are started: somebody kills processes here. That is
+//! borne for much longer, [`MOST_KILLS`] times in a row.
 //!
 //! An end is ordered, and then there are no more starts. Who has not left when the grace is over is killed. Nothing is waited for but
 //! the workers' ends, and a killed worker ends: so the end comes.
@@ -66,6 +68,17 @@ pub(crate) enum Step {
     Over,
 }
 
+/// How a worker went.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Gone {
+    /// In order.
+    Left,
+    /// By itself: a crash, a panic, an exit.
+    Died,
+    /// By SIGKILL.
+    Killed,
+}
+
 /// What one failed start or one death means for the pool.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Verdict {
@@ -102,6 +115,8 @@ pub(crate) struct Roster {
     /// How many starts have failed in a row, and when the next one may be.
     failures: u32,
     not_before: Deadline,
+    /// How many have been killed in a row before they were ready.
+    kills: u32,
     /// Set: all are to leave; who is there at this moment is killed.
     end: Option<Deadline>,
 }
@@ -109,6 +124,10 @@ pub(crate) struct Roster {
 /// A row of failed starts: how long to wait before the second one; then twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// So many workers that are killed in a row before they were ready break a pool.
+const MOST_KILLS: u32 = 100;
+/// So many are replaced at once; the others after a pause.
+const FREE_KILLS: u32 = 8;
 /// After so long a growing pool looks again whether what was queued has been taken.
 const SOON: Duration = Duration::from_millis(1);
 
@@ -118,7 +137,7 @@ impl Roster {
         let target = *rules.workers.start();
         let seats = vec![Seat { stage: Stage::Empty, killed: false }; seats];
         let not_before = Deadline::NOW;
-        Roster { rules, seats, target, serial: 0, failures: 0, not_before, end: None }
+        Roster { rules, seats, target, serial: 0, failures: 0, not_before, kills: 0, end: None }
     }
 
     /// What is to be done next; it counts as done. To be asked until there is a rest.
@@ -207,7 +226,7 @@ impl Roster {
         for (at, seat) in self.seats.iter_mut().enumerate() {
             if seat.stage == Stage::Starting && look(at) != Seen::Starting {
                 seat.stage = Stage::Ready;
-                (self.failures, self.not_before) = (0, Deadline::NOW);
+                (self.failures, self.kills, self.not_before) = (0, 0, Deadline::NOW);
             }
         }
     }
@@ -254,11 +273,11 @@ impl Roster {
         self.end.is_some() || self.seats.get(seat).is_some_and(asked)
     }
 
-    /// The worker at this seat is gone; `died`: without having been asked to leave.
+    /// The worker at this seat is gone.
     pub(super) fn gone(
         &mut self,
         seat: usize,
-        died: bool,
+        how: Gone,
         now: u64,
         look: &dyn Fn(usize) -> Seen,
     ) -> Verdict {
@@ -270,8 +289,9 @@ impl Roster {
             return Verdict::GoOn;
         }
         match before.stage {
+            Stage::Starting if how == Gone::Killed => self.count_kill(now),
             Stage::Starting => self.count_failure(now),
-            _ if died && self.rules.strict => Verdict::Strict,
+            _ if how != Gone::Left && self.rules.strict => Verdict::Strict,
             _ => Verdict::GoOn,
         }
     }
@@ -296,6 +316,18 @@ impl Roster {
         self.not_before = Deadline::at_nanos(now.saturating_add(pause.as_nanos() as u64));
         match self.failures {
             n if n >= self.rules.start_attempts => Verdict::TooManyStarts(n),
+            _ => Verdict::GoOn,
+        }
+    }
+
+    fn count_kill(&mut self, now: u64) -> Verdict {
+        self.kills = self.kills.saturating_add(1);
+        if self.kills > FREE_KILLS {
+            let pause = FIRST_PAUSE.as_nanos() as u64;
+            self.not_before = self.not_before.max(Deadline::at_nanos(now.saturating_add(pause)));
+        }
+        match self.kills {
+            n if n >= MOST_KILLS => Verdict::TooManyStarts(n),
             _ => Verdict::GoOn,
         }
     }

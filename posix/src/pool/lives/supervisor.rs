@@ -11,7 +11,7 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use super::death::as_error;
-use super::roster::{Roster, Step, Verdict};
+use super::roster::{Gone, Roster, Step, Verdict};
 use super::{Death, Employee, Floor, GRACE, Leaving, Shared};
 use crate::attendant::{self, Duty};
 use crate::process::exit::is_under_way;
@@ -159,7 +159,12 @@ impl Supervisor {
         }
         let death = Death::of(child.pid(), &left, self.roster.has_asked(seat));
         let floor = &*self.floor;
-        let verdict = self.roster.gone(seat, left.is_err(), nanos(), &|seat| floor.look(seat));
+        let how = match death.signal {
+            _ if left.is_ok() => Gone::Left,
+            Some(libc::SIGKILL) => Gone::Killed,
+            _ => Gone::Died,
+        };
+        let verdict = self.roster.gone(seat, how, nanos(), &|seat| floor.look(seat));
         let cause = match verdict {
             Verdict::GoOn => None,
             Verdict::TooManyStarts(attempts) => {

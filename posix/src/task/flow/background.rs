@@ -22,6 +22,7 @@ use super::gather::{Gather, Order};
 use super::{Feed, Plan, cut_off, expected};
 use crate::process::words::Words;
 use crate::task::gate::Gate;
+use crate::task::quietly;
 use crate::task::{Crew, Driven, PoolError, Promise, Results, Sink, Source, SubmitMany, TaskError};
 
 struct Background<R: Send + 'static> {
@@ -131,8 +132,16 @@ impl<R: Send + 'static> Background<R> {
             return;
         }
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let all = self.gather.take_all();
-        self.promise.finish(all.and_then(|all| refused.map_or(Ok(all), Err)));
+        match (self.gather.take_all(), refused) {
+            (Ok(all), Some(refused)) => {
+                self.promise.finish(Err(refused));
+                // How they are dropped is a user's affair.
+                all.into_iter().for_each(|result| quietly(|| drop(result)));
+            }
+            (outcome, _) => {
+                self.promise.finish(outcome);
+            }
+        }
     }
 
     /// Has the courier feed.

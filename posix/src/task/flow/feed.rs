@@ -168,13 +168,20 @@ where
         let window = self.window();
         let enough = if self.plan.window.is_some() { 1 } else { window.div_ceil(4) };
         let more = !self.exhausted && self.allowed(handed_out, window) >= enough;
-        (more || !self.pending.is_empty()) && self.crew.room() > 0
+        (more || !self.pending.is_empty()) && self.room() > 0
+    }
+
+    /// How many chunks may be handed over now. A flow that has none under way may have one, however much others have: nothing that is
+    /// delivered would have it fed later.
+    fn room(&self) -> usize {
+        let idle = self.gather.delivered() >= self.next;
+        self.crew.room().max(usize::from(idle))
     }
 
     /// Hands over what there is room for. Runs the caller's iterator, which may panic: then this can be called again.
     pub(super) fn feed(&mut self, handed_out: u64) {
         while self.total().is_none() {
-            let room = self.crew.room();
+            let room = self.room();
             for _ in 0..room {
                 if !self.feed_chunk(handed_out) {
                     return;

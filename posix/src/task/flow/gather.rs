@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::task::{Crew, Outcome, Results, Run, TaskError, TaskId};
+use crate::task::{Crew, Outcome, Results, Run, TaskError, TaskId, quietly};
 
 /// In which order a flow hands out its results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,8 @@ struct Gathered<R> {
     /// In `All`: the first error, after which nothing is kept.
     failed: Option<Box<TaskError>>,
     early: BTreeMap<u64, Run<R>>,
+    /// Results that nobody wants. They are dropped without the lock, since how is a user's affair.
+    waste: Vec<Run<R>>,
     /// The chunks that are not over, in the order of their indexes.
     open: VecDeque<Open>,
     /// Results of chunks that are not among them yet, by their index and number.
@@ -71,6 +73,7 @@ impl<R> Gather<R> {
             all: Vec::with_capacity(if order == Order::All { expected } else { 0 }),
             failed: None,
             early: BTreeMap::new(),
+            waste: Vec::new(),
             open: VecDeque::new(),
             ahead: Vec::new(),
         };
@@ -149,8 +152,8 @@ impl<R> Gather<R> {
     pub(super) fn take_in(&self, first: u64, results: &mut Results<'_, R>) -> u64 {
         let count = results.len() as u64;
         self.measure(count, results.nanos());
-        let mut inner = self.lock();
-        let inner = &mut *inner;
+        let mut guard = self.lock();
+        let inner = &mut *guard;
         inner.over(first, count);
         if self.order == Order::All && count == 1 && first == inner.next && inner.early.is_empty() {
             if let Some(result) = results.next() {
@@ -175,6 +178,10 @@ impl<R> Gather<R> {
         let available = if self.order == Order::Completed { delivered } else { inner.next };
         self.available.store(available, Ordering::Release);
         self.delivered.store(delivered, Ordering::Release);
+        let waste = std::mem::take(&mut inner.waste);
+        drop(guard);
+        // One by one: each may panic.
+        waste.into_iter().flatten().for_each(|result| quietly(|| drop(result)));
         delivered
     }
 
@@ -231,7 +238,7 @@ impl<R> Gathered<R> {
         self.next += count;
         match run {
             run if order == Order::Ordered => self.ready.push_back((first, run)),
-            _ if self.failed.is_some() => {}
+            run if self.failed.is_some() => self.waste.push(run),
             Run::Values(values) => self.all.extend(values),
             run => run.for_each(|result| self.keep(result)),
         }
@@ -244,9 +251,9 @@ impl<R> Gathered<R> {
             Ok(result) if self.failed.is_none() => self.all.push(result),
             Err(error) if self.failed.is_none() => {
                 self.failed = Some(error);
-                self.all = Vec::new();
+                self.waste.push(Run::Values(std::mem::take(&mut self.all).into_iter()));
             }
-            _ => {}
+            result => self.waste.push(Run::One(result)),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use procession_core::sys::Deadline;
 
-use super::{Roster, Rules, Step, Verdict};
+use super::{FREE_KILLS, Gone, MOST_KILLS, Roster, Rules, Step, Verdict};
 use crate::pool::lives::Seen;
 
 /// What the roster sees.
@@ -48,7 +48,12 @@ impl Scene {
     }
 
     fn gone(&self, roster: &mut Roster, seat: usize, died: bool) -> Verdict {
-        roster.gone(seat, died, self.now.get(), &|seat| self.seats[seat].get())
+        let how = if died { Gone::Died } else { Gone::Left };
+        self.went(roster, seat, how)
+    }
+
+    fn went(&self, roster: &mut Roster, seat: usize, how: Gone) -> Verdict {
+        roster.gone(seat, how, self.now.get(), &|seat| self.seats[seat].get())
     }
 }
 
@@ -85,6 +90,24 @@ fn starts_that_fail_in_a_row_are_too_many() {
     scene.now.set(until.as_nanos());
     assert_eq!(scene.settle(&mut roster), [start(1, 4), REST]);
     assert_eq!(scene.gone(&mut roster, 0, true), Verdict::TooManyStarts(3));
+}
+
+#[test]
+fn who_is_killed_before_it_is_ready_is_no_failed_start_for_long() {
+    let (scene, mut roster) = (Scene::new(4), Roster::new(rules(), 4));
+    scene.settle(&mut roster);
+    for round in 1..MOST_KILLS {
+        assert_eq!(scene.went(&mut roster, 0, Gone::Killed), Verdict::GoOn, "round {round}");
+        if let [Step::Rest(until)] = scene.settle(&mut roster)[..] {
+            assert!(round > FREE_KILLS, "round {round}");
+            scene.now.set(until.as_nanos());
+            scene.settle(&mut roster);
+        }
+    }
+    assert_eq!(scene.went(&mut roster, 0, Gone::Killed), Verdict::TooManyStarts(MOST_KILLS));
+    scene.settle(&mut roster);
+    scene.set(1, IDLE);
+    assert_eq!(scene.went(&mut roster, 0, Gone::Killed), Verdict::GoOn, "one has got ready");
 }
 
 #[test]
