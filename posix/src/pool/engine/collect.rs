@@ -18,12 +18,11 @@ use procession_core::sys::nanos;
 use super::desk::{Held, Room, with_scratch};
 use super::hall::{Chunk, Finished, Hall, Input, Parked, Rare, Wish, number};
 use super::job::Answers;
-use super::wire::{HEAD, Head, read_mark};
+use super::wire::{CELL_ROOM, HEAD, Head, read_mark};
 use super::{ProcessCrew, lock};
 use crate::channel::luggage::ITEM;
 use crate::pool::lives::Death;
 use crate::task::{Part, TaskError};
-use procession_core::pool::PAYLOAD;
 
 /// So many chunks are collected at a time.
 const BATCH: usize = 64;
@@ -189,7 +188,7 @@ impl ProcessCrew {
         if chunk.block == 0 {
             // SAFETY: the head lies within the payload.
             let at = unsafe { self.board.payload(ticket.cell())?.add(HEAD) };
-            return Some(Room { at, bytes: PAYLOAD - HEAD });
+            return Some(Room { at, bytes: CELL_ROOM });
         }
         let region = self.own.arena().region();
         let number = u64::from(ticket.number());

@@ -5,13 +5,15 @@ use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
-use procession_core::pool::{Lease, PAYLOAD, Worker};
+use procession_core::pool::{Lease, Worker};
 use procession_core::region::{Block, Member, Tag};
 use procession_core::sys::{coarse_nanos, nanos};
 use serde::Serialize;
 
 use super::encode::{encode, size_of_encoded, to_vec};
-use super::wire::{AWAY, Away, HEAD, Head, MARK, Out, Sort, Trouble, begun, read_mark};
+use super::wire::{
+    AWAY, Away, BEGUN, CELL_ROOM, HEAD, Head, MARK, Out, Sort, Trouble, UNTIMED, begun, read_mark,
+};
 use super::work::{Name, Work};
 use crate::channel::luggage::{ITEM, Luggage, Packing};
 use crate::memory::{Arena, DecodeError};
@@ -94,10 +96,10 @@ pub(super) fn serve(
     let payload = lease.payload();
     // SAFETY: the payload begins with a head, and is at a multiple of 16; any bytes are one. A copy: what is checked is what is used.
     let mut head = unsafe { payload.cast::<Head>().read_volatile() };
-    let exact = head.nanos != 0;
+    let exact = head.nanos != UNTIMED;
     let started = if exact { nanos() } else { coarse_nanos() };
     worker.note_since(started);
-    if exact {
+    if head.nanos == BEGUN {
         // SAFETY: the payload is that of a cell. Relaxed: the number stands for itself.
         unsafe { begun(payload) }.store(started, Ordering::Relaxed);
     }
@@ -169,7 +171,7 @@ impl Room {
     ) -> Option<Room> {
         if head.place == 0 {
             // SAFETY: the head lies within the payload.
-            return Some(Room { at: unsafe { payload.add(HEAD) }, bytes: PAYLOAD - HEAD });
+            return Some(Room { at: unsafe { payload.add(HEAD) }, bytes: CELL_ROOM });
         }
         let bytes = arena.region().queued(head.place, board, ticket).ok()?.capacity;
         let at = arena.region().bytes(head.place, bytes, 1).ok()?;

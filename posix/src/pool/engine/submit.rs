@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use procession_core::pool::{PAYLOAD, Refused};
+use procession_core::pool::Refused;
 use procession_core::region::AllocError;
 use procession_core::sys::nanos;
 use serde::Serialize;
@@ -18,7 +18,7 @@ use super::desk::{Held, RESERVE};
 use super::encode::{size_of_encoded, to_vec};
 use super::hall::{Chunk, Hall, Input, Parked, Rare};
 use super::job::Job;
-use super::wire::{HEAD, Head, MARK, Out, Sort};
+use super::wire::{BEGUN, CELL_ROOM, HEAD, Head, MARK, Out, Sort, TIMED, UNTIMED, begun};
 use super::work::{self, Name};
 use super::{ProcessCrew, lock};
 use crate::channel::luggage::{ITEM, Luggage, Packing};
@@ -26,7 +26,7 @@ use crate::process::Target;
 use crate::task::{Crew, PoolError, Sink, Submit, SubmitMany, TaskId, Terms};
 
 /// Inputs of so many bytes go into the cell, with room for an answer that lies elsewhere.
-const SHORT: usize = PAYLOAD - HEAD - RESERVE;
+const SHORT: usize = CELL_ROOM - RESERVE;
 /// A block for a chunk of several items: the largest that is quickly had.
 const BLOCK: u64 = 32_640;
 /// The most that one input may take.
@@ -439,14 +439,8 @@ impl ProcessCrew {
         };
         let number = u64::from(ticket.number());
         chunk.block = 0;
-        match given {
-            Given::Bytes(bytes) => {
-                // SAFETY: the cell is free, and so its payload is this process's; it takes the head and so many bytes.
-                let room = unsafe { Out::new(payload.add(HEAD), PAYLOAD - HEAD) };
-                if !{ room }.put(bytes) {
-                    return Err(chunk);
-                }
-            }
+        let bytes = match given {
+            Given::Bytes(bytes) => bytes,
             Given::Block(mut held, luggage) => {
                 chunk.block = held.block.offset;
                 if !held.hand_over(self.own.offset(), number) {
@@ -455,27 +449,40 @@ impl ProcessCrew {
                 if let Some(mut luggage) = luggage {
                     luggage.send(self.own.offset(), number);
                 }
+                &[]
             }
-        }
+        };
         // Chunks of several are measured, and single ones now and then.
         let serial = chunk.task.0 >> 24;
-        let exact = chunk.count > 1
-            || chunk.first == 0
-            || serial.is_multiple_of(16)
-            || chunk.rare.is_some();
+        let nanos = if chunk.rare.is_some() {
+            // SAFETY: the payload is that of a cell. Relaxed: the publication brings it.
+            unsafe { begun(payload) }.store(0, Ordering::Relaxed);
+            BEGUN
+        } else if chunk.count > 1 || chunk.first == 0 || serial.is_multiple_of(16) {
+            TIMED
+        } else {
+            UNTIMED
+        };
         let head = Head {
             place: chunk.block,
             work: chunk.name.offset,
-            name: chunk.name.check,
             length: chunk.length,
+            written: 0,
+            nanos,
+            name: chunk.name.check,
             count: chunk.count as u16,
             luggage: chunk.names,
-            written: 0,
-            nanos: u32::from(exact),
-            begun: 0,
+            room: [0; 2],
         };
-        // SAFETY: as above; the payload lies at a multiple of 16.
-        unsafe { payload.cast::<Head>().write(head) };
+        // SAFETY: the cell is free, and so its payload is this process's; it lies at a multiple of 16, and takes the head and the room
+        // behind it.
+        let mut room = unsafe {
+            payload.cast::<Head>().write(head);
+            Out::new(payload.add(HEAD), CELL_ROOM)
+        };
+        if !room.put(bytes) {
+            return Err(chunk);
+        }
         if let Some(entry) = hall.tasks.get_mut(chunk.task) {
             entry.ticket = Some(ticket);
         }

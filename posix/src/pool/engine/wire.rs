@@ -20,47 +20,62 @@ use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
 use bytemuck::{Pod, Zeroable};
+use procession_core::pool::PAYLOAD;
 use serde::{Deserialize, Serialize};
 
 use super::encode::encode;
 
 use crate::channel::copy_in;
 
-/// What stands in front of each chunk, in its cell.
+/// What stands in front of each chunk, in its cell. Few bytes: with the cell's word, a number in and a number out make one line of the
+/// cache.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
 pub(super) struct Head {
     /// Where the room lies: 0 is behind this head, else a block of the arena.
     pub(super) place: u64,
-    /// Where the work is found in the program, and a number made of its name.
+    /// Where the work is found in the program.
     pub(super) work: u32,
-    pub(super) name: u32,
     /// Bytes of the inputs.
     pub(super) length: u32,
-    /// How many they are.
+    /// By the worker: how many bytes of answers there are, once the chunk is done.
+    pub(super) written: u32,
+    /// What the worker is to say of time: [`UNTIMED`], [`TIMED`], [`BEGUN`]; and then how many nanoseconds it was busy, 0 if it does
+    /// not know.
+    pub(super) nanos: u32,
+    /// A number made of the work's name.
+    pub(super) name: u16,
+    /// How many inputs there are.
     pub(super) count: u16,
     /// How many names of luggage stand behind them.
     pub(super) luggage: u16,
-    /// By the worker: how many bytes of answers there are, once the chunk is done.
-    pub(super) written: u32,
-    /// Whether the worker is to say how long it was busy; and then how many nanoseconds that was, 0 if it does not know.
-    pub(super) nanos: u32,
-    /// By such a worker: when it began, by the monotonic clock in nanoseconds; 0 before. Read while it works: see [`begun`].
-    pub(super) begun: u64,
+    /// The first bytes of the room.
+    pub(super) room: [u8; 2],
 }
 
-/// Where a worker says in a cell when it began.
+/// Nothing.
+pub(super) const UNTIMED: u32 = 0;
+/// How long it was busy.
+pub(super) const TIMED: u32 = 1;
+/// Also when it began, and that at once.
+pub(super) const BEGUN: u32 = 2;
+
+/// Where the room in a cell begins, and how many bytes it has.
+pub(super) const HEAD: usize = std::mem::offset_of!(Head, room);
+pub(super) const CELL_ROOM: usize = BEGUN_AT - HEAD;
+
+/// The last word of the payload.
+const BEGUN_AT: usize = PAYLOAD - size_of::<AtomicU64>();
+
+/// Where a worker says in a cell when it began, by the monotonic clock in nanoseconds; 0 before.
 ///
 /// # Safety
 /// `payload` is that of a cell.
 pub(super) unsafe fn begun<'a>(payload: NonNull<u8>) -> &'a AtomicU64 {
-    let at = std::mem::offset_of!(Head, begun);
-    // SAFETY: by the caller it begins with a head, at a multiple of 16, and stays as long as the arena; all others use the word as
-    // an atomic, too, while a worker has the cell.
-    unsafe { payload.add(at).cast().as_ref() }
+    // SAFETY: by the caller it has so many bytes, at a multiple of 16, which stay as long as the arena. Everybody uses this word as an
+    // atomic.
+    unsafe { payload.add(BEGUN_AT).cast().as_ref() }
 }
-
-pub(super) const HEAD: usize = size_of::<Head>();
 
 /// What an input or an answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -33,7 +33,7 @@ pub(super) struct Name {
     /// Its distance from the program's base.
     pub(super) offset: u32,
     /// Made of its type's name.
-    pub(super) check: u32,
+    pub(super) check: u16,
 }
 
 /// All about a function `F` that is called with `Args`.
@@ -101,8 +101,11 @@ impl Work {
 const _: () = assert!(size_of::<Work>() == 24, "three words are read as one");
 
 /// FNV-1a.
-fn check(name: &str) -> u32 {
-    name.bytes().fold(0x811C_9DC5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+fn check(name: &str) -> u16 {
+    let hash = name.bytes().fold(0x811C_9DC5_u32, |hash: u32, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    (hash ^ hash >> 16) as u16
 }
 
 /// Does all items of a chunk. A panic costs its own item.
