@@ -253,7 +253,7 @@ impl Crew for ThreadCrew {
     }
 
     fn cause(&self) -> Option<Arc<PoolError>> {
-        if self.is_here() { self.desk.cause() } else { None }
+        self.check_here().map_or_else(|forked| Some(Arc::new(forked)), |()| self.desk.cause())
     }
 
     fn close(&self) {
