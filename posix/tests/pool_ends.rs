@@ -283,3 +283,44 @@ fn in_a_fork_of_its_owner_a_pool_is_nobodys() {
     assert_eq!(status, 0, "it refused what it cannot do, and returned");
     assert_eq!(pool.apply(|x: u32| x, (2,)).unwrap(), 2);
 }
+
+#[test]
+fn in_a_fork_of_its_owner_a_pool_of_threads_is_nobodys() {
+    alone!(in_a_fork_of_its_owner_a_pool_of_threads_is_nobodys);
+    let pool = procession_posix::thread::Pool::new(1).unwrap();
+    let (begun, until) = (channel(), channel::<()>());
+    let stay = move || {
+        begun.0.send(()).unwrap();
+        until.1.recv().unwrap();
+    };
+    let running = pool.apply_async(stay, ()).unwrap();
+    begun.1.recv_timeout(LONG).unwrap();
+    // SAFETY: the child asks for nothing but memory and its pid, and leaves at once.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let refused = [
+            matches!(pool.apply_async(|x: u32| x, (1,)), Err(PoolError::Forked { .. })),
+            pool.map(|x: u32| x, 0..3).is_err(),
+            matches!(pool.resize(1..=2), Err(PoolError::Forked { .. })),
+            matches!(pool.join(), Err(PoolError::Forked { .. })),
+            pool.workers().is_empty(),
+            pool.state() == PoolState::Ended,
+            pool.statistics().running == 0,
+            !running.cancel(),
+            running.get_timeout(LONG).is_err(),
+        ];
+        let accepted = refused.iter().position(|refused| !refused);
+        pool.close();
+        pool.terminate();
+        drop(pool);
+        // SAFETY: ends the process without running what its parent registered.
+        unsafe { libc::_exit(accepted.map_or(0, |at| at as i32 + 1)) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for the child that was just made.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert_eq!(libc::WEXITSTATUS(status), 0, "it refused what it cannot do, and returned");
+    until.0.send(()).unwrap();
+    running.get_timeout(LONG).unwrap();
+    assert_eq!(pool.apply(|x: u32| x, (2,)).unwrap(), 2);
+}

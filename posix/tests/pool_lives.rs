@@ -9,7 +9,7 @@ mod support;
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use procession_posix::channel::Queue;
@@ -272,6 +272,52 @@ fn each_worker_is_initialized_first() {
     let answers = pool.tasks(prepared, 0..20).chunk_size(1).map().unwrap();
     assert!(answers.iter().all(|answer| answer.as_deref() == Some("yes")));
     assert!(count.load(Ordering::SeqCst) >= 4);
+}
+
+/// Cannot be encoded while this process says so.
+#[derive(serde::Deserialize)]
+struct Shy;
+
+static SHY: AtomicBool = AtomicBool::new(false);
+static REFUSED: AtomicU32 = AtomicU32::new(0);
+
+impl serde::Serialize for Shy {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if SHY.load(Ordering::SeqCst) {
+            REFUSED.fetch_add(1, Ordering::SeqCst);
+            panic!("not now");
+        }
+        serializer.serialize_unit_struct("Shy")
+    }
+}
+
+#[test]
+fn a_worker_that_could_not_be_started_is_started_later() {
+    alone!(a_worker_that_could_not_be_started_is_started_later);
+    let build = || Pool::builder().processes(2).initializer(|_: Shy| (), (Shy,)).build();
+    let pool = build().unwrap();
+    // The other one is ready, and stays: a pool in which nobody can be started breaks.
+    let (here, go) = (Queue::bounded(2).unwrap(), Event::new().unwrap());
+    let stay = |here: Queue<u32>, go: Event| {
+        here.put(&pid()).unwrap();
+        go.wait();
+    };
+    for _ in 0..2 {
+        pool.apply_async(stay, (here.clone(), go.clone())).unwrap();
+    }
+    let victim = here.get_timeout(LONG).unwrap();
+    here.get_timeout(LONG).unwrap();
+    go.set();
+    SHY.store(true, Ordering::SeqCst);
+    kill(victim, Signal::KILL);
+    until("its successor is not started", || REFUSED.load(Ordering::SeqCst) > 0);
+    assert!(matches!(build(), Err(PoolError::Start(_))));
+    SHY.store(false, Ordering::SeqCst);
+    until("it has a successor", || {
+        let here = pids(&pool);
+        here.len() == 2 && !here.contains(&victim)
+    });
+    assert_eq!(pool.map(|x: u32| x + 1, 0..10).unwrap(), Vec::from_iter(1..11));
 }
 
 #[test]

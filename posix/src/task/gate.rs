@@ -52,12 +52,15 @@ impl Gate {
     /// Whether calls may enter; one that hands over a single task at once need not.
     ///
     /// # Errors
-    /// `NotRunning`, `Broken`.
+    /// `NotRunning`, `Broken`, `Forked`.
     pub fn check(&self, crew: &dyn Crew) -> Result<(), PoolError> {
         let state = self.state(crew);
         match (state, crew.cause()) {
             (PoolState::Running, _) => Ok(()),
-            (_, Some(cause)) => Err(PoolError::Broken { cause }),
+            (_, Some(cause)) => match *cause {
+                PoolError::Forked { owner } => Err(PoolError::Forked { owner }),
+                _ => Err(PoolError::Broken { cause }),
+            },
             (state, None) => Err(PoolError::NotRunning { state }),
         }
     }

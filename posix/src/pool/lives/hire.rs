@@ -3,18 +3,21 @@
 use std::fs::File;
 use std::marker::PhantomData;
 use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use procession_core::pool::{SeatAt, Worker};
 use procession_core::sys::coarse_nanos;
 use serde::de::DeserializeOwned;
+use serde::ser::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Leaving;
 use crate::attendant;
 use crate::memory::arena;
 use crate::pool::board::BoardAt;
+use crate::process::words::Words;
 use crate::process::{Child, Process, StartError, StartMethod, Target, start_method};
 
 /// What the workers of a pool do once they are ready.
@@ -113,7 +116,15 @@ struct Opening<F, A> {
 
 impl<F, A: Serialize> Serialize for Opening<F, A> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.args.serialize(serializer)
+        // A panic would go through the supervisor, in the middle of a start: it is an error of this start alone.
+        match catch_unwind(AssertUnwindSafe(|| self.args.serialize(serializer))) {
+            Ok(done) => done,
+            Err(payload) => {
+                let words = Words::of_unwinding(payload);
+                let message = format!("the initializer's arguments panicked: {}", words.message);
+                Err(S::Error::custom(message))
+            }
+        }
     }
 }
 

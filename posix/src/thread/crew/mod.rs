@@ -36,7 +36,7 @@ use self::desk::Desk;
 use self::job::{Many, One, Task};
 use crate::task::{
     Call, CallOnce, Crew, Options, PoolError, PoolState, Prepare, Sink, Start, Statistics, Submit,
-    SubmitMany, TaskError, TaskId, Terms, WorkerInfo,
+    SubmitMany, TaskError, TaskId, Terms, WorkerInfo, quietly,
 };
 
 /// What is run in each new thread before its first task.
@@ -101,6 +101,10 @@ impl ThreadCrew {
     fn is_here(&self) -> bool {
         self.pid == std::process::id()
     }
+
+    fn check_here(&self) -> Result<(), PoolError> {
+        if self.is_here() { Ok(()) } else { Err(PoolError::Forked { owner: self.pid }) }
+    }
 }
 
 impl Drop for ThreadCrew {
@@ -111,7 +115,7 @@ impl Drop for ThreadCrew {
 
 impl fmt::Debug for ThreadCrew {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ThreadCrew").field("state", &self.desk.state()).finish_non_exhaustive()
+        f.debug_struct("ThreadCrew").field("state", &self.state()).finish_non_exhaustive()
     }
 }
 
@@ -158,6 +162,7 @@ where
         sink: Arc<dyn Sink<F::Output>>,
         terms: &Terms,
     ) -> Result<TaskId, PoolError> {
+        self.check_here()?;
         let limit = terms.deadline;
         self.desk.submit(limit.is_some(), |id| Task::new(id, limit, One::new(f, args, sink)))
     }
@@ -177,6 +182,7 @@ where
         sink: Arc<dyn Sink<F::Output>>,
         terms: &Terms,
     ) -> Result<TaskId, PoolError> {
+        self.check_here()?;
         let limit = terms.deadline;
         // A deadline is each item's own.
         let most = if limit.is_some() { 1 } else { most };
@@ -195,7 +201,7 @@ impl Crew for ThreadCrew {
         deadline: Deadline,
         done: &mut dyn FnMut() -> bool,
     ) -> bool {
-        self.desk.help(task, deadline, done)
+        if self.is_here() { self.desk.help(task, deadline, done) } else { done() }
     }
 
     fn collect(&self) {
@@ -203,20 +209,22 @@ impl Crew for ThreadCrew {
     }
 
     fn withdraw(&self, task: TaskId) -> bool {
-        self.desk.withdraw(task)
+        self.is_here() && self.desk.withdraw(task)
     }
 
     fn withdraw_all(&self) {
-        self.desk.withdraw_all();
+        if self.is_here() {
+            self.desk.withdraw_all();
+        }
     }
 
     fn abort(&self, task: TaskId) -> bool {
         // No thread can be ended.
-        self.desk.withdraw(task)
+        self.is_here() && self.desk.withdraw(task)
     }
 
     fn is_running(&self, task: TaskId) -> bool {
-        self.desk.is_running(task)
+        self.is_here() && self.desk.is_running(task)
     }
 
     fn attend(&self) {
@@ -224,23 +232,28 @@ impl Crew for ThreadCrew {
     }
 
     fn post(&self, job: Box<dyn FnOnce() + Send>) {
-        self.desk.post(job);
+        if self.is_here() {
+            self.desk.post(job);
+        } else {
+            // There is nobody else.
+            quietly(job);
+        }
     }
 
     fn width(&self) -> usize {
-        self.desk.width()
+        if self.is_here() { self.desk.width() } else { 1 }
     }
 
     fn room(&self) -> usize {
-        self.desk.room()
+        if self.is_here() { self.desk.room() } else { 0 }
     }
 
     fn state(&self) -> PoolState {
-        self.desk.state()
+        if self.is_here() { self.desk.state() } else { PoolState::Ended }
     }
 
     fn cause(&self) -> Option<Arc<PoolError>> {
-        self.desk.cause()
+        self.check_here().map_or_else(|forked| Some(Arc::new(forked)), |()| self.desk.cause())
     }
 
     fn close(&self) {
@@ -257,22 +270,23 @@ impl Crew for ThreadCrew {
     }
 
     fn join(&self, deadline: Deadline) -> Result<(), PoolError> {
-        if !self.is_here() {
-            return Err(PoolError::Forked { owner: self.pid });
-        }
+        self.check_here()?;
         self.desk.join(deadline)
     }
 
     fn workers(&self) -> Vec<WorkerInfo> {
-        let pid = std::process::id();
-        self.desk.names().into_iter().map(|name| WorkerInfo::new(pid, name)).collect()
+        if !self.is_here() {
+            return Vec::new();
+        }
+        self.desk.names().into_iter().map(|name| WorkerInfo::new(self.pid, name)).collect()
     }
 
     fn statistics(&self) -> Statistics {
-        self.desk.statistics()
+        if self.is_here() { self.desk.statistics() } else { Statistics::default() }
     }
 
     fn resize(&self, workers: RangeInclusive<usize>) -> Result<(), PoolError> {
+        self.check_here()?;
         table::check(&workers)?;
         self.desk.resize(workers)
     }
