@@ -46,6 +46,11 @@
 //! A task is run **at most once**, unless the caller declares that more than once is as good, by
 //! [`Retry::idempotent`]; then it is run **at least once**, up to so many times as was allowed.
 //!
+//! # Large arguments and results
+//!
+//! What is longer than some hundred bytes lies in a block of shared memory and is copied once on each side. Of blocks of more than
+//! 32 KiB a pool keeps the last two, up to 64 MiB each, for the next large task: fresh memory costs more than copying.
+//!
 //! # Who does the work around
 //!
 //! Nobody has a thread for handing results on: whoever waits for a result collects, for others too. `map` and `imap` take their

@@ -193,4 +193,12 @@ pub trait SubmitMany<F, Args>: Submit<F, Args> {
         sink: Arc<dyn Sink<Self::Output>>,
         terms: &Terms,
     ) -> Result<TaskId, PoolError>;
+
+    /// Picoseconds that one call of `F` took when it was last run many times; `None` if that is not known, or not kept.
+    fn pace(&self) -> Option<u64> {
+        None
+    }
+
+    /// One call of `F` took so many picoseconds.
+    fn note_pace(&self, _pace: u64) {}
 }

@@ -18,7 +18,8 @@ use procession_core::sys::nanos;
 use super::desk::{Held, Room, with_scratch};
 use super::hall::{Chunk, Finished, Hall, Input, Parked, Rare, Wish, number};
 use super::job::Answers;
-use super::wire::{CELL_ROOM, HEAD, Head, read_mark};
+use super::spares::LARGE;
+use super::wire::{Away, CELL_ROOM, HEAD, Head, Sort, read_mark};
 use super::{ProcessCrew, lock};
 use crate::channel::luggage::ITEM;
 use crate::pool::lives::Death;
@@ -178,7 +179,9 @@ impl ProcessCrew {
             self.decide(chunk, progress, death.as_deref(), inputs, now, again);
         }
         if chunk.block != 0 {
-            drop(Held::take(self.own.arena(), self.me, chunk.block, self.own.offset(), number));
+            let block =
+                Held::take(self.own.arena(), self.me, chunk.block, self.own.offset(), number);
+            block.into_iter().for_each(|block| self.spares.keep(block));
         }
         finished.pieces = (again.len() - before) as u32;
     }
@@ -236,6 +239,9 @@ impl ProcessCrew {
             });
             if !read {
                 scratch.clear();
+            }
+            if u64::from(chunk.length) > LARGE && chunk.count == 1 {
+                self.spares.answered(u64::from(chunk.length), answer_length(scratch));
             }
             let mut answers = Answers {
                 arena: self.own.arena(),
@@ -344,6 +350,15 @@ impl ProcessCrew {
             return Err(TaskError::Quarantined { task, deaths, pid: death.pid });
         }
         Ok(u64::try_from(retry.delay(attempt).as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+/// How many bytes the one answer here has, or elsewhere.
+fn answer_length(bytes: &[u8]) -> u64 {
+    match read_mark(bytes) {
+        Some((Sort::Away, from, to)) => bytemuck::try_pod_read_unaligned(&bytes[from..to])
+            .map_or(0, |away: Away| u64::from(away.length)),
+        _ => bytes.len() as u64,
     }
 }
 

@@ -427,6 +427,11 @@ impl Held {
         Some(Held { arena, me, block, mine: true })
     }
 
+    /// How many bytes it takes.
+    pub(super) fn size(&self) -> u64 {
+        self.block.capacity
+    }
+
     /// All of it, to be written.
     pub(super) fn out(&mut self) -> Option<Out<'_>> {
         let room = self.room()?;

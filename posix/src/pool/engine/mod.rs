@@ -21,6 +21,8 @@ mod desk;
 mod encode;
 mod hall;
 mod job;
+mod paces;
+mod spares;
 mod submit;
 #[cfg(test)]
 #[cfg(test)]
@@ -41,6 +43,8 @@ use serde::de::DeserializeOwned;
 use courier::Courier;
 use crew::Leftovers;
 use hall::Hall;
+use paces::Paces;
+use spares::Spares;
 pub(crate) use worker::Chunks;
 
 use super::board::{BoardError, OwnBoard};
@@ -72,6 +76,8 @@ pub struct ProcessCrew {
     pace: AtomicU64,
     /// How long the last chunk was under way, in nanoseconds.
     latency: AtomicU64,
+    spares: Spares,
+    paces: Paces,
     /// Of how many deaths a task is quarantined.
     quarantine: u32,
 }
@@ -125,6 +131,8 @@ impl Start for ProcessCrew {
             ratio: AtomicU32::new(120),
             pace: AtomicU64::new(0),
             latency: AtomicU64::new(0),
+            spares: Spares::default(),
+            paces: Paces::default(),
             quarantine: options.quarantine.max(1),
         });
         lives.begin(crew.clone(), count, rules)?;

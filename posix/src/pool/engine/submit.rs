@@ -18,6 +18,7 @@ use super::desk::{Held, RESERVE};
 use super::encode::{size_of_encoded, to_vec};
 use super::hall::{Chunk, Hall, Input, Parked, Rare};
 use super::job::Job;
+use super::spares::LARGE;
 use super::wire::{BEGUN, CELL_ROOM, HEAD, Head, MARK, Out, Sort, TIMED, UNTIMED, begun};
 use super::work::{self, Name};
 use super::{ProcessCrew, lock};
@@ -136,6 +137,16 @@ where
         items.drain(..taken);
         Ok(task)
     }
+
+    fn pace(&self) -> Option<u64> {
+        work_of::<F, Args>().ok().and_then(|name| self.paces.get(name))
+    }
+
+    fn note_pace(&self, pace: u64) {
+        if let Ok(name) = work_of::<F, Args>() {
+            self.paces.set(name, pace);
+        }
+    }
 }
 
 fn work_of<F, Args>() -> Result<Name, PoolError>
@@ -210,7 +221,7 @@ impl ProcessCrew {
             drop(counted);
             return self.pack_luggage(args);
         }
-        let mut held = self.block(bytes + (MARK + RESERVE) as u64).map_err(memory_error)?;
+        let mut held = self.block_with_answer(bytes + (MARK + RESERVE) as u64)?;
         let damaged = PoolError::Corrupt { what: "a new block that does not lie in the arena" };
         let mut out = held.out().ok_or(damaged)?;
         let all = out.left();
@@ -242,6 +253,20 @@ impl ProcessCrew {
             return Err(damaged());
         }
         Ok(Packed { held: Some(held), length, names, luggage: Some(luggage) })
+    }
+
+    /// A block for one input; a large one has room for the answer if that was large lately.
+    fn block_with_answer(&self, bytes: u64) -> Result<Held, PoolError> {
+        if bytes <= LARGE {
+            return self.block(bytes).map_err(memory_error);
+        }
+        let both = self.spares.with_answer(bytes);
+        let held = match self.spares.take(both) {
+            Some(held) => Ok(held),
+            // Rather without the answer than not at all.
+            None => self.block(both).or_else(|_| self.block(bytes)),
+        };
+        held.map_err(memory_error)
     }
 
     fn block(&self, bytes: u64) -> Result<Held, AllocError> {

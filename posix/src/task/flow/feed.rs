@@ -4,7 +4,8 @@
 //! inputs that were taken and whose results were not handed out, or, where all results are kept anyway, not delivered.
 //!
 //! The number of calls in a chunk follows from what the last ones took, so that a worker is busy for a while (`BUSY`); it
-//! starts with 1 and grows at most fourfold over what was measured.
+//! starts with 1 and grows at most fourfold over what was measured. Where it is known how many inputs there are, it starts with what the
+//! same function took in the flow before: should it take longer now, the first chunks are still no more than a share of all.
 
 use std::collections::VecDeque;
 use std::iter::Fuse;
@@ -23,6 +24,9 @@ const BUSY: u64 = 150_000;
 
 /// A chunk never has more calls.
 const MOST: usize = 1 << 16;
+
+/// Where the number of inputs is known, a chunk never has to be smaller than this part of all.
+const CHUNKS: usize = 64;
 
 /// If nobody says how many inputs are taken in advance, it is so many for each worker, or so many chunks,
 const AHEAD: usize = 16;
@@ -91,6 +95,13 @@ where
         gather: Arc<Gather<R>>,
         sink: Arc<dyn Sink<R>>,
     ) -> Self {
+        let mut took = 1;
+        if matches!(input.size_hint(), (low, Some(high)) if low == high)
+            && let Some(pace) = crew.pace()
+        {
+            gather.presume(pace);
+            took = gather.calls_in(BUSY).map_or(1, |calls| calls.min(MOST as u64) as usize);
+        }
         Feeder {
             crew,
             f: Arc::new(f),
@@ -99,7 +110,7 @@ where
             exhausted: false,
             next: 0,
             plan,
-            took: 1,
+            took,
             refused: None,
             pass: Some(pass),
             gather,
@@ -152,11 +163,12 @@ where
         let Some(size) = self.gather.calls_in(BUSY) else { return 1 };
         let most = self.gather.measured().saturating_mul(4).clamp(1, MOST as u64);
         let size = size.min(most) as usize;
-        // Towards the end chunks get smaller, so that all workers end at about the same time.
+        // Towards the end chunks get smaller, so that all workers end at about the same time; but not so small that there are many.
         match self.input.size_hint() {
             (low, Some(high)) if low == high => {
                 let left = low + self.pending.len();
-                size.min(left.div_ceil(2 * self.crew.width())).max(1)
+                let all = usize::try_from(self.next).unwrap_or(usize::MAX).saturating_add(left);
+                size.min(left.div_ceil(2 * self.crew.width()).max(all / CHUNKS)).max(1)
             }
             _ => size,
         }
@@ -242,6 +254,9 @@ where
                 self.took = took;
                 if self.total().is_some() {
                     self.pass = None;
+                    if self.gather.pace() != 0 {
+                        self.crew.note_pace(self.gather.pace());
+                    }
                 }
                 true
             }
