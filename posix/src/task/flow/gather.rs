@@ -232,6 +232,16 @@ impl<R> Gather<R> {
 impl<R> Gathered<R> {
     /// So many results of a chunk are here.
     fn over(&mut self, first: u64, count: u64) {
+        // Mostly it is the oldest.
+        if let Some(oldest) = self.open.front_mut()
+            && oldest.has(first)
+        {
+            oldest.left -= count;
+            if oldest.left == 0 {
+                self.open.pop_front();
+            }
+            return;
+        }
         let behind = self.open.partition_point(|open| open.first <= first);
         match behind.checked_sub(1).filter(|at| self.open[*at].has(first)) {
             Some(at) => {
