@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, mpsc};
 
 use procession::pool::{Pool, PoolError, PoolState, TaskError};
+use procession::process::StartMethod;
 use procession::sync::Atomic;
 use rustix::process::{Signal, kill_process};
 use std::sync::atomic::Ordering;
@@ -147,7 +148,9 @@ pub fn f13_callbacks() {
     drop(pool.task(add, (1, 2)).callback(callback).apply_async().unwrap());
     assert_eq!(told.recv_timeout(LONG).unwrap(), 9);
     for ends in 0..3 {
-        let pool = Arc::new(Pool::new(2).unwrap());
+        // The courier of the pool above is a thread: beside it nothing is started by fork.
+        let builder = Pool::builder().processes(2).method(StartMethod::Zygote);
+        let pool = Arc::new(builder.build().unwrap());
         let (tell, told) = mpsc::channel();
         let stays = pool.apply_async(stay, (word(),)).unwrap();
         let callback = {
