@@ -19,7 +19,7 @@ use super::desk::{Held, Room, with_scratch};
 use super::hall::{Chunk, Finished, Hall, Input, Parked, Rare, Wish, number};
 use super::job::Answers;
 use super::spares::LARGE;
-use super::wire::{Away, CELL_ROOM, HEAD, Head, Sort, read_mark};
+use super::wire::{Away, Head, Sort, read_mark};
 use super::{ProcessCrew, lock};
 use crate::channel::luggage::ITEM;
 use crate::pool::lives::Death;
@@ -188,16 +188,9 @@ impl ProcessCrew {
 
     /// Where its inputs and answers lie.
     fn room_of(&self, chunk: &Chunk, ticket: Ticket) -> Option<Room> {
-        if chunk.block == 0 {
-            // SAFETY: the head lies within the payload.
-            let at = unsafe { self.board.payload(ticket.cell())?.add(HEAD) };
-            return Some(Room { at, bytes: CELL_ROOM });
-        }
-        let region = self.own.arena().region();
-        let number = u64::from(ticket.number());
-        let block = region.queued(chunk.block, self.own.offset(), number).ok()?;
-        let at = region.bytes(chunk.block, block.capacity, 1).ok()?;
-        Some(Room { at, bytes: usize::try_from(block.capacity).ok()? })
+        let payload = self.board.payload(ticket.cell())?;
+        let (arena, number) = (self.own.arena(), u64::from(ticket.number()));
+        Room::of(chunk.block, payload, arena, self.own.offset(), number)
     }
 
     #[inline]

@@ -106,7 +106,7 @@ pub(super) fn serve(
     let work = tools.find(Name { offset: head.work, check: head.name });
     let tools = &*tools;
     let number = u64::from(lease.ticket().number());
-    let room = Room::of(&head, payload, tools.arena, tools.board, number);
+    let room = Room::of(head.place, payload, tools.arena, tools.board, number);
     let Some(room) = room.filter(|room| room.read(&head, scratch)) else {
         // Damaged: given back with nothing answered, which says so.
         return Served { items: 0, wanted: lease.finish() };
@@ -161,20 +161,20 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// The room that a head speaks of, if there is one: a block has to be tied to this ticket of the board.
+    /// The block at `place`, if it is tied to this ticket of the board; 0: what is left of the cell's payload.
     pub(super) fn of(
-        head: &Head,
+        place: u64,
         payload: NonNull<u8>,
         arena: &Arena,
         board: u64,
         ticket: u64,
     ) -> Option<Room> {
-        if head.place == 0 {
+        if place == 0 {
             // SAFETY: the head lies within the payload.
             return Some(Room { at: unsafe { payload.add(HEAD) }, bytes: CELL_ROOM });
         }
-        let bytes = arena.region().queued(head.place, board, ticket).ok()?.capacity;
-        let at = arena.region().bytes(head.place, bytes, 1).ok()?;
+        let bytes = arena.region().queued(place, board, ticket).ok()?.capacity;
+        let at = arena.region().bytes(place, bytes, 1).ok()?;
         Some(Room { at, bytes: usize::try_from(bytes).ok()? })
     }
 

@@ -7,10 +7,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use procession_core::region::{CLASS_SIZES, CLASSES};
+
 use super::desk::Held;
 
 /// Blocks up to this size come from chunks that are shared with others, and cost little.
-pub(super) const LARGE: u64 = 32_640;
+pub(super) const LARGE: u64 = CLASS_SIZES[CLASSES - 1];
 /// So many are kept,
 const MOST: usize = 2;
 /// none larger than this.

@@ -28,8 +28,6 @@ use crate::task::{Crew, PoolError, Sink, Submit, SubmitMany, TaskId, Terms};
 
 /// Inputs of so many bytes go into the cell, with room for an answer that lies elsewhere.
 const SHORT: usize = CELL_ROOM - RESERVE;
-/// A block for a chunk of several items: the largest that is quickly had.
-const BLOCK: u64 = 32_640;
 /// The most that one input may take.
 const LARGEST: u64 = u32::MAX as u64 - 64;
 /// So many items may all be short.
@@ -304,7 +302,8 @@ impl ProcessCrew {
     ) -> Result<Packed, PoolError> {
         *so_far = SoFar::new(so_far.first);
         if most > 1 {
-            let mut held = self.block(BLOCK).map_err(memory_error)?;
+            // The largest that is quickly had.
+            let mut held = self.block(LARGE).map_err(memory_error)?;
             let damaged = PoolError::Corrupt { what: "a new block that does not lie in the arena" };
             let whole = held.out().ok_or(damaged)?;
             let all = whole.left();
