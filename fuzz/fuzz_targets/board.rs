@@ -94,7 +94,7 @@ fuzz_target!(|input: Input| {
         within.end..within.end + CHUNK as usize,
     ];
     let mut tickets: Vec<Ticket> = vec![];
-    let mut seats: Vec<SeatAt> = vec![SeatAt { index: u32::MAX, life: u32::MAX }];
+    let mut seats: Vec<SeatAt> = vec![SeatAt { index: u32::MAX, life: u32::MAX, owner: me.tag().expect("a name") }];
     let mut workers: Vec<Worker<'_>> = vec![];
     let mut leases: Vec<Lease<'_>> = vec![];
     // Waiting takes its time: once is enough.

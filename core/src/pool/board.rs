@@ -383,6 +383,11 @@ impl Heap {
         }
     }
 
+    /// Another process makes a board in the place of this one, whose seats were all left in their first lives.
+    pub fn make_anew(&self, owner: Tag) {
+        self.head.about.owner.store(owner.bits(), Ordering::Relaxed);
+    }
+
     /// The board.
     #[must_use]
     pub fn board(&self) -> Board<'_> {

@@ -4,16 +4,20 @@
 //! seat's word:  state 3 | life 31 | tag 30
 //!
 //! EMPTY(n)          nobody's
-//! RESERVED(n)       a process is being started for it
+//! RESERVED(n, p)    a process is being started for it by the owner p
 //! STARTING(n, o)    worker o is there, and not yet ready (its initializer runs)
 //! READY(n, o)       o takes tasks
 //! LEAVING(n, o)     o takes no more, and ends by itself
 //!
-//! EMPTY → RESERVED                      reserve    owner
-//! RESERVED(n) → STARTING(n, me)         sit        the worker that was started for this life of the seat
+//! EMPTY → RESERVED(me)                  reserve    owner
+//! RESERVED(n, p) → STARTING(n, me)      sit        the worker that was started for this life of the seat
 //! STARTING(me) → READY(me) → LEAVING(me)           worker
 //! anything → EMPTY(n+1)                 vacate     owner, when the process has been reaped or was never there
+//! RESERVED(dead) → EMPTY(n+1)           bury       a sweep
 //! ```
+//!
+//! Every word but EMPTY names somebody, and a tag never comes back: who was stopped while another board was made in the place
+//! of the one that it looked at changes nothing there.
 //!
 //! Nobody waits for anybody: a worker that comes too late finds another life in its seat, and does not sit down.
 
@@ -60,6 +64,8 @@ pub struct SeatAt {
     pub index: u32,
     /// Which life of it.
     pub life: u32,
+    /// Whose board it is.
+    pub owner: Tag,
 }
 
 /// Who is in a seat.
@@ -190,7 +196,12 @@ impl<'m> Board<'m> {
             word.store(0, Ordering::Relaxed);
         }
         seat.retire.store(0, Ordering::Relaxed);
-        seat.step(life, SeatState::Empty, SeatState::Reserved).then_some(SeatAt { index, life })
+        let owner = self.owner()?;
+        seat.step(life, SeatState::Empty, SeatState::Reserved(owner)).then_some(SeatAt {
+            index,
+            life,
+            owner,
+        })
     }
 
     /// Sits down in the seat that was kept for this worker.
@@ -200,7 +211,7 @@ impl<'m> Board<'m> {
     pub fn sit(&self, me: Member<'m>, at: SeatAt) -> Result<Worker<'m>, SitError> {
         let tag = me.tag()?;
         let seat = self.seat_of(at).ok_or(SitError::NotReserved { index: at.index })?;
-        if !seat.step(at.life, SeatState::Reserved, SeatState::Starting(tag)) {
+        if !seat.step(at.life, SeatState::Reserved(at.owner), SeatState::Starting(tag)) {
             return Err(SitError::NotReserved { index: at.index });
         }
         Ok(Worker::new(*self, me, tag, seat, at))
@@ -216,7 +227,7 @@ impl<'m> Board<'m> {
             SeatState::Damaged => SeatLook::Damaged,
             _ if life != at.life => SeatLook::Empty,
             SeatState::Empty => SeatLook::Empty,
-            SeatState::Reserved => SeatLook::Reserved,
+            SeatState::Reserved(_) => SeatLook::Reserved,
             SeatState::Starting(tag) => SeatLook::Starting(tag),
             SeatState::Ready(tag) => SeatLook::Ready(tag),
             SeatState::Leaving(tag) => SeatLook::Leaving(tag),
@@ -265,22 +276,28 @@ impl<'m> Board<'m> {
     /// this: whoever comes for it is turned away. Some microseconds for each seat that is not empty.
     #[must_use]
     pub fn is_abandoned(&self, me: Member<'_>) -> bool {
-        if !self.owner().is_some_and(|owner| me.verdict(owner) == Verdict::Dead) {
+        let Some(owner) = self.owner().filter(|owner| me.verdict(*owner) == Verdict::Dead) else {
             return false;
-        }
+        };
         self.seats.iter().all(|seat| {
             // Acquire: as in `seat`.
             match SeatState::read(seat.word.load(Ordering::Acquire)) {
                 (SeatState::Empty, _) => true,
-                // Exactly that: else a worker has just sat down. AcqRel: as in `vacate`.
-                (SeatState::Reserved, life) => (seat.word)
-                    .compare_exchange(
-                        SeatState::Reserved.word(life),
-                        SeatState::Empty.word(next(life)),
-                        Ordering::AcqRel,
-                        Ordering::Relaxed,
-                    )
-                    .is_ok(),
+                // Exactly that: else a worker has just sat down. Its owner and no other: this may be a new board already.
+                (SeatState::Reserved(by), life) => {
+                    let (from, to) =
+                        (SeatState::Reserved(owner), SeatState::Empty.word(next(life)));
+                    // AcqRel: as in `vacate`.
+                    by == owner
+                        && (seat.word)
+                            .compare_exchange(
+                                from.word(life),
+                                to,
+                                Ordering::AcqRel,
+                                Ordering::Relaxed,
+                            )
+                            .is_ok()
+                }
                 (SeatState::Starting(tag) | SeatState::Ready(tag) | SeatState::Leaving(tag), _) => {
                     me.verdict(tag) == Verdict::Dead
                 }
@@ -291,14 +308,15 @@ impl<'m> Board<'m> {
 
     /// The workers that are known by name: for sweeps, and for who looks for the dead.
     pub fn seated(&self) -> impl Iterator<Item = (SeatAt, Tag)> + 'm {
-        (0u32..).zip(self.seats).filter_map(|(index, seat)| {
+        let owner = self.owner();
+        (0u32..).zip(self.seats).filter_map(move |(index, seat)| {
             // Acquire: as in `seat`.
             let (state, life) = SeatState::read(seat.word.load(Ordering::Acquire));
             match state {
                 SeatState::Starting(tag) | SeatState::Ready(tag) | SeatState::Leaving(tag) => {
-                    Some((SeatAt { index, life }, tag))
+                    Some((SeatAt { index, life, owner: owner? }, tag))
                 }
-                SeatState::Empty | SeatState::Reserved | SeatState::Damaged => None,
+                SeatState::Empty | SeatState::Reserved(_) | SeatState::Damaged => None,
             }
         })
     }

@@ -139,7 +139,7 @@ pub(super) fn queued(word: u64, number: u32) -> Option<Ticket> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SeatState {
     Empty,
-    Reserved,
+    Reserved(Tag),
     Starting(Tag),
     Ready(Tag),
     Leaving(Tag),
@@ -150,7 +150,7 @@ impl SeatState {
     pub fn word(self, life: u32) -> u64 {
         match self {
             Self::Empty => word(EMPTY, life, 0),
-            Self::Reserved => word(RESERVED, life, 0),
+            Self::Reserved(tag) => word(RESERVED, life, tag.bits()),
             Self::Starting(tag) => word(STARTING, life, tag.bits()),
             Self::Ready(tag) => word(READY, life, tag.bits()),
             Self::Leaving(tag) => word(LEAVING, life, tag.bits()),
@@ -163,7 +163,7 @@ impl SeatState {
         let tag = Tag::from_bits((word & TAG_MASK) as u32);
         let state = match (word >> STATE_SHIFT, tag) {
             (EMPTY, None) if word & TAG_MASK == 0 => Self::Empty,
-            (RESERVED, None) if word & TAG_MASK == 0 => Self::Reserved,
+            (RESERVED, Some(tag)) => Self::Reserved(tag),
             (STARTING, Some(tag)) => Self::Starting(tag),
             (READY, Some(tag)) => Self::Ready(tag),
             (LEAVING, Some(tag)) => Self::Leaving(tag),
@@ -194,7 +194,7 @@ mod tests {
         }
         for state in [
             SeatState::Empty,
-            SeatState::Reserved,
+            SeatState::Reserved(tag),
             SeatState::Starting(tag),
             SeatState::Ready(tag),
             SeatState::Leaving(tag),
@@ -208,7 +208,7 @@ mod tests {
         // A name where there must be none, and none where there must be one.
         assert_eq!(CellState::read(CellState::Queued.word(5) | 1).0, CellState::Damaged);
         assert_eq!(CellState::read(TAKEN << STATE_SHIFT).0, CellState::Damaged);
-        assert_eq!(SeatState::read(RESERVED << STATE_SHIFT | 1).0, SeatState::Damaged);
+        assert_eq!(SeatState::read(RESERVED << STATE_SHIFT).0, SeatState::Damaged);
     }
 
     #[test]

@@ -54,6 +54,11 @@ fn read(board: Board<'_>, ticket: Ticket, answered: u32) -> u8 {
     payload[0]
 }
 
+/// The first life of a seat.
+fn first_life(board: Board<'_>, index: u32) -> SeatAt {
+    SeatAt { index, life: 0, owner: board.owner().expect("it has one") }
+}
+
 /// Waits for a cell, and frees it; how many items it held, all of which were answered.
 fn collect(board: Board<'_>, me: Member<'_>, ticket: Ticket) -> u8 {
     assert!(board.wait_cell(me, ticket, Deadline::NEVER));
@@ -223,7 +228,7 @@ fn each_order_reaches_who_sleeps() {
             let worker = spawn(&heap, 1, worker_life);
             let (board, me) = (heap.board(), owner.me());
             if retire {
-                board.retire(me, SeatAt { index: 1, life: 0 });
+                board.retire(me, first_life(board, 1));
             } else {
                 board.order(me, Order::Stop);
             }
@@ -448,7 +453,7 @@ fn a_time_is_that_of_its_task() {
         let (board, me) = (heap.board(), owner.me());
         let [_, second] = [0, 1].map(|cell| publish(board, me, cell, 1));
         let time = |ticket: Ticket| u64::from(ticket.cell()) + 1;
-        let at = SeatAt { index: 0, life: 0 };
+        let at = first_life(board, 0);
         let worker = spawn(&heap, 0, move |board, me, at| {
             let mut worker = board.sit(me, at).expect("the seat is kept");
             while let Some(lease) = try_take(&mut worker) {
@@ -484,6 +489,29 @@ fn a_seat_is_one_workers() {
             (true, false) => assert!(matches!(board.seat(at), SeatLook::Starting(_))),
             (false, false) => panic!("somebody was turned away from a seat that was kept"),
         }
+    });
+}
+
+/// A sweep asks whether anybody is left, while another has freed the board and a new one is made in its place.
+#[test]
+fn a_new_board_is_not_given_up_with_the_old_one() {
+    explore(Sleeps::Endless, None, || {
+        let (old, new) = (Process::new(), Process::new());
+        let heap = heap(1, 1, &old);
+        old.declare_dead();
+        let late = thread::spawn({
+            let heap = Arc::clone(&heap);
+            move || {
+                let sweeper = Process::new();
+                heap.board().is_abandoned(sweeper.me());
+            }
+        });
+        heap.make_anew(new.me().tag().unwrap());
+        let board = heap.board();
+        let at = board.reserve(0).unwrap();
+        let worker = Process::new();
+        assert!(board.sit(worker.me(), at).is_ok());
+        late.join().unwrap();
     });
 }
 

@@ -143,9 +143,12 @@ fn find(region: &Region<'static>, offset: u64, room: u64) -> Result<Board<'stati
 pub(crate) const CARRIER: Carrier = Carrier {
     kind: kind::POOL,
     sweep: |region, me, offset, room| {
+        // Named before it is asked about: while this process asks, another sweep may free it, and a new one be made in its place.
         // One that is damaged, or not yet made, names nobody who is in anybody's way.
-        if let Ok(board) = find(region, offset, room) {
-            bury(region, me, offset, board);
+        if let Some(object) = region.object_at(offset).filter(|object| object.kind == kind::POOL)
+            && let Ok(board) = find(region, offset, room)
+        {
+            bury(region, me, object, board);
         }
         true
     },
@@ -155,14 +158,10 @@ pub(crate) const CARRIER: Carrier = Carrier {
 };
 
 /// Frees a board that only the dead have used.
-fn bury(region: &Region<'static>, me: Member<'_>, offset: u64, board: Board<'static>) {
+fn bury(region: &Region<'static>, me: Member<'_>, object: Object, board: Board<'static>) {
     // Who sweeps before it joins cannot free anything.
-    if me.current_tag().is_some()
-        && board.is_abandoned(me)
-        && let Some(object) = region.object_at(offset)
-        && object.kind == kind::POOL
-    {
-        // Failure: another sweep was faster.
+    if me.current_tag().is_some() && board.is_abandoned(me) {
+        // Exactly that. Failure: another sweep was faster.
         let _ = region.destroy(me, object);
     }
 }

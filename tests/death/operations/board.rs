@@ -24,6 +24,11 @@ const ANSWERS: usize = 8;
 const SURVIVORS: u32 = 1;
 const REPAIRER: u32 = 3;
 
+/// The first life of a seat.
+fn first_life(board: Board<'_>, index: u32) -> SeatAt {
+    SeatAt { index, life: 0, owner: board.owner().expect("it has one") }
+}
+
 /// A byte of a cell's payload.
 fn byte(board: Board<'_>, cell: u32, at: usize) -> *mut u8 {
     let payload = board.payload(cell).expect("there is such a cell");
@@ -92,7 +97,7 @@ impl Desk {
     }
 
     fn sit(&self, index: u32) -> Worker<'static> {
-        let worker = self.board.sit(self.ground.me(), SeatAt { index, life: 0 });
+        let worker = self.board.sit(self.ground.me(), first_life(self.board, index));
         let worker = worker.expect("the seat is kept");
         worker.ready();
         worker
@@ -253,7 +258,7 @@ impl Orphans {
     /// The same, when one task is done.
     fn found_and_work(&'static self) -> (Board<'static>, [Ticket; 2]) {
         let (board, tickets) = self.found();
-        let worker = board.sit(self.ground.me(), SeatAt { index: 0, life: 0 });
+        let worker = board.sit(self.ground.me(), first_life(board, 0));
         let mut worker = worker.expect("the seat is kept");
         if let Ok(Take::Lease(lease)) = worker.take(Deadline::NOW) {
             work(board, &lease);
@@ -276,7 +281,7 @@ impl Scene for Orphans {
     /// A worker that goes on until it is told to leave, and why.
     fn survive(&self, who: u32, _: Duration) -> Result<(), Trouble> {
         let board = self.open()?;
-        let at = SeatAt { index: SURVIVORS + who, life: 0 };
+        let at = first_life(board, SURVIVORS + who);
         let mut worker = board.sit(self.ground.me(), at).map_err(|error| error.to_string())?;
         worker.ready();
         loop {
@@ -359,9 +364,9 @@ pub fn operations() -> Vec<Operation> {
         }),
         Operation::new("board.order", O::new, O::found, |s, (board, _)| {
             let me = s.ground.me();
-            board.retire(me, SeatAt { index: 0, life: 0 });
+            board.retire(me, first_life(board, 0));
             board.order(me, Order::Drain);
-            board.vacate(SeatAt { index: 0, life: 0 });
+            board.vacate(first_life(board, 0));
         }),
     ]
 }

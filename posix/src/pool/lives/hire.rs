@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use procession_core::pool::{SeatAt, Worker};
+use procession_core::region::Tag;
 use procession_core::sys::coarse_nanos;
 use serde::de::DeserializeOwned;
 use serde::ser::Error;
@@ -32,6 +33,8 @@ pub(crate) struct Post {
     board: BoardAt,
     seat: u32,
     life: u32,
+    /// The tag of the pool's owner.
+    owner: u32,
     limits: Limits,
 }
 
@@ -98,7 +101,13 @@ impl Hire {
         at: SeatAt,
         name: String,
     ) -> Result<Child<Leaving>, StartError> {
-        let post = Post { board, seat: at.index, life: at.life, limits: self.limits };
+        let post = Post {
+            board,
+            seat: at.index,
+            life: at.life,
+            owner: at.owner.bits(),
+            limits: self.limits,
+        };
         let method = match self.method.unwrap_or_else(start_method) {
             // An attendant must not fork the process.
             StartMethod::Fork if attendant::am_one() => Some(StartMethod::Zygote),
@@ -163,7 +172,8 @@ where
 fn sit_down(post: Post) -> Result<Worker<'static>, String> {
     let board = post.board.open().map_err(|error| error.to_string())?;
     let arena = arena().map_err(|error| error.to_string())?;
-    let at = SeatAt { index: post.seat, life: post.life };
+    let owner = Tag::from_bits(post.owner).ok_or("it was started for nobody's pool")?;
+    let at = SeatAt { index: post.seat, life: post.life, owner };
     board.sit(arena.member(), at).map_err(|error| error.to_string())
 }
 
