@@ -521,11 +521,16 @@ impl Floor for ProcessCrew {
             }
             // Of this turn of the cell: what the worker says at its seat may still be about what it did before.
             let since = self.board.payload(ticket.cell()).map_or(0, |payload| {
-                // SAFETY: the payload is that of a cell. Relaxed: the number stands for itself.
-                unsafe { begun(payload) }.load(Ordering::Relaxed)
+                // SAFETY: the payload is that of a cell.
+                let begun = unsafe { begun(payload) };
+                // Who has not yet said when it began has begun just now: it may have been stopped before it said so. Relaxed: the
+                // number stands for itself.
+                match begun.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed) {
+                    Ok(_) => now,
+                    Err(said) => said,
+                }
             });
-            // Who has not yet said when it began has begun just now.
-            let by = if since == 0 { now + SHORTLY } else { since.saturating_add(limit) };
+            let by = since.saturating_add(limit);
             if by > now {
                 next = next.min(by);
             } else {
