@@ -130,7 +130,8 @@ impl<'m> Board<'m> {
     /// published after it. Some loads for each place.
     pub fn passed_over(&self, places: core::ops::Range<u64>) -> impl Iterator<Item = Ticket> + 'm {
         let board = *self;
-        places.filter_map(move |at| {
+        // Damage may say more.
+        places.take(board.ring.len()).filter_map(move |at| {
             // Relaxed, both: the owner's own words; what was taken meanwhile needs no order any more.
             let number = board.ring[at as usize & (board.ring.len() - 1)].load(Ordering::Relaxed);
             let cell = board.cells.get(super::word::cell_of(number) as usize)?;

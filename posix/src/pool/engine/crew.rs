@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use procession_core::pool::{Look, Phase, Ticket};
-use procession_core::region::Tag;
+use procession_core::region::{Tag, Verdict};
 use procession_core::sys::spin::Pace;
 use procession_core::sys::{Deadline, nanos};
 
@@ -437,13 +437,27 @@ impl ProcessCrew {
 
     /// What this worker had when it died is to be collected.
     fn reclaim_from(&self, seat: usize, death: &Death) {
-        let Some(tag) = self.seats.tag(seat) else { return };
+        let tag = self.seats.tag(seat);
+        if tag.is_none() && self.seats.is_kept(seat) {
+            // It never sat down.
+            return;
+        }
+        let is_its = |whose| match tag {
+            Some(tag) => tag == whose,
+            // Its seat was written over. It is found by its death.
+            None => self.me.verdict(whose) != Verdict::Alive,
+        };
         let mut hall = lock(&self.hall);
         // What it had is one of these: no look at all the cells.
         let handed_out: Vec<Ticket> = hall.running.iter().chain(&hall.queued).copied().collect();
         let mut go_on = false;
         for ticket in handed_out {
-            let Some(progress) = self.board.reclaim(self.me, ticket, tag) else { continue };
+            let (Look::Taken { tag, .. } | Look::Revoked { tag, .. }) = self.board.look(ticket)
+            else {
+                continue;
+            };
+            let progress = is_its(tag).then(|| self.board.reclaim(self.me, ticket, tag)).flatten();
+            let Some(progress) = progress else { continue };
             hall.forget(ticket);
             if let Some(chunk) = hall.take(ticket) {
                 let retry = chunk.rare.as_ref().map_or(1, |rare| rare.terms.retry.attempts());
