@@ -197,6 +197,12 @@ impl<R: Send + 'static> Promise<R> {
         self.is_done()
     }
 
+    /// In a thread of its crew: runs its task here and now, if nobody has begun it. Whether it did.
+    pub fn run_here(&self) -> bool {
+        let crew = self.inner.crew.as_ref().filter(|_| !self.is_done());
+        crew.zip(self.task()).is_some_and(|(crew, task)| crew.run_here(task))
+    }
+
     /// Waits until the outcome is there, and helps the crew meanwhile; false at the deadline.
     pub fn wait(&self, deadline: Deadline) -> bool {
         if self.is_done() {
