@@ -15,6 +15,7 @@ use super::roster::{Gone, Roster, Step, Verdict};
 use super::{Death, Employee, Floor, GRACE, Leaving, Shared};
 use crate::attendant::{self, Duty};
 use crate::process::exit::is_under_way;
+use crate::process::wire::above_standard;
 use crate::process::{Child, JoinError, StartError, Together};
 use crate::task::PoolError;
 
@@ -36,6 +37,7 @@ pub(super) struct Bell {
 impl Bell {
     pub(super) fn new() -> Result<Self, PoolError> {
         let descriptor = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map(above_standard)
             .map_err(resource("make an eventfd for the pool"))?;
         Ok(Bell { descriptor, rung: AtomicBool::new(false) })
     }
@@ -90,6 +92,7 @@ impl Supervisor {
         roster: Roster,
     ) -> Result<Self, PoolError> {
         let events = epoll::create(CreateFlags::CLOEXEC)
+            .map(above_standard)
             .map_err(resource("make an epoll descriptor for the pool"))?;
         epoll::add(&events, &shared.bell.descriptor, EventData::new_u64(BELL), EventFlags::IN)
             .map_err(resource("wait for the pool's orders"))?;
