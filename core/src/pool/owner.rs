@@ -117,6 +117,28 @@ impl<'m> Board<'m> {
         at
     }
 
+    /// How many places of the ring have been used. Each publication uses one, and passes over those before it whose cells are
+    /// [queued still](Self::passed_over). A load of the owner's own word.
+    #[inline]
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        // Relaxed: the owner's own.
+        self.head.publisher.tail.load(Ordering::Relaxed)
+    }
+
+    /// What was passed over in these places of the ring: it will be taken in the order of these places, and so later than what was
+    /// published after it. Some loads for each place.
+    pub fn passed_over(&self, places: core::ops::Range<u64>) -> impl Iterator<Item = Ticket> + 'm {
+        let board = *self;
+        // Damage may say more.
+        places.take(board.ring.len()).filter_map(move |at| {
+            // Relaxed, both: the owner's own words; what was taken meanwhile needs no order any more.
+            let number = board.ring[at as usize & (board.ring.len() - 1)].load(Ordering::Relaxed);
+            let cell = board.cells.get(super::word::cell_of(number) as usize)?;
+            queued(cell.word.load(Ordering::Relaxed), number)
+        })
+    }
+
     /// Takes back a cell that nobody has taken: then nobody ever will, and it is the owner's, to be [freed](Self::free).
     /// `false` if somebody was faster. One compare-and-swap.
     pub fn withdraw(&self, me: Member<'_>, ticket: Ticket) -> bool {

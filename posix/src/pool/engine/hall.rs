@@ -102,7 +102,7 @@ pub(super) struct Hall {
     pub(super) cells: Vec<Option<Chunk>>,
     /// Cells that were seen in a worker's hand.
     pub(super) running: Vec<Ticket>,
-    /// Those behind them, in the order of publication, which is the order in which they are taken.
+    /// Those behind them, in the order in which they are taken: that of their places in the board's ring.
     pub(super) queued: VecDeque<Ticket>,
     /// Chunks for which there was no free cell.
     pub(super) waiting: VecDeque<Parked>,
@@ -202,6 +202,15 @@ impl Hall {
             || !self.lost.is_empty()
             || self.running.iter().any(|ticket| board.is_over(*ticket))
             || self.queued.front().is_some_and(|ticket| board.is_over(*ticket))
+    }
+
+    /// These have got a place behind all others.
+    #[cold]
+    pub(super) fn put_off(&mut self, tickets: impl Iterator<Item = Ticket>) {
+        for ticket in tickets {
+            self.queued.retain(|other| *other != ticket);
+            self.queued.push_back(ticket);
+        }
     }
 
     /// Forgets that this cell is queued or running.

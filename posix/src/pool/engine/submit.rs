@@ -511,9 +511,14 @@ impl ProcessCrew {
             entry.ticket = Some(ticket);
         }
         hall.cells[cell as usize] = Some(chunk);
-        hall.queued.push_back(ticket);
+        let before = board.used();
         // Failure: the cell was free just now, so it is damaged; it is found to be lost.
         let _ = board.publish(self.me, cell);
+        let place = board.used().wrapping_sub(1);
+        if place != before {
+            hall.put_off(board.passed_over(before..place));
+        }
+        hall.queued.push_back(ticket);
         Ok(())
     }
 }

@@ -148,9 +148,7 @@ impl Supervisor {
         let event = EventData::new_u64(seat as u64);
         if let Err(error) = epoll::add(&self.events, child.sentinel(), event, EventFlags::IN) {
             let _ = child.kill();
-            let left = child.join_timeout(LONGEST_BURIAL);
-            self.shared.dismiss(seat);
-            self.floor.vacate(seat, &Death::of(child.pid(), &left, true));
+            bury_the_killed(&self.shared, &*self.floor, seat, &child);
             let source = error.into();
             let what = "watch a worker";
             return Err(PoolError::Start(StartError::Resource { what, source }));
@@ -183,6 +181,10 @@ impl Supervisor {
         };
         let verdict = self.roster.gone(seat, how, nanos(), &|seat| floor.look(seat));
         let cause = match verdict {
+            // Whoever takes its place would leave as well, again and again.
+            _ if matches!(left, Ok(Leaving::Damaged)) => {
+                Some(PoolError::Corrupt { what: "a board that was written over" })
+            }
             Verdict::GoOn => None,
             Verdict::TooManyStarts(attempts) => {
                 let cause = as_error(child.name(), child.pid(), left);
@@ -311,8 +313,17 @@ fn abandon(shared: &Shared, floor: &dyn Floor) {
         let _ = child.kill();
     }
     for (seat, child) in staff {
-        let left = child.join_timeout(LONGEST_BURIAL);
-        shared.dismiss(seat);
+        bury_the_killed(shared, floor, seat, &child);
+    }
+}
+
+/// Waits for the end of a worker that was killed. Its seat is not empty before: as long as it lives it may use the board.
+fn bury_the_killed(shared: &Shared, floor: &dyn Floor, seat: usize, child: &Child<Leaving>) {
+    let left = child.join_timeout(LONGEST_BURIAL);
+    shared.dismiss(seat);
+    if matches!(left, Err(JoinError::TimedOut { .. })) && child.is_alive() {
+        floor.retire(seat);
+    } else {
         floor.vacate(seat, &Death::of(child.pid(), &left, true));
     }
 }
