@@ -375,7 +375,7 @@ fn a_pool_whose_board_is_overwritten_is_broken() {
 fn a_task_whose_worker_has_lost_its_seat_fails_with_it() {
     let pool = pool(1);
     let board = pool.0.own.offset();
-    let die = |board: u64| {
+    let die = |board: u64| -> u64 {
         let region = crate::memory::arena().unwrap().region();
         // The first one lies behind the head.
         let seat = region.object::<AtomicU64>(board + 640).unwrap();
