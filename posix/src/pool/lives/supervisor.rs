@@ -15,7 +15,7 @@ use super::roster::{Gone, Roster, Step, Verdict};
 use super::{Death, Employee, Floor, GRACE, Leaving, Shared};
 use crate::attendant::{self, Duty};
 use crate::process::exit::is_under_way;
-use crate::process::{Child, JoinError, StartError};
+use crate::process::{Child, JoinError, StartError, Together};
 use crate::task::PoolError;
 
 /// Which event is the bell; the others are the numbers of seats.
@@ -96,6 +96,7 @@ impl Supervisor {
         let rest = Deadline::NEVER;
         let end = End(shared.clone());
         let mut new = Supervisor { shared, floor, roster, events, rest, _end: end };
+        let _one_state = Together::begin();
         loop {
             match new.step() {
                 Step::Start { seat, serial } => {
