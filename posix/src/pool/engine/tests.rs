@@ -75,6 +75,18 @@ pub(super) fn pool(workers: usize) -> Pool {
     )
 }
 
+#[test]
+fn who_has_joined_has_the_last_handle() {
+    for _ in 0..20 {
+        let pool = pool(1);
+        pool.0.attend();
+        pool.apply(|| (), ()).unwrap();
+        pool.0.close();
+        pool.0.join(soon()).unwrap();
+        assert_eq!(Arc::strong_count(&pool.0), 1, "the courier or the supervisor has one");
+    }
+}
+
 impl Pool {
     pub(super) fn apply<F, A>(
         &self,

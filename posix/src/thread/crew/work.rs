@@ -11,7 +11,7 @@ use super::desk::{Desk, sleep};
 use super::job::Task;
 use crate::process::JoinError;
 use crate::process::words::Words;
-use crate::task::{TaskError, TaskId, quietly};
+use crate::task::{TaskError, TaskId, Which, quietly};
 
 thread_local! {
     /// The crew that this thread runs tasks of, by the address of its desk, and its number there.
@@ -113,7 +113,7 @@ pub(super) fn watch(desk: &Arc<Desk>) {
         if !late.is_empty() {
             let count = late.len();
             desk.fail(table, late, |task| TaskError::DeadlinePassed {
-                task: task.id.0,
+                task: Which::Call(task.id.0),
                 limit: task.limit.unwrap_or_default(),
             });
             for _ in 0..count {
