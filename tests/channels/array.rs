@@ -338,7 +338,7 @@ fn at_once<T>(
     wait: &(dyn Fn(&Queue<T>) + Sync),
     ends: &(dyn Fn(&Queue<T>) + Sync),
 ) {
-    let measure = |round| {
+    let measure = |round: u64| {
         let (queue, bed, done) = (queue(), Bed::new(), Word::new());
         let start = Instant::now();
         let now = || start.elapsed().as_nanos() as u64;

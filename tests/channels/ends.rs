@@ -1,7 +1,7 @@
 //! What all three files ask of a channel one side of which is gone, asked of a pipe, whose ends are counted: each party has its
 //! own, and drops it, or dies with it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use procession::channel::{PipeOptions, Receiver, Sender};
 use serde::de::DeserializeOwned;
