@@ -773,6 +773,36 @@ fn a_task_may_wait_for_tasks_of_its_own() {
 }
 
 #[test]
+fn a_task_may_wait_for_tasks_of_its_own_executor_and_of_another_together() {
+    type Wait = fn(Vec<Future<u64>>) -> u64;
+    let waits: [Wait; 2] = [
+        |futures| {
+            let waited = wait_timeout(&futures, ReturnWhen::AllCompleted, LONG);
+            waited.done.iter().map(|future| future.result().unwrap()).sum()
+        },
+        |futures| {
+            let completed = as_completed_timeout(futures, LONG);
+            completed.map(|future| future.unwrap().result().unwrap()).sum()
+        },
+    ];
+    for wait_for_all in waits {
+        let single = || ThreadPoolExecutor::builder().max_workers(1).build().unwrap();
+        let (executor, other) = (Arc::new(single()), single());
+        let inner = executor.clone();
+        // Also for one that somebody else has handed over, behind it.
+        let (give, got) = mpsc::channel();
+        let waits = move || {
+            let given = got.recv_timeout(LONG).unwrap();
+            let own = inner.submit(square, (3,)).unwrap();
+            wait_for_all(vec![own, other.submit(square, (4,)).unwrap(), given])
+        };
+        let future = executor.submit(waits, ()).unwrap();
+        give.send(executor.submit(square, (5,)).unwrap()).unwrap();
+        assert_eq!(future.result_timeout(LONG).unwrap(), 50);
+    }
+}
+
+#[test]
 fn an_executor_that_a_task_drops_ends_by_itself() {
     let executor = ThreadPoolExecutor::builder().max_workers(1).build().unwrap();
     let (give, got) = mpsc::channel::<ThreadPoolExecutor>();

@@ -142,12 +142,9 @@ fn find(region: &Region<'static>, offset: u64, room: u64) -> Result<Board<'stati
 /// How sweeps find their way in a board.
 pub(crate) const CARRIER: Carrier = Carrier {
     kind: kind::POOL,
-    sweep: |region, me, offset, room| {
-        // Named before it is asked about: while this process asks, another sweep may free it, and a new one be made in its place.
-        // One that is damaged, or not yet made, names nobody who is in anybody's way.
-        if let Some(object) = region.object_at(offset).filter(|object| object.kind == kind::POOL)
-            && let Ok(board) = find(region, offset, room)
-        {
+    sweep: |region, me, object, room| {
+        // One that is damaged names nobody who is in anybody's way.
+        if let Ok(board) = find(region, object.offset, room) {
             bury(region, me, object, board);
         }
         true
