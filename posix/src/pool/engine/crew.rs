@@ -13,6 +13,7 @@ use procession_core::sys::{Deadline, nanos};
 use super::hall::{Chunk, Finished, Hall, Wish};
 use super::wire::begun;
 use super::{ProcessCrew, lock};
+use crate::attendant;
 use crate::pool::lives::{Death, Floor, Leaving, Seen};
 use crate::process::{Child, StartError};
 use crate::task::{Crew, PoolError, PoolState, Statistics, TaskError, TaskId, WorkerInfo};
@@ -203,7 +204,9 @@ impl Crew for ProcessCrew {
         if self.lives.state().phase() == Phase::Closed {
             self.help(None, deadline, &mut || self.lives.state().pending() == 0);
         }
-        self.lives.join(deadline)
+        self.lives.join(deadline)?;
+        // In an attendant `join` has only looked; the courier may wait for that one.
+        self.see_courier_off(if attendant::am_one() { Deadline::NOW } else { deadline })
     }
 
     fn workers(&self) -> Vec<WorkerInfo> {

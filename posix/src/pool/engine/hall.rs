@@ -10,7 +10,7 @@ use super::job::Job;
 use super::work::Name;
 use crate::channel::luggage::Luggage;
 use crate::pool::lives::Death;
-use crate::task::{TaskError, TaskId, Terms};
+use crate::task::{TaskError, TaskId, Terms, Which};
 
 /// So many of the chunks that were taken may still be in a worker's hand: an estimate.
 const UNDER_WAY: usize = 2;
@@ -264,8 +264,8 @@ const PLACE_BITS: u32 = 24;
 const SERIAL_MASK: u64 = (1 << (64 - PLACE_BITS)) - 1;
 
 /// The how manieth task of its pool it is: for messages.
-pub(super) fn number(task: TaskId) -> u64 {
-    task.0 >> PLACE_BITS
+pub(super) fn number(task: TaskId) -> Which {
+    Which::Call(task.0 >> PLACE_BITS)
 }
 
 impl Tasks {
@@ -325,7 +325,7 @@ mod tests {
     fn an_id_is_of_one_task_only() {
         let mut tasks = Tasks::default();
         let (first, second) = (tasks.add().unwrap(), tasks.add().unwrap());
-        assert_eq!((number(first), number(second)), (1, 2));
+        assert_eq!((number(first), number(second)), (Which::Call(1), Which::Call(2)));
         tasks.get_mut(first).unwrap().pieces = 2;
         assert!(!tasks.piece_over(first) && tasks.piece_over(first));
         assert!(!tasks.piece_over(first), "it is over");

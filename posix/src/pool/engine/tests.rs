@@ -75,6 +75,18 @@ pub(super) fn pool(workers: usize) -> Pool {
     )
 }
 
+#[test]
+fn who_has_joined_has_the_last_handle() {
+    for _ in 0..20 {
+        let pool = pool(1);
+        pool.0.attend();
+        pool.apply(|| (), ()).unwrap();
+        pool.0.close();
+        pool.0.join(soon()).unwrap();
+        assert_eq!(Arc::strong_count(&pool.0), 1, "the courier or the supervisor has one");
+    }
+}
+
 impl Pool {
     pub(super) fn apply<F, A>(
         &self,
@@ -375,7 +387,7 @@ fn a_pool_whose_board_is_overwritten_is_broken() {
 fn a_task_whose_worker_has_lost_its_seat_fails_with_it() {
     let pool = pool(1);
     let board = pool.0.own.offset();
-    let die = |board: u64| -> u32 {
+    let die = |board: u64| -> u64 {
         let region = crate::memory::arena().unwrap().region();
         // The first one lies behind the head.
         let seat = region.object::<AtomicU64>(board + 640).unwrap();

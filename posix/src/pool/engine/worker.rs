@@ -25,13 +25,14 @@ fn work(mut worker: Worker<'static>, habits: &mut Habits) -> Leaving {
     };
     let mut scratch = Vec::new();
     loop {
-        let taken = match worker.take(Deadline::NOW) {
-            Ok(Take::TimedOut) => {
+        let taken = match worker.take_at_once() {
+            Ok(Some(take)) => Ok(take),
+            Ok(None) => {
                 worker.note_since(coarse_nanos());
                 shrink(&mut scratch);
                 worker.take(Deadline::NEVER)
             }
-            taken => taken,
+            Err(damage) => Err(damage),
         };
         let lease = match taken {
             Ok(Take::Lease(lease)) => lease,
