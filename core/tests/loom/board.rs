@@ -9,6 +9,7 @@ use procession_core::pool::{
 };
 use procession_core::region::{Member, Tag};
 use procession_core::sys::Deadline;
+use procession_core::sys::atomic::{AtomicU32, Ordering};
 use procession_core::sys::model::{self, Mutation, Sleeps};
 use procession_core::sys::spin::Pace;
 
@@ -512,6 +513,30 @@ fn a_new_board_is_not_given_up_with_the_old_one() {
         let worker = Process::new();
         assert!(board.sit(worker.me(), at).is_ok());
         late.join().unwrap();
+    });
+}
+
+/// What was tied to a ticket is taken over before its turn ends: a sweep that finds it over sees that.
+#[test]
+fn what_is_found_over_was_taken_over() {
+    explore(Sleeps::Endless, 2, || {
+        let owner = Process::new();
+        let heap = heap(1, 1, &owner);
+        let (board, me) = (heap.board(), owner.me());
+        let ticket = publish(board, me, 0, 1);
+        let block = Arc::new(AtomicU32::new(1));
+        let sweeper = thread::spawn({
+            let (heap, block) = (Arc::clone(&heap), Arc::clone(&block));
+            move || {
+                if heap.board().passed(ticket.number()) {
+                    assert_eq!(block.load(Ordering::Relaxed), 0, "it is still tied");
+                }
+            }
+        });
+        assert!(board.withdraw(me, ticket));
+        block.store(0, Ordering::Relaxed);
+        assert!(board.free(me, ticket));
+        sweeper.join().unwrap();
     });
 }
 
