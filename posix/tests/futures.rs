@@ -11,7 +11,7 @@ use procession_posix::futures::{
     SingleThreadExecutor, ThreadPoolExecutor, as_completed, as_completed_timeout, par_map, wait,
     wait_timeout,
 };
-use procession_posix::pool::{PoolError, PoolState, Retry, TaskError, WorkerInfo};
+use procession_posix::pool::{PoolError, PoolState, Retry, TaskError, Which, WorkerInfo};
 use procession_posix::sync::Event;
 
 #[path = "support/gone.rs"]
@@ -357,6 +357,32 @@ fn dropping_waits_for_all(executor: impl Executor) {
     opener.join().unwrap();
 }
 
+fn dropping_waits_in_a_panic_too(executor: impl Executor) {
+    let busy = Busy::new(&executor);
+    let go = busy.go.clone();
+    let opener = std::thread::spawn(move || {
+        std::thread::sleep(SHORT);
+        go.set();
+    });
+    let panics = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _executor = executor;
+        // Without a word of the hook.
+        std::panic::resume_unwind(Box::new(()));
+    }));
+    assert!(panics.is_err() && busy.future.done());
+    opener.join().unwrap();
+}
+
+fn after_a_shutdown_dropping_does_not_wait(executor: impl Executor) {
+    let busy = Busy::new(&executor);
+    let late = executor.shutdown(Shutdown::new().timeout(SHORT));
+    assert!(matches!(late, Err(PoolError::TimedOut)), "{late:?}");
+    drop(executor);
+    assert!(!busy.future.done());
+    busy.go.set();
+    assert_eq!(busy.future.result_timeout(LONG).unwrap(), 1);
+}
+
 fn futures_can_be_awaited(executor: &impl Executor) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
@@ -445,6 +471,16 @@ macro_rules! with_workers {
         #[test]
         fn shutdown_without_waiting_finishes_all() {
             super::shutdown_without_waiting_finishes_all($make);
+        }
+
+        #[test]
+        fn dropping_waits_in_a_panic_too() {
+            super::dropping_waits_in_a_panic_too($make);
+        }
+
+        #[test]
+        fn after_a_shutdown_dropping_does_not_wait() {
+            super::after_a_shutdown_dropping_does_not_wait($make);
         }
 
         #[test]
@@ -541,6 +577,48 @@ fn workers_are_started_at_need_and_used_again() {
     drop(busy);
     let none = ProcessPoolExecutor::builder().max_workers(0).build();
     assert!(matches!(none.map(drop), Err(PoolError::Zero { .. })));
+}
+
+#[test]
+fn workers_that_nobody_waits_for_leave_with_the_last_task() {
+    let executor = processes(2);
+    let busy = Busy::new(&executor);
+    let workers = listed(&executor, 1);
+    executor.shutdown(Shutdown::new().wait(false)).unwrap();
+    drop(executor);
+    let go = busy.go.clone();
+    drop(busy);
+    go.set();
+    let end = Instant::now() + LONG;
+    while !workers.iter().all(|worker| gone(worker.pid)) {
+        assert!(Instant::now() < end, "they are still there");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn errors_of_maps_say_of_which_item_they_are() {
+    let (executor, threads) = (processes(2), ThreadPoolExecutor::new().unwrap());
+    let items = |map: procession_posix::futures::ExecutorMap<'_, u64>| {
+        let mut items: Vec<_> = map.into_iter().filter_map(Result::err).collect();
+        items.sort_by_key(TaskError::item);
+        items.iter().map(|error| error.item().unwrap()).collect::<Vec<_>>()
+    };
+    let third_fail = |x: u64| -> u64 { if x % 3 == 2 { panic!("a third") } else { x } };
+    for size in [1, 4] {
+        let map = executor.map(third_fail, 0..10).chunk_size(size);
+        assert_eq!(items(map), [2, 5, 8], "chunks of {size}");
+        let map = executor.map(third_fail, 0..10).chunk_size(size).as_completed();
+        assert_eq!(items(map), [2, 5, 8], "chunks of {size} in any order");
+        assert_eq!(items(threads.map(third_fail, 0..10).chunk_size(size)), [2, 5, 8]);
+    }
+    let dies = |x: u64| -> u64 { if x == 1 { std::process::exit(3) } else { x } };
+    let map = executor.map(dies, 0..4).chunk_size(4);
+    let error = map.into_iter().find_map(Result::err).unwrap();
+    assert!(matches!(error, TaskError::WorkerDied { task: Which::Item(1), .. }), "{error}");
+    assert!(error.to_string().contains("of item 1 of the map exited with status 3"), "{error}");
+    let alone = executor.submit(third_fail, (2,)).unwrap().result().unwrap_err();
+    assert_eq!(alone.item(), None, "{alone}");
 }
 
 #[test]
@@ -773,6 +851,36 @@ fn a_task_may_wait_for_tasks_of_its_own() {
 }
 
 #[test]
+fn a_task_may_wait_for_tasks_of_its_own_executor_and_of_another_together() {
+    type Wait = fn(Vec<Future<u64>>) -> u64;
+    let waits: [Wait; 2] = [
+        |futures| {
+            let waited = wait_timeout(&futures, ReturnWhen::AllCompleted, LONG);
+            waited.done.iter().map(|future| future.result().unwrap()).sum()
+        },
+        |futures| {
+            let completed = as_completed_timeout(futures, LONG);
+            completed.map(|future| future.unwrap().result().unwrap()).sum()
+        },
+    ];
+    for wait_for_all in waits {
+        let single = || ThreadPoolExecutor::builder().max_workers(1).build().unwrap();
+        let (executor, other) = (Arc::new(single()), single());
+        let inner = executor.clone();
+        // Also for one that somebody else has handed over, behind it.
+        let (give, got) = mpsc::channel();
+        let waits = move || {
+            let given = got.recv_timeout(LONG).unwrap();
+            let own = inner.submit(square, (3,)).unwrap();
+            wait_for_all(vec![own, other.submit(square, (4,)).unwrap(), given])
+        };
+        let future = executor.submit(waits, ()).unwrap();
+        give.send(executor.submit(square, (5,)).unwrap()).unwrap();
+        assert_eq!(future.result_timeout(LONG).unwrap(), 50);
+    }
+}
+
+#[test]
 fn an_executor_that_a_task_drops_ends_by_itself() {
     let executor = ThreadPoolExecutor::builder().max_workers(1).build().unwrap();
     let (give, got) = mpsc::channel::<ThreadPoolExecutor>();
@@ -820,7 +928,7 @@ fn waits_that_time_out_leave_nothing_behind() {
     }
     let begun = Instant::now();
     setter.set_result(1);
-    assert!(begun.elapsed() < Duration::from_secs(1), "all of them were woken");
+    assert!(begun.elapsed() < LONG / 4, "all of them were woken");
 }
 
 // par_map.

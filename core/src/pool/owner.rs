@@ -152,6 +152,28 @@ impl<'m> Board<'m> {
         at
     }
 
+    /// How many places of the ring have been used. Each publication uses one, and passes over those before it whose cells are
+    /// queued still. A load of the owner's own word.
+    #[inline]
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        // Relaxed: the owner's own.
+        self.head.publisher.tail.load(Ordering::Relaxed)
+    }
+
+    /// What is queued at these places of the ring, in the order in which it will be taken: what was passed over there, and so is later
+    /// than what was published after it, and what was put there. Some loads for each place.
+    pub fn queued_at(&self, places: core::ops::Range<u64>) -> impl Iterator<Item = Ticket> + 'm {
+        let board = *self;
+        // Damage may say more.
+        places.take(board.ring.len()).filter_map(move |at| {
+            // Relaxed, both: the owner's own words; what was taken meanwhile needs no order any more.
+            let number = board.ring[at as usize & (board.ring.len() - 1)].load(Ordering::Relaxed);
+            let cell = board.cells.get(super::word::cell_of(number) as usize)?;
+            queued(cell.word.load(Ordering::Relaxed), number)
+        })
+    }
+
     /// How many published cells nobody has taken yet, about: a hint where to [expect](Self::expect) answers. Two loads.
     #[inline]
     #[must_use]

@@ -71,6 +71,11 @@ pub trait Crew: Send + Sync + 'static {
         done: &mut dyn FnMut() -> bool,
     ) -> bool;
 
+    /// In a thread of the crew itself: runs this task here and now, if nobody has begun it. Whether it did.
+    fn run_here(&self, _task: TaskId) -> bool {
+        false
+    }
+
     /// Delivers what has been answered, without sleeping.
     fn collect(&self);
 

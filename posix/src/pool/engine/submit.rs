@@ -600,8 +600,13 @@ impl ProcessCrew {
 
     /// Publishes what was put into cells.
     fn publish(&self, hall: &mut Hall) {
+        let before = self.board.used();
         // Failure: a cell was free just now, so it is damaged; it is found to be lost.
         let _ = self.board.publish_all(self.me, &hall.filled);
+        let used = before..self.board.used();
+        if used.end.wrapping_sub(before) != hall.filled.len() as u64 {
+            hall.put_off(self.board.queued_at(used));
+        }
         hall.filled.clear();
     }
 

@@ -177,14 +177,14 @@ impl<R> Gather<R> {
         if self.order == Order::All && count == 1 && first == inner.next && inner.early.is_empty() {
             if let Some(result) = results.next() {
                 inner.next += 1;
-                inner.keep(result);
+                inner.keep(result.map_err(|error| of_item(error, first)));
             }
         } else if self.order == Order::Completed {
-            inner.ready.push_back((first, results.take()));
+            inner.ready.push_back((first, of_items(results.take(), first)));
         } else if first != inner.next {
-            inner.early.insert(first, results.take());
+            inner.early.insert(first, of_items(results.take(), first));
         } else {
-            inner.append(self.order, count, results.take());
+            inner.append(self.order, count, of_items(results.take(), first));
             while let Some(entry) = inner.early.first_entry()
                 && *entry.key() == inner.next
             {
@@ -233,6 +233,34 @@ impl<R> Gather<R> {
             }
         }
     }
+}
+
+/// An error says of which item it is, not of which chunk.
+#[cold]
+fn of_item(mut error: Box<TaskError>, index: u64) -> Box<TaskError> {
+    error.is_of_item(index);
+    error
+}
+
+/// The same for results from this index on.
+#[inline]
+fn of_items<R>(mut run: Run<R>, first: u64) -> Run<R> {
+    match &mut run {
+        Run::One(result) => {
+            if let Err(error) = result {
+                error.is_of_item(first);
+            }
+        }
+        Run::Values(_) => {}
+        Run::Many(results) => {
+            for (index, result) in (first..).zip(results.as_mut_slice()) {
+                if let Err(error) = result {
+                    error.is_of_item(index);
+                }
+            }
+        }
+    }
+    run
 }
 
 impl<R> Gathered<R> {
