@@ -32,6 +32,15 @@ fn publish(board: Board<'_>, me: Member<'_>, cell: u32, items: u8) -> Ticket {
     board.publish(me, cell).expect("it was free")
 }
 
+/// The same with several cells together.
+fn publish_all<const N: usize>(board: Board<'_>, me: Member<'_>, cells: [u32; N]) -> [Ticket; N] {
+    // SAFETY: the cells are free, and so the owner's.
+    cells.iter().for_each(|cell| unsafe { board.item(*cell).write([1; PAYLOAD]) });
+    let tickets = cells.map(|cell| board.ticket(cell).expect("it is free"));
+    board.publish_all(me, &cells).expect("they were free");
+    tickets
+}
+
 /// Does what a lease asks for, one item after the other: each answer says what its item was.
 fn work(board: Board<'_>, lease: &Lease<'_>) {
     // SAFETY: the lease makes it this worker's.
@@ -175,6 +184,29 @@ fn two_workers_take_what_is_just_published() {
         }
         assert_eq!(done + left, 2);
         assert!(tickets.iter().all(|ticket| collect(board, owner.me(), *ticket) == 1));
+    });
+}
+
+/// Two workers wait, each for one of two cells that are published together: both are woken.
+#[test]
+fn what_is_published_together_wakes_one_worker_each() {
+    explore(Sleeps::Endless, 2, || {
+        let owner = Process::new();
+        let heap = heap(2, 2, &owner);
+        let takers = [0, 1].map(|index| {
+            spawn(&heap, index, |board, me, at| {
+                let mut worker = board.sit(me, at).expect("the seat is kept");
+                let Ok(Take::Lease(lease)) = worker.take(Deadline::NEVER) else {
+                    panic!("one is there for each")
+                };
+                work(board, &lease);
+                assert!(lease.finish());
+            })
+        });
+        let (board, me) = (heap.board(), owner.me());
+        let tickets = publish_all(board, me, [0, 1]);
+        takers.into_iter().for_each(|taker| taker.join().unwrap());
+        assert!(tickets.iter().all(|ticket| collect(board, me, *ticket) == 1));
     });
 }
 
