@@ -471,12 +471,7 @@ impl Desk {
     }
 
     /// A thread has run its task. What is returned is to be dropped without the lock.
-    pub(super) fn finish(
-        &self,
-        table: &mut Table,
-        task: Arc<Task>,
-        thread: u64,
-    ) -> Arc<Task> {
+    pub(super) fn finish(&self, table: &mut Table, task: Arc<Task>, thread: u64) -> Arc<Task> {
         let running = |running: &Running| running.thread == thread && running.task.id == task.id;
         if let Some(index) = table.running.iter().position(running) {
             table.running.swap_remove(index);
