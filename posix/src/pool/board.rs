@@ -217,4 +217,20 @@ mod tests {
         own.arena().sweep();
         assert!(region.queued(block.offset, own.offset(), number).is_err());
     }
+
+    #[test]
+    fn tickets_of_a_board_in_the_place_of_another_are_others() {
+        let plan = Plan { cells: 256, seats: 1 };
+        let make = || {
+            let own = OwnBoard::create(plan).unwrap();
+            (own.offset(), own.board().ticket(0).unwrap().number())
+        };
+        // Other tests make objects, too.
+        let all: Vec<_> = (0..50).map(|_| make()).collect();
+        let again = |(at, (place, number)): (usize, &(u64, u32))| {
+            let earlier = all[..at].iter().filter(|(other, _)| other == place);
+            earlier.inspect(|(_, other)| assert_ne!(other, number)).count()
+        };
+        assert!(all.iter().enumerate().map(again).sum::<usize>() > 0, "no place was used again");
+    }
 }

@@ -24,7 +24,7 @@ mod terms;
 
 pub use call::{Call, CallOnce};
 pub(crate) use caught::{caught, quietly};
-pub use crew::{Crew, PoolState, Prepare, Start, Submit, SubmitMany, TaskId};
+pub use crew::{Calls, Crew, PoolState, Prepare, Start, Submit, SubmitMany, TaskId};
 pub use error::{Part, PoolError, TaskError, Which};
 pub use options::{Options, WorkerInfo};
 pub use promise::{Driven, Promise, Source};

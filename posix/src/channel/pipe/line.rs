@@ -117,8 +117,9 @@ impl View {
         let (arena, offset) = (handle.arena(), handle.offset());
         let (region, me) = (arena.region(), arena.member());
         region.object::<Label>(offset).map_err(MemoryError::from)?.write::<T>(largest);
-        // As for queues: at each line's start in this place the tickets are others, and so is what is counted at its ends.
-        let first = handle.generation().wrapping_mul(0x9E37_79B9);
+        // As for queues: at each line's start in this place the tickets are others, and so is what is counted at its ends: which
+        // is never as in fresh memory.
+        let first = handle.generation().wrapping_add(1).wrapping_mul(0x9E37_79B9);
         let slots = SlotQueue::create_at(region, offset + slots_at, capacity, first.into())?;
         let end = |side: Side| {
             let at = offset + HOLDERS_AT + side as u64 * holders_bytes(holders);

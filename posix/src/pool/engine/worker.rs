@@ -1,6 +1,6 @@
 //! What a worker does all day.
 
-use procession_core::pool::{Take, Worker};
+use procession_core::pool::{Corrupt, Take, Worker};
 use procession_core::sys::{Deadline, coarse_nanos};
 
 use super::desk::{Tools, serve};
@@ -21,7 +21,7 @@ fn work(mut worker: Worker<'static>, habits: &mut Habits) -> Leaving {
         let board = worker.board().offset(arena.region())?;
         Tools::new(arena, board)
     }) else {
-        return Leaving::NotReady("the pool's board does not lie in the arena".into());
+        return Leaving::Damaged;
     };
     let mut scratch = Vec::new();
     loop {
@@ -38,7 +38,7 @@ fn work(mut worker: Worker<'static>, habits: &mut Habits) -> Leaving {
             Ok(Take::Lease(lease)) => lease,
             Ok(Take::TimedOut) => continue,
             Ok(Take::Leave(_)) => return Leaving::Asked,
-            Err(damage) => return Leaving::NotReady(damage.to_string()),
+            Err(Corrupt) => return Leaving::Damaged,
         };
         let most = u32::try_from(habits.tasks_left()).unwrap_or(u32::MAX);
         let served = serve(&mut tools, &worker, lease, &mut scratch, most);

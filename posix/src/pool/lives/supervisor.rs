@@ -15,6 +15,7 @@ use super::roster::{Gone, Roster, Step, Verdict};
 use super::{Death, Employee, Floor, GRACE, Leaving, Shared};
 use crate::attendant::{self, Duty};
 use crate::process::exit::is_under_way;
+use crate::process::wire::above_standard;
 use crate::process::{Child, JoinError, StartError, Together};
 use crate::task::PoolError;
 
@@ -36,6 +37,7 @@ pub(super) struct Bell {
 impl Bell {
     pub(super) fn new() -> Result<Self, PoolError> {
         let descriptor = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map(above_standard)
             .map_err(resource("make an eventfd for the pool"))?;
         Ok(Bell { descriptor, rung: AtomicBool::new(false) })
     }
@@ -90,6 +92,7 @@ impl Supervisor {
         roster: Roster,
     ) -> Result<Self, PoolError> {
         let events = epoll::create(CreateFlags::CLOEXEC)
+            .map(above_standard)
             .map_err(resource("make an epoll descriptor for the pool"))?;
         epoll::add(&events, &shared.bell.descriptor, EventData::new_u64(BELL), EventFlags::IN)
             .map_err(resource("wait for the pool's orders"))?;
@@ -145,9 +148,7 @@ impl Supervisor {
         let event = EventData::new_u64(seat as u64);
         if let Err(error) = epoll::add(&self.events, child.sentinel(), event, EventFlags::IN) {
             let _ = child.kill();
-            let left = child.join_timeout(LONGEST_BURIAL);
-            self.shared.dismiss(seat);
-            self.floor.vacate(seat, &Death::of(child.pid(), &left, true));
+            bury_the_killed(&self.shared, &*self.floor, seat, &child);
             let source = error.into();
             let what = "watch a worker";
             return Err(PoolError::Start(StartError::Resource { what, source }));
@@ -180,6 +181,10 @@ impl Supervisor {
         };
         let verdict = self.roster.gone(seat, how, nanos(), &|seat| floor.look(seat));
         let cause = match verdict {
+            // Whoever takes its place would leave as well, again and again.
+            _ if matches!(left, Ok(Leaving::Damaged)) => {
+                Some(PoolError::Corrupt { what: "a board that was written over" })
+            }
             Verdict::GoOn => None,
             Verdict::TooManyStarts(attempts) => {
                 let cause = as_error(child.name(), child.pid(), left);
@@ -308,8 +313,17 @@ fn abandon(shared: &Shared, floor: &dyn Floor) {
         let _ = child.kill();
     }
     for (seat, child) in staff {
-        let left = child.join_timeout(LONGEST_BURIAL);
-        shared.dismiss(seat);
+        bury_the_killed(shared, floor, seat, &child);
+    }
+}
+
+/// Waits for the end of a worker that was killed. Its seat is not empty before: as long as it lives it may use the board.
+fn bury_the_killed(shared: &Shared, floor: &dyn Floor, seat: usize, child: &Child<Leaving>) {
+    let left = child.join_timeout(LONGEST_BURIAL);
+    shared.dismiss(seat);
+    if matches!(left, Err(JoinError::TimedOut { .. })) && child.is_alive() {
+        floor.retire(seat);
+    } else {
         floor.vacate(seat, &Death::of(child.pid(), &left, true));
     }
 }

@@ -147,17 +147,14 @@ impl<R> Gather<R> {
 
     /// A chunk was handed over. Its results may be here already.
     pub(super) fn opened(&self, first: u64, count: u64, task: TaskId) {
+        self.lock().opened(first, count, task);
+    }
+
+    /// As `opened`, for chunks of one call each.
+    pub(super) fn opened_singles(&self, first: u64, tasks: &[TaskId]) {
         let mut inner = self.lock();
-        let mut open = Open { first, count, left: count, task };
-        if !inner.ahead.is_empty() {
-            inner.ahead.retain(|(index, results)| {
-                let its = open.has(*index);
-                open.left -= if its { *results } else { 0 };
-                !its
-            });
-        }
-        if open.left > 0 {
-            inner.open.push_back(open);
+        for (first, task) in (first..).zip(tasks) {
+            inner.opened(first, 1, *task);
         }
     }
 
@@ -258,6 +255,20 @@ fn of_items<R>(mut run: Run<R>, first: u64) -> Run<R> {
 }
 
 impl<R> Gathered<R> {
+    fn opened(&mut self, first: u64, count: u64, task: TaskId) {
+        let mut open = Open { first, count, left: count, task };
+        if !self.ahead.is_empty() {
+            self.ahead.retain(|(index, results)| {
+                let its = open.has(*index);
+                open.left -= if its { *results } else { 0 };
+                !its
+            });
+        }
+        if open.left > 0 {
+            self.open.push_back(open);
+        }
+    }
+
     /// So many results of a chunk are here.
     fn over(&mut self, first: u64, count: u64) {
         // Mostly it is the oldest.
