@@ -49,7 +49,7 @@ fn main() -> ExitCode {
 }
 
 /// A death is noticed within this by who waits; a machine under load is given time.
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(20);
 /// Long enough that a thief would have come.
 const WHILE: Duration = Duration::from_millis(500);
 

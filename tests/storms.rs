@@ -263,13 +263,9 @@ fn ring_often() {
 }
 
 fn bells() {
-    const TIME: Duration = Duration::from_secs(1);
+    /// So often each call is interrupted.
+    const RINGS: u64 = 1500;
     let (event, rings) = BELL.get_or_init(|| (Event::new().unwrap(), Word::new()));
-    let until = |end: Instant, body: &dyn Fn()| {
-        while Instant::now() < end {
-            body();
-        }
-    };
     // One call at a time, so that the handler comes in its midst; and two processes that are interrupted at each other.
     let calls: [(&str, &dyn Fn()); 5] = [
         ("wait", &|| {
@@ -296,13 +292,16 @@ fn bells() {
         let pair = [(); 2].map(|()| {
             Child::start(|| {
                 ring_often();
-                until(Instant::now() + TIME / 4, call);
+                let deadline = Instant::now() + LONG;
+                while rings.get() < before + RINGS {
+                    assert!(Instant::now() < deadline, "{name}: {} signals", rings.get() - before);
+                    call();
+                }
                 alarm_each(Duration::ZERO);
                 event.set();
             })
         });
         pair.into_iter().for_each(Child::finish);
-        assert!(rings.get() > before + 100, "{name}: {} signals", rings.get() - before);
     }
     // Each ring is an event that somebody who waits already does not miss: the handler of one ends the other's wait.
     let (turn, rounds) = (Word::new(), 300);

@@ -12,7 +12,7 @@ use procession_posix::process::Process;
 use procession_posix::ready::Readiness;
 use procession_posix::sync::Lock;
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 #[test]
 fn tasks_take_turns_and_cancelled_ones_leave() {

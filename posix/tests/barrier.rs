@@ -13,7 +13,7 @@ use procession_posix::sync::{
 use procession_posix::value::Value;
 
 /// Nobody waits so long, unless something is wrong.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 fn reason(answer: Result<usize, BarrierError<String>>) -> Option<Reason> {
     match answer {

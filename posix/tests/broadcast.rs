@@ -16,7 +16,7 @@ use procession_posix::ready::Readiness;
 use procession_posix::sync::{Event, wait_any_timeout};
 
 /// Nobody waits so long, unless something is wrong.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 /// An object whose bytes follow from its number: short ones, and some that lie in blocks.
 fn report(number: u64) -> (u64, String) {

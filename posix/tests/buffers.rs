@@ -12,7 +12,7 @@ use procession_posix::process::Process;
 use procession_posix::sync::{Event, wait_any_timeout};
 
 /// Nobody waits so long, unless something is wrong.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 fn of(queue: &BufferQueue, bytes: usize, content: u8) -> Buffer {
     let mut buffer = queue.reserve(bytes).unwrap();

@@ -499,7 +499,8 @@ fn the_first_process_ends_in_order() {
         set_start_method(StartMethod::Zygote);
     }
     let daemon = Process::new(wait_for_ever, ()).daemon(true).start().unwrap();
-    println!("daemon: {}", daemon.pid());
+    // On a line of its own: with one thread, as on one processor, libtest has written the beginning of this one.
+    println!("\ndaemon: {}", daemon.pid());
     fn child() {
         // It goes on when its starter has come to the children.
         let parent = procession_posix::process::parent_process().unwrap().pid;

@@ -6,10 +6,14 @@ mod alone;
 #[path = "support/gone.rs"]
 mod gone;
 
-use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::future::Future as _;
+use std::pin::Pin;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
+use procession_posix::futures::ProcessPoolExecutor;
 use procession_posix::pool::{Pool, PoolError, PoolState, TaskError};
 use procession_posix::process::StartMethod;
 use procession_posix::sync::Event;
@@ -231,6 +235,82 @@ fn a_broken_pool_ends_as_any_other() {
         assert!(matches!(error, TaskError::Broken(_) | TaskError::Terminated), "{error:?}");
         if end < 2 {
             pool.join_timeout(LONG).unwrap();
+        }
+    }
+}
+
+/// Says that it was woken, and waits until it is answered.
+struct Waits {
+    woken: Sender<()>,
+    go: Mutex<Receiver<()>>,
+    answered: Sender<bool>,
+}
+
+impl Wake for Waits {
+    fn wake(self: Arc<Self>) {
+        self.woken.send(()).unwrap();
+        let answer = self.go.lock().unwrap().recv_timeout(LONG);
+        self.answered.send(answer.is_ok()).unwrap();
+    }
+}
+
+#[test]
+fn a_waker_of_a_broken_pool_may_wait_for_another_pool() {
+    let pool = Pool::builder().processes(1).method(StartMethod::Zygote).strict(true);
+    let executor = ProcessPoolExecutor::builder().max_workers(1).method(StartMethod::Zygote);
+    let (pool, executor) = (pool.build().unwrap(), executor.strict(true).build().unwrap());
+    assert_eq!(pool.apply(|| 1, ()).unwrap(), 1);
+    let go_on = Event::new().unwrap();
+    let dies = |go_on: Event| -> () {
+        go_on.wait_timeout(LONG);
+        std::process::abort()
+    };
+    let first = executor.submit(dies, (go_on.clone(),)).unwrap();
+    // Nobody will have begun it when the executor breaks.
+    let mut second = executor.submit(|| (), ()).unwrap();
+    let (woken, is_woken) = channel();
+    let (answer, go) = channel();
+    let (answered, was_answered) = channel();
+    let waits = Arc::new(Waits { woken, go: Mutex::new(go), answered });
+    let waker = Waker::from(waits);
+    assert!(Pin::new(&mut second).poll(&mut Context::from_waker(&waker)).is_pending());
+    go_on.set();
+    is_woken.recv_timeout(LONG).unwrap();
+    // Another supervisor is hired, and another's pool is seen to.
+    let third = among_threads(1);
+    assert_eq!(third.apply(|| 3, ()).unwrap(), 3);
+    pool.close();
+    pool.join_timeout(LONG).unwrap();
+    answer.send(()).unwrap();
+    assert!(was_answered.recv_timeout(LONG).unwrap(), "the waker held up what it waited for");
+    assert!(first.take_timeout(LONG).is_err());
+}
+
+#[test]
+fn who_joins_waits_for_callbacks_and_leaves_no_memory() {
+    let used = || procession_posix::memory::arena().unwrap().used().unwrap();
+    let mut before = 0;
+    for round in 0..20 {
+        let pool = among_threads(1);
+        let (go, wait) = channel::<()>();
+        let (begun, begins) = channel();
+        let call_back = move |_: &u32| {
+            begun.send(()).unwrap();
+            wait.recv_timeout(LONG).unwrap();
+        };
+        let result = pool.task(|x: u32| x, (1,)).callback(call_back).apply_async().unwrap();
+        begins.recv_timeout(LONG).unwrap();
+        pool.close();
+        until("it has ended", || pool.state() == PoolState::Ended);
+        let early = pool.join_timeout(Duration::from_millis(1));
+        assert!(matches!(early, Err(PoolError::TimedOut)), "{early:?}");
+        go.send(()).unwrap();
+        pool.join_timeout(LONG).unwrap();
+        drop((pool, result));
+        match round {
+            // What is made once for all pools is there then.
+            0 => before = used(),
+            _ => assert_eq!(used(), before, "in round {round}"),
         }
     }
 }

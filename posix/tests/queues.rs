@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use procession_posix::channel::{GetError, PodQueue, PutError, Queue};
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 /// Short ones, ones in blocks, and some larger than a chunk.
 fn text(number: usize) -> String {

@@ -9,7 +9,7 @@ use procession_posix::ready::Readiness;
 use procession_posix::sync::{Event, Lock};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 fn is_readable(ready: &Readiness, wait: bool) -> bool {
     let long = Timespec { tv_sec: if wait { 20 } else { 0 }, tv_nsec: 0 };

@@ -16,7 +16,7 @@ use serde::de::value::{Error as Message, SeqDeserializer};
 use serde::{Deserialize, Serialize};
 
 /// Longer than any of these waits takes, were it not in vain.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 /// Decodes `from` as a `T`, with the words of the error: postcard keeps none.
 fn decode<T: DeserializeOwned>(from: &impl serde::Serialize) -> Result<T, String> {

@@ -16,7 +16,7 @@ use procession_posix::sync::Event;
 use procession_posix::wait::wait_timeout;
 use rustix::fs::{Mode, OFlags};
 
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(60);
 
 fn run(test: usize, method: StartMethod) {
     TESTS[test].1(method);

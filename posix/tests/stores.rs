@@ -13,7 +13,7 @@ use procession_posix::channel::{
 use procession_posix::process::Process;
 use procession_posix::wait::wait_timeout;
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 /// As long as it fits into a message, and longer.
 fn text(number: u64) -> String {

@@ -23,7 +23,7 @@ use procession_posix::sync::{Event, Lock, Semaphore};
 use procession_posix::wait::{Waitable, Writable, wait, wait_any, wait_any_timeout, wait_timeout};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 /// So long a sleep has begun for sure; if not, the test proves less, and is as right.
 const ASLEEP: Duration = Duration::from_millis(30);
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Nothing here takes as long.
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(1);
 
 /// Starts a worker that is gone when the test is.

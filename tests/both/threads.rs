@@ -9,7 +9,7 @@ use procession::thread::{self, Thread};
 use procession::wait::{wait_any_timeout, wait_timeout};
 use procession::{process, sync};
 
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(60);
 
 /// Neither serde nor `Clone`.
 #[derive(Debug, PartialEq)]

@@ -8,7 +8,7 @@ use procession::{Process, Queue};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, setpgid};
 
-use crate::support::{Child, LONG, Word, eventually, sleep_forever};
+use crate::support::{Child, LONG, Word, eventually, quick_at_best, sleep_forever};
 use crate::{METHODS, add, alone, children_of, full, nothing_left, sleeper};
 
 fn reap_all() {
@@ -112,7 +112,7 @@ fn announce(running: Queue<u32>) {
 
 /// Daemons end within 10 ms of a SIGKILL of whoever started them, mostly; all of them soon.
 pub fn daemons() {
-    for method in METHODS {
+    let times = |method: StartMethod| {
         let mut times: Vec<Duration> = Vec::new();
         for _ in 0..if full() { 200 } else { 20 } {
             let (daemon, other) = (Word::new(), Word::new());
@@ -142,7 +142,10 @@ pub fn daemons() {
         times.sort();
         let median = times[times.len() / 2];
         println!("    {method:?}: median {median:?}, longest {:?}", times[times.len() - 1]);
-        assert!(median < Duration::from_millis(10), "{method:?}: {times:?}");
+        median
+    };
+    for method in METHODS {
+        quick_at_best(Duration::from_millis(10), || times(method));
     }
 }
 

@@ -14,7 +14,7 @@ use procession::sync::{
 use procession::{GetError, PutError, Queue};
 use procession_core::sync::AcquireError;
 
-use crate::support::{Child, LONG, Word, sleep_forever};
+use crate::support::{Child, LONG, Word, quick_at_best, sleep_forever};
 
 /// How many processes share an object.
 pub const PROCESSES: usize = 4;
@@ -487,19 +487,14 @@ pub fn timed(check: &dyn Fn(&str, InVain)) {
 /// Each timed form runs out of time when it should: never before, and, in the best of some attempts, little later.
 pub fn time_is_kept(time: Duration) {
     timed(&|name, call| {
-        let mut best = Duration::MAX;
-        for _ in 0..20 {
+        // Only a machine under load is asked again.
+        quick_at_best(time + time / 4 + Duration::from_millis(2), || {
             let begin = Instant::now();
             assert!(call(time), "{name}: another answer than that the time is up");
             let took = begin.elapsed();
             assert!(took >= time, "{name} came back after {took:?} of {time:?}");
             assert!(took < time + LONG / 4, "{name} took {took:?} for {time:?}");
-            best = best.min(took);
-            // Only a machine under load is asked again.
-            if best < time + time / 4 + Duration::from_millis(2) {
-                return;
-            }
-        }
-        panic!("{name} takes {best:?} for {time:?}, at best");
+            took
+        });
     });
 }

@@ -24,9 +24,9 @@ use rustix::process::{
 };
 
 /// How long anything may take that takes milliseconds on an idle machine.
-pub const LONG: Duration = Duration::from_secs(20);
+pub const LONG: Duration = Duration::from_secs(60);
 /// How long a test may take.
-const TEST: Duration = Duration::from_secs(120);
+const TEST: Duration = Duration::from_secs(300);
 
 /// A test: its name and what it does. It fails by panicking.
 pub type Test = (&'static str, fn());
@@ -316,6 +316,16 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     while !holds() {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         pause();
+    }
+}
+
+/// What is quick on an idle machine is so at best on one under load: `measure` is asked again for a while.
+pub fn quick_at_best(limit: Duration, mut measure: impl FnMut() -> Duration) {
+    let deadline = Instant::now() + LONG;
+    let mut best = Duration::MAX;
+    while best >= limit {
+        assert!(Instant::now() < deadline, "{best:?} at best, which should be less than {limit:?}");
+        best = best.min(measure());
     }
 }
 

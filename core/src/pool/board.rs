@@ -221,7 +221,8 @@ impl<'m> Board<'m> {
         Self::cells_at(plan) + plan.cells as u64 * size_of::<Cell>() as u64
     }
 
-    /// Makes a board in zeroed memory of the region that nobody else uses; the caller is its owner.
+    /// Makes a board in zeroed memory of the region that nobody else uses; the caller is its owner. In an object's place its tickets
+    /// begin with others at each generation: what is tied to those of an earlier board is not taken for this one's.
     ///
     /// # Errors
     /// [`BoardPlaceError::Plan`]; `Region` if it does not lie in the region at a multiple of 128; `Join`.
@@ -239,6 +240,11 @@ impl<'m> Board<'m> {
         about.cells.store(plan.cells, Ordering::Relaxed);
         about.seats.store(plan.seats, Ordering::Relaxed);
         about.owner.store(me.tag()?.bits(), Ordering::Relaxed);
+        let generation = region.object_at(offset).map_or(0, |object| object.generation);
+        let first = CellState::Free.word(generation.wrapping_mul(0x9E37_79B9));
+        for cell in board.cells {
+            cell.word.store(first, Ordering::Relaxed);
+        }
         // Release meets the Acquire of `open`.
         about.kind.store(KIND, Ordering::Release);
         Ok(board)

@@ -6,6 +6,7 @@ use super::{Order, SeatAt};
 use crate::region::{Member, Tag};
 use crate::sys::Deadline;
 use crate::sys::atomic::Ordering;
+use crate::sys::prefetch_to_write;
 use crate::sys::spin::Pace;
 use crate::wait::Eventcount;
 
@@ -63,34 +64,69 @@ impl<'m> Board<'m> {
         }
     }
 
-    /// Queues a free cell, whose payload is filled, and wakes a worker if one sleeps. A few stores; a system call if one
-    /// sleeps.
-    ///
-    /// One thread of the owner at a time: two at once would lose a task. A cell that is published is its workers' until
-    /// it is done.
+    /// Queues a free cell, whose payload is filled, and wakes a worker if one sleeps. As
+    /// [`publish_all`](Self::publish_all) with one cell.
     ///
     /// # Errors
     /// [`Corrupt`] if there is no such cell, or it is not free.
     #[inline]
     pub fn publish(&self, me: Member<'_>, cell: u32) -> Result<Ticket, Corrupt> {
         let ticket = self.ticket(cell)?;
-        let row = &self.cells[cell as usize];
-        // Relaxed: the Release behind it brings it to whoever takes the cell.
-        row.progress.store(0, Ordering::Relaxed);
-        // Release: the payload before the word; meets the Acquire of `take`. A plain store: nobody else writes a free cell.
-        row.word.store(CellState::Queued.word(ticket.lap), Ordering::Release);
-        let publisher = &self.head.publisher;
-        // Relaxed, both: the owner's own words.
-        let mut at = publisher.tail.load(Ordering::Relaxed);
-        if at.wrapping_sub(publisher.seen.load(Ordering::Relaxed)) >= self.ring.len() as u64 {
-            at = self.find_place(at);
-        }
-        // Relaxed: a hint, which the tail brings along.
-        self.place(at).store(ticket.number(), Ordering::Relaxed);
-        // Release: who sees the tail sees the entries up to it, and their cells QUEUED or later. Meets the Acquire of `take`.
-        publisher.tail.store(at.wrapping_add(1), Ordering::Release);
-        self.head.work.notify_one(me);
+        self.publish_all(me, &[cell])?;
         Ok(ticket)
+    }
+
+    /// Queues free cells, whose payloads are filled, in this order, and wakes as many workers if they sleep. A few stores for
+    /// each, and one for all of them that workers wait for; a system call for each that sleeps.
+    ///
+    /// One thread of the owner at a time: two at once would lose a task. A cell that is published is its workers' until
+    /// it is done.
+    ///
+    /// # Errors
+    /// [`Corrupt`] if there is no such cell, or it is not free: the others are queued.
+    #[inline]
+    pub fn publish_all(&self, me: Member<'_>, cells: &[u32]) -> Result<(), Corrupt> {
+        let publisher = &self.head.publisher;
+        // Relaxed: the owner's own word.
+        let before = publisher.tail.load(Ordering::Relaxed);
+        let mut at = before;
+        let mut result = Ok(());
+        for &cell in cells {
+            let Ok(ticket) = self.ticket(cell) else {
+                result = Err(Corrupt);
+                continue;
+            };
+            let row = &self.cells[cell as usize];
+            // Relaxed: the Release behind it brings it to whoever takes the cell.
+            row.progress.store(0, Ordering::Relaxed);
+            // Release: the payload before the word; meets the Acquire of `take`. A plain store: nobody else writes a free cell.
+            row.word.store(CellState::Queued.word(ticket.lap), Ordering::Release);
+            // Relaxed: the owner's own word.
+            let seen = publisher.seen.load(Ordering::Relaxed);
+            if at.wrapping_sub(seen) >= self.ring.len() as u64 {
+                at = self.find_place(at);
+            }
+            // Relaxed: a hint, which the tail brings along.
+            self.place(at).store(ticket.number(), Ordering::Relaxed);
+            at = at.wrapping_add(1);
+        }
+        if at != before {
+            // Release: who sees the tail sees the entries up to it, and their cells QUEUED or later. Meets the Acquire of `take`.
+            publisher.tail.store(at, Ordering::Release);
+            // One each. Where nobody sleeps these are loads.
+            cells.iter().for_each(|_| self.head.work.notify_one(me));
+        }
+        result
+    }
+
+    /// Has the processor bring a cell's first line here to be written, while the caller does something else: for who thinks that
+    /// its turn is over, and is going to look and to [free](Self::free) it. Each of these would else wait for the worker's processor. A
+    /// worker that is still at it waits instead.
+    #[inline]
+    pub fn expect(&self, ticket: Ticket) {
+        if let Some(cell) = self.cell(ticket) {
+            prefetch_to_write(&raw const cell.word);
+        }
     }
 
     /// The first place from `at` on whose entry nobody needs any more.
@@ -115,6 +151,37 @@ impl<'m> Board<'m> {
             at = at.wrapping_add(1);
         }
         at
+    }
+
+    /// How many places of the ring have been used. Each publication uses one, and passes over those before it whose cells are
+    /// queued still. A load of the owner's own word.
+    #[inline]
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        // Relaxed: the owner's own.
+        self.head.publisher.tail.load(Ordering::Relaxed)
+    }
+
+    /// What is queued at these places of the ring, in the order in which it will be taken: what was passed over there, and so is later
+    /// than what was published after it, and what was put there. Some loads for each place.
+    pub fn queued_at(&self, places: core::ops::Range<u64>) -> impl Iterator<Item = Ticket> + 'm {
+        let board = *self;
+        // Damage may say more.
+        places.take(board.ring.len()).filter_map(move |at| {
+            // Relaxed, both: the owner's own words; what was taken meanwhile needs no order any more.
+            let number = board.ring[at as usize & (board.ring.len() - 1)].load(Ordering::Relaxed);
+            let cell = board.cells.get(super::word::cell_of(number) as usize)?;
+            queued(cell.word.load(Ordering::Relaxed), number)
+        })
+    }
+
+    /// How many published cells nobody has taken yet, about: a hint where to [expect](Self::expect) answers. Two loads.
+    #[inline]
+    #[must_use]
+    pub fn untaken(&self) -> u64 {
+        // Relaxed, both: a hint.
+        let tail = self.head.publisher.tail.load(Ordering::Relaxed);
+        tail.saturating_sub(self.head.head.load(Ordering::Relaxed))
     }
 
     /// Takes back a cell that nobody has taken: then nobody ever will, and it is the owner's, to be [freed](Self::free).

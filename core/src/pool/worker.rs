@@ -119,6 +119,16 @@ impl<'m> Worker<'m> {
         self.wait(deadline)
     }
 
+    /// Takes the next chunk if one is there; `None` if none is. Unlike [`take`](Self::take), which asks the kernel after the owner
+    /// now and then, it makes no system call, and never hears of the owner's death: for one more look before a wait.
+    ///
+    /// # Errors
+    /// [`Corrupt`] if the board is damaged.
+    #[inline]
+    pub fn take_at_once(&mut self) -> Result<Option<Take<'m>>, Corrupt> {
+        self.attempt().transpose()
+    }
+
     #[cold]
     fn wait(&mut self, deadline: Deadline) -> Result<Take<'m>, Corrupt> {
         let (board, me) = (self.board, self.me);

@@ -29,6 +29,9 @@
 //! - An end that was left in a carrier whose ticket is passed is nobody's: its sender or its receiver died in between. Whether it
 //!   was passed was asked before the claim, and the same ticket may have come round since; so who looks takes the
 //!   end in hand and asks again. A receiver that comes for it meanwhile takes it out of that hand, for it knows the serial.
+//! - Who only sweeps holds nothing here: the end may be destroyed while it looks, and its place used for anything. So it asks whether
+//!   the end is still there after it has read a word and before it changes that: then it was a word of this end, and each change is
+//!   from exactly that value. Where changes and serials begin is chosen by the maker, so that no later end in this place has it.
 //! - Nobody gets stuck: no step waits for another process. A cell of the dead costs its place until somebody asks; who
 //!   finds no free cell asks about all.
 
@@ -234,6 +237,9 @@ pub struct Passage {
 /// lowest 32 bits of the ticket. What it gets is not trusted; a carrier that does not exist has no tickets to come.
 pub type Passed<'p> = &'p dyn Fn(u64, u32) -> bool;
 
+/// Says whether the end that is looked at is still there: for who holds nothing of it, so that it may be destroyed meanwhile.
+pub type There<'p> = &'p dyn Fn() -> bool;
+
 /// The holders of one end of something in shared memory: a view of them, to be copied freely within the process.
 ///
 /// An end is open while anybody living holds it, or has a copy of it on the way; a process that dies holds nothing any more. When
@@ -249,7 +255,7 @@ pub type Passed<'p> = &'p dyn Fn(u64, u32) -> bool;
 /// let seat = Membership::private();
 /// let me = seat.member();
 /// let mut memory = [0; 32];
-/// let (end, hold) = Holders::create(Place::in_memory(&mut memory), me, 8)?;
+/// let (end, hold) = Holders::create(Place::in_memory(&mut memory), me, 8, 0)?;
 ///
 /// let copy = end.depart(me, &|_, _| false)?; // a name, to be sent to somebody
 /// assert_eq!(end.release(me, hold), Standing::Open); // the copy is still there
@@ -283,7 +289,7 @@ impl<'r> Holders<'r> {
     }
 
     /// Makes an end with room for so many holders, copies on the way included, in memory that nobody else uses. The caller is its first
-    /// holder.
+    /// holder. `first` says where counting begins: ends that are made at one place after the other do well to have different ones.
     ///
     /// # Errors
     /// [`HoldersPlaceError::Capacity`]; `Place` if it does not fit; `Hold` if this process has to join and cannot.
@@ -291,6 +297,7 @@ impl<'r> Holders<'r> {
         place: Place<'r>,
         me: Member<'_>,
         cells: u32,
+        first: u32,
     ) -> Result<(Self, Hold), HoldersPlaceError> {
         if cells == 0 || cells > MOST_HOLDERS {
             return Err(HoldersPlaceError::Capacity { asked: cells });
@@ -301,9 +308,9 @@ impl<'r> Holders<'r> {
         head.what.store(0, Ordering::Relaxed);
         fence(Ordering::Release);
         for cell in row {
-            cell.word.store(free(0), Ordering::Relaxed);
+            cell.word.store(free(first), Ordering::Relaxed);
         }
-        head.word.store(0, Ordering::Relaxed);
+        head.word.store(u64::from(first) << UPPER, Ordering::Relaxed);
         let end = Self { head, cells: row };
         let hold = end.hold(me, &|_, _| false)?;
         // Release meets the Acquire in `attach`.
@@ -471,12 +478,18 @@ impl Holders<'_> {
         })
     }
 
-    /// Looks whether anybody living holds the end, and asks the kernel about who does until it finds one.
+    /// Looks whether anybody living holds the end, and asks the kernel about who does until it finds one. An end that is not
+    /// there any more is closed.
     ///
     /// # Errors
     /// [`HoldError::Corrupt`].
-    pub fn look(&self, me: Member<'_>, passed: Passed<'_>) -> Result<Standing, HoldError> {
-        self.settle(me, Some(passed))
+    pub fn look(
+        &self,
+        me: Member<'_>,
+        passed: Passed<'_>,
+        there: There<'_>,
+    ) -> Result<Standing, HoldError> {
+        self.settle(me, Some((passed, there)))
     }
 
     /// Says that what was to be done after closing is done: by whoever was told [`Standing::Last`]. If that process dies before, it
@@ -499,8 +512,13 @@ impl Holders<'_> {
     ///
     /// # Errors
     /// [`HoldError::Corrupt`].
-    pub fn sweep(&self, me: Member<'_>, passed: Passed<'_>) -> Result<(), HoldError> {
-        self.cells.iter().try_for_each(|cell| self.examine(me, cell, passed).map(drop))
+    pub fn sweep(
+        &self,
+        me: Member<'_>,
+        passed: Passed<'_>,
+        there: There<'_>,
+    ) -> Result<(), HoldError> {
+        self.cells.iter().try_for_each(|cell| self.examine(me, cell, passed, there).map(drop))
     }
 
     /// Leaves FREE somewhere.
@@ -514,7 +532,8 @@ impl Holders<'_> {
         let (index, serial) = match self.find(state, tag) {
             Some(found) => found,
             None => {
-                self.sweep(me, passed)?;
+                // Who comes with a copy keeps the end there.
+                self.sweep(me, passed, &|| true)?;
                 let most = self.cells.len() as u32;
                 self.find(state, tag).ok_or(HoldError::Full { most })?
             }
@@ -565,7 +584,11 @@ impl Holders<'_> {
     }
 
     /// Closes the end if all cells are free; with a question about those that are not if it may be asked.
-    fn settle(&self, me: Member<'_>, passed: Option<Passed<'_>>) -> Result<Standing, HoldError> {
+    fn settle(
+        &self,
+        me: Member<'_>,
+        asks: Option<(Passed<'_>, There<'_>)>,
+    ) -> Result<Standing, HoldError> {
         for _ in 0..FUEL {
             // Acquire: a copy whose making has changed the word is seen below.
             let word = self.head.word.load(Ordering::Acquire);
@@ -573,14 +596,18 @@ impl Holders<'_> {
                 return Ok(Standing::Closed);
             }
             for cell in self.cells {
-                let freed = match passed {
-                    Some(passed) => self.examine(me, cell, passed)?,
+                let freed = match asks {
+                    Some((passed, there)) => self.examine(me, cell, passed, there)?,
                     // Acquire: as below.
                     None => read(cell.word.load(Ordering::Acquire)) == State::Free,
                 };
                 if !freed {
                     return Ok(Standing::Open);
                 }
+            }
+            // After the cells were read: else they were not this end's. It is destroyed only when it is closed.
+            if asks.is_some_and(|(_, there)| !there()) {
+                return Ok(Standing::Closed);
             }
             // AcqRel: who sees it closed sees what the holders did. Failure: a copy was made, or given back.
             if self
@@ -601,11 +628,14 @@ impl Holders<'_> {
         me: Member<'_>,
         cell: &HolderCell,
         passed: Passed<'_>,
+        there: There<'_>,
     ) -> Result<bool, HoldError> {
         // Acquire: what its last holder did is over, and its changes of the word are seen.
         let word = cell.word.load(Ordering::Acquire);
         match read(word) {
             State::Free => Ok(true),
+            // Something else lies here by now.
+            _ if !there() => Ok(true),
             State::Held(owner) | State::Transit(owner) => match me.verdict(owner) {
                 Verdict::Alive => Ok(false),
                 Verdict::Corrupt => Err(HoldError::Corrupt { word }),

@@ -50,14 +50,16 @@ pub enum Verdict {
 #[must_use]
 pub fn myself() -> Life {
     let pid = rustix::process::getpid();
-    let birth = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(pidfd) if has_inodes(&pidfd) => inode(&pidfd),
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok();
+    let birth = match &pidfd {
+        Some(pidfd) if has_inodes(pidfd) => inode(pidfd),
         _ => start_time(pid),
     };
     Life {
         pid: pid.as_raw_nonzero().get() as u32,
         birth: birth.unwrap_or(UNKNOWN_BIRTH),
-        namespace: namespace(),
+        // A new process pays for its first look into /proc.
+        namespace: pidfd.and_then(|pidfd| namespace_of(&pidfd)).unwrap_or_else(namespace),
     }
 }
 
@@ -147,9 +149,13 @@ pub fn namespace() -> u64 {
 /// The same from a kernel (since 6.11) whose /proc is not mounted here.
 fn namespace_without_proc() -> Option<u64> {
     let me = rustix::process::getpid();
-    let pidfd = rustix::process::pidfd_open(me, PidfdFlags::empty()).ok()?;
+    namespace_of(&rustix::process::pidfd_open(me, PidfdFlags::empty()).ok()?)
+}
+
+/// The pid namespace of the process behind a pidfd, from a kernel since 6.11.
+fn namespace_of(pidfd: &OwnedFd) -> Option<u64> {
     // SAFETY: the request takes no argument; a pidfd answers it with a new descriptor, or refuses.
-    let namespace = unsafe { rustix::ioctl::ioctl(&pidfd, GetPidNamespace) }.ok()?;
+    let namespace = unsafe { rustix::ioctl::ioctl(pidfd, GetPidNamespace) }.ok()?;
     inode(&namespace)
 }
 

@@ -34,6 +34,17 @@ pub use fence::{Fences, after_exchange, before_a_death, register_fences};
 pub use futex::Scope;
 pub use thread::Thread;
 
+/// Has the processor begin to bring a cache line here to be written, so that who writes there soon need not wait for it. A hint:
+/// nothing changes, whatever the address, and where the compiler knows no such instruction nothing is done.
+#[inline(always)]
+pub(crate) fn prefetch_to_write<T>(_at: *const T) {
+    #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+    // SAFETY: the instruction reads and writes nothing, and never faults. Every processor of this kind knows it, or takes it for none.
+    unsafe {
+        core::arch::asm!("prefetchw [{}]", in(reg) _at, options(nostack, preserves_flags, readonly));
+    }
+}
+
 /// Keeps its content off the cache lines of its neighbours, the adjacent line that processors fetch along with
 /// it included.
 #[derive(Debug, Default)]

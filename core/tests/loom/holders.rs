@@ -45,7 +45,7 @@ fn a_copy_leaves_while_somebody_looks(before: bool) {
     } else {
         first
     };
-    let looker = spawn(&end, &other, |end, me| end.look(me, NO));
+    let looker = spawn(&end, &other, |end, me| end.look(me, NO, &|| true));
     let copy = holders.depart(own.me(), NO).unwrap();
     assert_eq!(holders.release(own.me(), hold), Standing::Open, "a copy was on its way");
     assert_eq!(looker.join().unwrap(), Ok(Standing::Open), "a copy was on its way");
@@ -215,7 +215,7 @@ fn a_copy_that_is_received_is_never_left_behind() {
             // The first answer is as wrong as one may be that was asked long ago; the second is true.
             let first = AtomicU64::new(1);
             let passed = |_, _| first.swap(0, Ordering::Relaxed) == 1 || there.has_passed();
-            end.look(me, &passed)
+            end.look(me, &passed, &|| true)
         });
         let hold = receive(end.holders(), own.me(), &carrier).expect("published");
         assert_eq!(looks.join().unwrap(), Ok(Standing::Open), "it was not left behind");
@@ -228,15 +228,15 @@ fn audit(end: Holders<'_>, me: Member<'_>, carrier: &Carrier, mine: Option<Hold>
     let got = receive(end, me, carrier);
     let passed = |_, _| true;
     if let Some(hold) = mine {
-        assert_eq!(end.look(me, &passed), Ok(Standing::Open), "I hold it");
+        assert_eq!(end.look(me, &passed, &|| true), Ok(Standing::Open), "I hold it");
         end.release(me, hold);
     }
     if let Some(hold) = got {
-        assert_eq!(end.look(me, &passed), Ok(Standing::Open), "I have received it");
+        assert_eq!(end.look(me, &passed, &|| true), Ok(Standing::Open), "I have received it");
         end.release(me, hold);
     }
-    end.sweep(me, &passed).expect("sound");
-    assert!(end.look(me, &passed).expect("sound").is_closed(), "nobody holds it");
+    end.sweep(me, &passed, &|| true).expect("sound");
+    assert!(end.look(me, &passed, &|| true).expect("sound").is_closed(), "nobody holds it");
     assert_eq!(end.used(), 0);
 }
 
@@ -252,8 +252,8 @@ fn a_sender_may_die_anywhere() {
             move || victim.live(fuel, |me| send(end.holders(), me, &carrier, hold)).is_none()
         });
         // Meanwhile: it may be closed only if the victim is dead, and has sent nothing.
-        let closed =
-            end.holders().look(own.me(), &|_, _| carrier.has_passed()) != Ok(Standing::Open);
+        let closed = end.holders().look(own.me(), &|_, _| carrier.has_passed(), &|| true)
+            != Ok(Standing::Open);
         let died = died.join().unwrap();
         assert!(!closed || died && carrier.find().is_none());
         audit(end.holders(), own.me(), &carrier, None);
@@ -279,7 +279,7 @@ fn a_receiver_may_die_anywhere() {
                 lived.is_none()
             }
         });
-        let _ = end.holders().look(own.me(), &|_, _| carrier.has_passed());
+        let _ = end.holders().look(own.me(), &|_, _| carrier.has_passed(), &|| true);
         let died = died.join().unwrap();
         // Whoever frees the place of the dead.
         carrier.pass();
@@ -305,10 +305,13 @@ fn who_takes_back_may_die_anywhere() {
             let (end, carrier) = (Arc::clone(&end), Arc::clone(&carrier));
             move || {
                 let passed = |_, _| carrier.has_passed();
-                victim.live(fuel, |me| end.holders().sweep(me, &passed)).is_none()
+                victim.live(fuel, |me| end.holders().sweep(me, &passed, &|| true)).is_none()
             }
         });
-        assert_eq!(end.holders().look(own.me(), &|_, _| carrier.has_passed()), Ok(Standing::Open));
+        assert_eq!(
+            end.holders().look(own.me(), &|_, _| carrier.has_passed(), &|| true),
+            Ok(Standing::Open)
+        );
         let died = died.join().unwrap();
         audit(end.holders(), own.me(), &carrier, Some(hold));
         died
@@ -329,7 +332,7 @@ fn two_who_give_it_back_may_die() {
         // The second dies half way.
         other.live(2, |me| end.holders().release(me, second));
         let died = died.join().unwrap();
-        let standing = end.holders().look(own.me(), NO).expect("sound");
+        let standing = end.holders().look(own.me(), NO, &|| true).expect("sound");
         assert!(standing.is_closed(), "nobody holds it");
         assert_eq!(end.holders().used(), 0);
         died

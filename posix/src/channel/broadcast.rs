@@ -569,8 +569,8 @@ fn find(
 /// How sweeps find their way in a broadcast.
 pub(super) const CARRIER: Carrier = Carrier {
     kind: kind::BROADCAST,
-    sweep: |region, me, offset, room| {
-        find(region, offset, room).is_ok_and(|cast| cast.sweep(me).is_ok())
+    sweep: |region, me, object, room| {
+        find(region, object.offset, room).is_ok_and(|cast| cast.sweep(me).is_ok())
     },
     passed: |region, offset, room, index| {
         find(region, offset, room).is_ok_and(|cast| cast.has_passed(index))

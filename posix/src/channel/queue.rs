@@ -644,8 +644,8 @@ fn find(
 /// How sweeps find their way in a queue.
 pub(super) const CARRIER: Carrier = Carrier {
     kind: kind::QUEUE,
-    sweep: |region, me, offset, room| {
-        find(region, offset, room).is_ok_and(|queue| queue.sweep(me).is_ok())
+    sweep: |region, me, object, room| {
+        find(region, object.offset, room).is_ok_and(|queue| queue.sweep(me).is_ok())
     },
     passed: |region, offset, room, ticket| {
         find(region, offset, room).is_ok_and(|queue| queue.has_passed(ticket))

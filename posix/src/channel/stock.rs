@@ -530,16 +530,16 @@ fn find(
 pub(super) const fn carrier(kind: Kind) -> Carrier {
     Carrier {
         kind,
-        sweep: |region, me, offset, room| {
+        sweep: |region, me, object, room| {
             // Who has no name yet has nothing to lock with. Nothing depends on it: what stands in a store are whole tags, which
-            // never come back. And one that has never left its process may be freed, and its place used again, at any time.
-            if me.current_tag().is_none() || !is_shared(region, offset) {
+            // never come back.
+            if me.current_tag().is_none() {
                 return true;
             }
-            let Ok(store) = find(region, offset, room) else { return false };
+            let Ok(store) = find(region, object.offset, room) else { return false };
             if store.is_shut() {
                 // Whoever shut it down may have died over that.
-                discard(&store, me, Deadline::NOW, offset, None);
+                discard(&store, me, Deadline::NOW, object.offset, None);
             }
             match store.sweep(me) {
                 // Who has the lock lives, and finds the dead itself.

@@ -1,6 +1,15 @@
 //! Taking back what dead processes have left in carriers, and in blocks on their way.
+//!
+//! A sweep holds nothing: what it looks at may be freed meanwhile, and its place used for anything. So
+//!
+//! - a carrier is swept only once it is shared. One that has never left its process is freed whenever that likes, and none but its
+//!   own claims stand there. (A child that was forked beside the library may have claimed something, too: that is seen by
+//!   whoever uses the carrier.)
+//! - Most that are shared stay as long as the tree. Those that do not, pipes and pools, are named before they are looked at; what is
+//!   read there counts only if they are still there after that, and is changed from exactly what was read, which names either
+//!   somebody who is dead, or the one that lies there.
 
-use procession_core::region::{Kind, Member, Region};
+use procession_core::region::{Kind, Member, Object, Region};
 
 use super::{broadcast, buffer, pipe, pod_queue, queue, stock};
 use crate::memory::kind;
@@ -9,9 +18,9 @@ use crate::pool::board;
 /// A kind of object that carries others.
 pub(crate) struct Carrier {
     pub(crate) kind: Kind,
-    /// Frees what the dead have claimed in the one at this place, which has so much room. `false` if it is damaged, and may
-    /// still name them.
-    pub(crate) sweep: fn(&Region<'static>, Member<'_>, u64, u64) -> bool,
+    /// Frees what the dead have claimed in this one, which has so much room and was shared a moment ago. `false` if it is damaged, and
+    /// may still name them.
+    pub(crate) sweep: fn(&Region<'static>, Member<'_>, Object, u64) -> bool,
     /// Whether the one at this place, which has so much room, is past this ticket: what was tied to that is nobody's.
     pub(crate) passed: fn(&Region<'static>, u64, u64, u32) -> bool,
 }
@@ -36,7 +45,9 @@ pub(crate) fn sweep(region: &Region<'static>, me: Member<'_>) -> bool {
     let mut clean = true;
     for carrier in &CARRIERS {
         region.for_each_object(carrier.kind, &mut |object, room| {
-            clean &= (carrier.sweep)(region, me, object.offset, room);
+            if region.is_shared(object) {
+                clean &= (carrier.sweep)(region, me, object, room);
+            }
         });
     }
     region.for_each_object(kind::SEGMENT, &mut |segment, _| {
@@ -62,8 +73,10 @@ pub(super) fn passed(region: &Region<'static>, offset: u64, ticket: u32) -> bool
 mod tests {
     use procession_core::region::{Membership, Setting};
 
-    use crate::channel::{JoinableQueue, QueueOptions};
-    use crate::memory::arena;
+    use crate::channel::pipe::line::View;
+    use crate::channel::{JoinableQueue, PipeOptions, QueueOptions};
+    use crate::memory::{arena, kind};
+    use crate::value::Array;
 
     #[test]
     fn who_has_no_name_sweeps_without_one() {
@@ -76,5 +89,42 @@ mod tests {
         assert!(super::sweep(region, seat.member()));
         assert_eq!(seat.member().current_tag(), None, "a row of the table was taken");
         assert_eq!(queue.qsize(), 100);
+    }
+
+    /// A sweep has found a pipe, and been stopped; when it goes on, that is closed, and something else lies in its place.
+    #[test]
+    fn what_lies_in_the_place_of_a_closed_pipe_is_left_alone() {
+        let arena = arena().unwrap();
+        let (region, me) = (arena.region(), arena.member());
+        let ends = || PipeOptions::new().messages(5).holders(7).typed::<u64>().unwrap();
+        let mut tries = 0;
+        for _ in 0..100 {
+            let mut all = vec![];
+            region.for_each_object(kind::PIPE, &mut |object, _| all.push(object));
+            let (sender, receiver) = ends();
+            let mut found = None;
+            region.for_each_object(kind::PIPE, &mut |object, room| {
+                if !all.contains(&object) {
+                    found = Some((View::at(arena, object.offset).unwrap(), object, room));
+                }
+            });
+            let (line, object, room) = found.unwrap();
+            drop((sender, receiver));
+            assert!(region.resolve(object.offset, kind::PIPE, object.generation, 0).is_err());
+            let array = Array::<u64>::new((room as usize - 256) / 8).unwrap();
+            // Other tests make objects, too.
+            if region.object_at(object.offset).is_some_and(|now| now.kind == kind::ARRAY) {
+                tries += 1;
+                assert!(line.sweep(me), "nothing is damaged");
+                assert!(array.to_vec().iter().all(|number| *number == 0), "it wrote there");
+            }
+            drop(array);
+            // Another pipe, which has just begun to count.
+            let (sender, receiver) = ends();
+            assert!(line.sweep(me));
+            sender.send(&7).unwrap();
+            assert_eq!(receiver.recv().unwrap(), 7);
+        }
+        assert!(tries > 0, "its place was never used again");
     }
 }

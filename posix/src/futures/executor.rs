@@ -1,6 +1,7 @@
 //! What all executors have in common.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use procession_core::sys::Deadline;
@@ -20,6 +21,14 @@ use crate::task::{Crew, PoolError, PoolState, Statistics, Submit, SubmitMany, Te
 /// its functions are what processes can run: functions by their name and closures without captures, with arguments and
 /// results that serde knows; see [`Target`]. The executors over threads have methods of the same names besides that take
 /// whatever a thread can run.
+///
+/// # Dropping
+/// An executor that is dropped, be it by the unwinding of a panic, shuts down and waits until all its tasks are over, as Python's
+/// `with` does: nothing goes on behind the back of who made it. So a task that never ends holds it up for ever. Who does not want
+/// that says how it is to end before: after [`shutdown`](Executor::shutdown), with whatever [`Shutdown`], dropping waits for
+/// nobody. With [`wait(false)`](Shutdown::wait) tasks end by themselves, for as long as this process lives; with a
+/// [`timeout`](Shutdown::timeout) it is up to the caller what to do with those that are late. Worker processes can also be ended, by
+/// [`terminate_workers`](super::ProcessPoolExecutor::terminate_workers), and late tasks by a deadline. No thread can be.
 ///
 /// ```
 /// use procession_posix::futures::{Executor, InlineExecutor, ThreadPoolExecutor};
@@ -54,7 +63,8 @@ pub trait Executor {
         A: Serialize + DeserializeOwned + Send + 'static,
         I: IntoIterator<Item = A> + 'a;
 
-    /// Takes no more tasks, and waits for those that there are, or not, as [`Shutdown`] says. May be called again.
+    /// Takes no more tasks, and waits for those that there are, or not, as [`Shutdown`] says. May be called again. Dropping the
+    /// executor does not wait after this.
     ///
     /// # Errors
     /// [`PoolError::TimedOut`]: not all is over in time; it goes on. [`PoolError::Within`], if a task of the executor
@@ -95,7 +105,8 @@ impl Shutdown {
         Self::default()
     }
 
-    /// Whether to wait until all tasks are over and all workers gone. If not, they end by themselves.
+    /// Whether to wait until all tasks are over and all workers gone. If not, they end by themselves, and who drops the executor does
+    /// not wait either.
     #[must_use]
     pub fn wait(mut self, wait: bool) -> Self {
         self.wait = wait;
@@ -117,11 +128,13 @@ impl Shutdown {
     }
 }
 
-/// An executor over some crew. Dropping it shuts it down and waits.
+/// An executor over some crew. Dropping it shuts it down and waits, unless it was shut down before.
 pub(super) struct Face<C: Crew> {
     crew: Arc<C>,
     gate: Arc<Gate>,
     terms: Terms,
+    /// Somebody has said how it is to end.
+    told: AtomicBool,
     /// Whose the workers are: in a forked process there are none to wait for.
     pid: u32,
 }
@@ -134,7 +147,8 @@ impl<C: Crew> std::fmt::Debug for Face<C> {
 
 impl<C: Crew> Face<C> {
     pub(super) fn new(crew: Arc<C>, terms: Terms) -> Self {
-        Face { crew, gate: Arc::default(), terms, pid: std::process::id() }
+        let told = AtomicBool::new(false);
+        Face { crew, gate: Arc::default(), terms, told, pid: std::process::id() }
     }
 
     pub(super) fn submit<F, Args>(&self, f: F, args: Args) -> Result<Future<C::Output>, PoolError>
@@ -161,11 +175,15 @@ impl<C: Crew> Face<C> {
     }
 
     pub(super) fn shutdown(&self, how: Shutdown) -> Result<(), PoolError> {
+        // Relaxed: who drops it comes after all others.
+        self.told.store(true, Ordering::Relaxed);
         self.gate.close(&*self.crew);
         if how.cancel_futures {
             self.crew.withdraw_all();
         }
         if !how.wait {
+            // Somebody has to collect the last results, for the workers to leave.
+            self.crew.attend();
             return Ok(());
         }
         self.gate.join(&*self.crew, Deadline::after_option(how.timeout))
@@ -186,9 +204,15 @@ impl<C: Crew> Face<C> {
 
 impl<C: Crew> Drop for Face<C> {
     fn drop(&mut self) {
-        if self.pid == std::process::id() {
+        if self.pid != std::process::id() {
+            return;
+        }
+        // Relaxed: as above.
+        match self.crew.state() {
+            PoolState::Terminating | PoolState::Broken => self.crew.dismiss(),
+            _ if self.told.load(Ordering::Relaxed) => {}
             // One of its own tasks may drop it, and cannot wait for itself. Then it ends by itself.
-            let _ = self.shutdown(Shutdown::default());
+            _ => drop(self.shutdown(Shutdown::default())),
         }
     }
 }

@@ -203,20 +203,15 @@ impl<R: Send + 'static> Future<R> {
         if !self.promise.wait(deadline) {
             return Err(self.promise.not_done());
         }
-        match self.error() {
+        match self.promise.error() {
             Some(TaskError::Cancelled) => Err(TaskError::Cancelled),
             error => Ok(error),
         }
     }
 
-    /// The error with which it ended. A result that was taken is none.
-    fn error(&self) -> Option<TaskError> {
-        self.promise.look(|outcome| outcome.as_ref().err().map(|error| (**error).clone())).flatten()
-    }
-
     /// Whether it ended with an error; cancelled is none.
     pub(super) fn has_failed(&self) -> bool {
-        self.promise.is_done() && self.error().is_some() && !self.promise.is_cancelled()
+        self.promise.error().is_some() && !self.promise.is_cancelled()
     }
 
     /// Has `callback` called with this future when it is over, however it is; at once if it is over already.

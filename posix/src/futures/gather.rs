@@ -2,9 +2,12 @@
 //!
 //! ```text
 //! each future   has a waker of its own, which writes the future's number into `over`: once, when it is over
-//! the waiter    helps the crew, if one crew works on all of them: nobody else has to collect for it, and a thread of the crew
-//!               runs what it waits for. Else it sleeps on the condition, and each crew's courier collects.
+//! the waiter    in a thread of a crew: runs those of its crew that nobody has begun, one after the other, until one is over. Then it
+//!               helps the crew, if one crew works on all of them: nobody else has to collect for it. Else it sleeps on the condition,
+//!               and each crew's courier collects.
 //! ```
+//!
+//! Each is tried once: who waits here is the last to hand over anything of its own, and what somebody has begun comes to its end.
 //!
 //! What is written before the wake is read after it, under the lock, so no wake is missed.
 
@@ -24,6 +27,8 @@ pub(super) struct Gather<R: Send + 'static> {
     wakers: Vec<Option<Waker>>,
     over: Arc<Over>,
     crew: Common,
+    /// So many of the futures were tried to be run here.
+    tried: usize,
 }
 
 /// Who works on all that is not over.
@@ -115,7 +120,7 @@ impl<R: Send + 'static> Gather<R> {
                 Common::None
             }
         };
-        Gather { futures, wakers, over, crew }
+        Gather { futures, wakers, over, crew, tried: 0 }
     }
 
     /// How many there are, each counted once.
@@ -125,8 +130,18 @@ impl<R: Send + 'static> Gather<R> {
 
     /// The next one that is over, each once; `None` at the deadline. Do not ask for more than there are.
     pub(super) fn next(&mut self, deadline: Deadline) -> Option<usize> {
-        let mut number = None;
+        let mut number = self.over.next();
+        while number.is_none()
+            && !deadline.is_past()
+            && let Some(future) = self.futures.get(self.tried)
+        {
+            self.tried += 1;
+            if future.promise().run_here() {
+                number = self.over.next();
+            }
+        }
         match &self.crew {
+            _ if number.is_some() => {}
             Common::Crew(crew) => {
                 crew.help(None, deadline, &mut || {
                     number = number.or_else(|| self.over.next());

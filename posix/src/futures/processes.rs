@@ -19,8 +19,9 @@ use crate::task::{
 /// error of its own task, [`TaskError::WorkerDied`](crate::pool::TaskError::WorkerDied), its worker is replaced, and the others
 /// go on. [`strict`](ProcessPoolExecutorBuilder::strict) has one death break all, as in Python.
 ///
-/// Dropping it shuts it down and waits for all tasks; [`shutdown`](Self::shutdown) says more about it, and
-/// [`terminate_workers`](Self::terminate_workers) waits for nobody.
+/// Dropping it, also by the unwinding of a panic, shuts it down and waits for all tasks, however long that takes, unless
+/// [`shutdown`](Self::shutdown) or [`terminate_workers`](Self::terminate_workers) was called before; see
+/// [`Executor`](Executor#dropping).
 ///
 /// ```
 /// use procession_posix::futures::{ProcessPoolExecutor, as_completed};

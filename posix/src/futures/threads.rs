@@ -16,9 +16,12 @@ use crate::thread::{Initializer, ThreadCrew, ThreadOptions};
 /// Runs functions on threads of this process, which it starts as they are needed. An idle thread is used before another one is
 /// started.
 ///
-/// A task may submit others and wait for them: a thread that waits runs those that nobody has begun. A panic is the error of
-/// its own task. Dropping the executor shuts it down and waits for all tasks; [`shutdown`](Executor::shutdown) says
-/// more about it.
+/// A task may submit others and wait for them: a thread of the executor that waits for a future, or for several, runs those of
+/// its own executor that nobody has begun. Only those: where it waits for something else, which waits for a task in the queue behind it, there
+/// has to be another thread. A panic is the error of its own task.
+///
+/// Dropping the executor, also by the unwinding of a panic, shuts it down and waits for all tasks, however long that takes, unless
+/// [`shutdown`](Executor::shutdown) was called before; see [`Executor`](Executor#dropping).
 ///
 /// While it has threads this process cannot start others by [`StartMethod::Fork`](crate::process::StartMethod::Fork).
 ///

@@ -24,6 +24,7 @@ use rustix::io::Errno;
 
 use super::MemoryError;
 use super::limits;
+use crate::process::wire::above_standard;
 
 /// How the arena of this tree is made.
 #[derive(Clone, Copy, Debug, Default)]
@@ -435,6 +436,7 @@ fn new_file(size: u64) -> Result<OwnedFd, MemoryError> {
         Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags),
         answer => answer,
     }
+    .map(above_standard)
     .map_err(system("memfd_create"))?;
     rustix::fs::ftruncate(&file, size).map_err(system("ftruncate"))?;
     rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)

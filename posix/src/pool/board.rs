@@ -142,12 +142,9 @@ fn find(region: &Region<'static>, offset: u64, room: u64) -> Result<Board<'stati
 /// How sweeps find their way in a board.
 pub(crate) const CARRIER: Carrier = Carrier {
     kind: kind::POOL,
-    sweep: |region, me, offset, room| {
-        // Named before it is asked about: while this process asks, another sweep may free it, and a new one be made in its place.
-        // One that is damaged, or not yet made, names nobody who is in anybody's way.
-        if let Some(object) = region.object_at(offset).filter(|object| object.kind == kind::POOL)
-            && let Ok(board) = find(region, offset, room)
-        {
+    sweep: |region, me, object, room| {
+        // One that is damaged names nobody who is in anybody's way.
+        if let Ok(board) = find(region, object.offset, room) {
             bury(region, me, object, board);
         }
         true
@@ -219,5 +216,21 @@ mod tests {
         assert!(board.free(me, ticket));
         own.arena().sweep();
         assert!(region.queued(block.offset, own.offset(), number).is_err());
+    }
+
+    #[test]
+    fn tickets_of_a_board_in_the_place_of_another_are_others() {
+        let plan = Plan { cells: 256, seats: 1 };
+        let make = || {
+            let own = OwnBoard::create(plan).unwrap();
+            (own.offset(), own.board().ticket(0).unwrap().number())
+        };
+        // Other tests make objects, too.
+        let all: Vec<_> = (0..50).map(|_| make()).collect();
+        let again = |(at, (place, number)): (usize, &(u64, u32))| {
+            let earlier = all[..at].iter().filter(|(other, _)| other == place);
+            earlier.inspect(|(_, other)| assert_ne!(other, number)).count()
+        };
+        assert!(all.iter().enumerate().map(again).sum::<usize>() > 0, "no place was used again");
     }
 }

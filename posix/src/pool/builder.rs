@@ -36,6 +36,8 @@ use crate::task::{Options, Prepare, Start, Terms};
 #[must_use = "there is no pool before `build`"]
 pub struct PoolBuilder<C: Start> {
     options: Options<C::Initializer>,
+    /// `None`: as many as there are processors, which takes longer to find out than a worker to start.
+    workers: Option<RangeInclusive<usize>>,
     progress: Option<(Duration, Show)>,
     /// What was chosen that cannot be; said by `build`.
     refused: Option<PoolError>,
@@ -43,9 +45,9 @@ pub struct PoolBuilder<C: Start> {
 
 impl<C: Start> PoolBuilder<C> {
     pub(super) fn new() -> Self {
-        let processors = cpu_count().max(1);
         let options = Options {
-            workers: processors..=processors,
+            // Until `build`.
+            workers: 1..=1,
             initializer: None,
             max_tasks: None,
             idle_timeout: None,
@@ -57,7 +59,7 @@ impl<C: Start> PoolBuilder<C> {
             method: None,
             terms: Terms::default(),
         };
-        PoolBuilder { options, progress: None, refused: None }
+        PoolBuilder { options, workers: None, progress: None, refused: None }
     }
 
     /// The first refusal stays.
@@ -76,7 +78,7 @@ impl<C: Start> PoolBuilder<C> {
     pub fn workers(mut self, workers: RangeInclusive<usize>) -> Self {
         self.at_least_one(*workers.start() as u64, "the number of workers");
         self.at_least_one(u64::from(!workers.is_empty()), "the number of workers in this range");
-        self.options.workers = workers;
+        self.workers = Some(workers);
         self
     }
 
@@ -177,10 +179,14 @@ impl<C: Start> PoolBuilder<C> {
     /// # Errors
     /// `Zero`, `TooMany` for what was chosen; `Start`, `Memory` or `Resource` if the workers cannot be had: nothing is left
     /// then.
-    pub fn build(self) -> Result<PoolOf<C>, PoolError> {
+    pub fn build(mut self) -> Result<PoolOf<C>, PoolError> {
         if let Some(error) = self.refused {
             return Err(error);
         }
+        self.options.workers = self.workers.unwrap_or_else(|| {
+            let processors = cpu_count().max(1);
+            processors..=processors
+        });
         let terms = self.options.terms.clone();
         let crew = C::start(self.options)?;
         let mut pool = PoolOf::over(crew, terms);
@@ -197,7 +203,7 @@ impl<C: Start> PoolBuilder<C> {
 impl<C: Start> fmt::Debug for PoolBuilder<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PoolBuilder")
-            .field("workers", &self.options.workers)
+            .field("workers", &self.workers)
             .field("name", &self.options.name)
             .finish_non_exhaustive()
     }

@@ -70,7 +70,7 @@ pub(crate) mod engine;
 mod lives;
 
 pub use crate::task::{
-    Latency, Part, PoolError, PoolState, Retry, Statistics, TaskError, WorkerInfo,
+    Latency, Part, PoolError, PoolState, Retry, Statistics, TaskError, Which, WorkerInfo,
 };
 pub use builder::PoolBuilder;
 pub use face::PoolOf;

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use procession_core::sys::Deadline;
+
 use super::{AsyncResult, Imap, PoolError, PoolOf, Retry, TaskError};
 use crate::task::flow::{self, Order, Plan, Stream};
 use crate::task::{Promise, Source, Submit, SubmitMany, Terms};
@@ -16,7 +18,8 @@ fn call_back<R: Send + 'static>(promise: &Promise<R>, ok: Callback<R>, error: Er
         return;
     }
     promise.add_callback(|promise| {
-        promise.lend(|outcome| match (outcome, ok, error) {
+        // An earlier callback may have taken it.
+        let _ = promise.lend(Deadline::NEVER, |outcome| match (outcome, ok, error) {
             (Ok(result), Some(ok), _) => ok(result),
             (Err(reason), _, Some(error)) => error(reason),
             _ => {}
@@ -186,7 +189,7 @@ impl<'p, C: SubmitMany<F, I::Item>, F, I: Iterator> Tasks<'p, C, F, I> {
             let promise = Promise::new(None);
             call_back(&promise, self.ok, self.error);
             promise.finish(results.map_err(Box::new));
-            return promise.take(procession_core::sys::Deadline::NEVER);
+            return promise.take(Deadline::NEVER);
         }
         results
     }

@@ -8,6 +8,7 @@
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags};
 
@@ -19,6 +20,9 @@ use super::stdio::{Pipes, Places};
 use super::target::Entry;
 use super::wire;
 use crate::attendant;
+
+/// How long is waited for threads of this library that do what a fork must not interrupt: to start a worker, mostly.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A process that was forked from here, and that we have to reap.
 pub(super) struct Forked {
@@ -38,7 +42,9 @@ pub(super) fn fork(
     places: Places,
     pipes: Pipes,
 ) -> Result<(Forked, Pipes), StartError> {
-    let Some((hush, attendants)) = attendant::hush() else { return Err(StartError::Threads) };
+    let Some((hush, attendants)) = attendant::hush(PATIENCE) else {
+        return Err(StartError::Threads);
+    };
     if !has_no_threads_but(attendants) {
         return Err(StartError::Threads);
     }

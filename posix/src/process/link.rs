@@ -20,7 +20,7 @@ use rustix::process::{Pid, PidfdFlags};
 use super::child::Letter;
 use super::error::StartError;
 use super::starter::Request;
-use super::state::{Changes, State};
+use super::state::{Changes, State, keep_seen};
 use super::status::{Slot, Slots};
 use super::stdio::{self, Places};
 use super::warm::{Pool, Spare};
@@ -97,6 +97,9 @@ impl Link {
         request: &Request,
         known: Option<Box<State>>,
     ) -> Result<(u32, OwnedFd), Failure> {
+        if known.as_ref().is_some_and(|now| self.picture.confinement != now.confinement) {
+            return Err(Failure::Outdated);
+        }
         let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(place) = slots.records.slot(slot) else {
             return Err(Failure::Error(StartError::TooMany { limit: slots.records.count() }));
@@ -107,14 +110,16 @@ impl Link {
         if request.names.birth.daemon {
             place.make_daemon();
         }
-        if let Some(now) = &known {
-            *expected = self.picture.changes_to(now);
+        let is_known = known.is_some();
+        if let Some(now) = known {
+            *expected = self.picture.changes_to(&now);
+            keep_seen(now);
             if !place.confirm() {
                 return Err(Failure::Gone);
             }
         }
         let look = || {
-            if known.is_some() {
+            if is_known {
                 return None;
             }
             let now = match State::capture() {
@@ -130,6 +135,7 @@ impl Link {
             if self.picture.changes_to(&now) != *expected {
                 return Some(Failure::Changed(now));
             }
+            keep_seen(now);
             // It leaves if its guardian is gone, before anybody has told us.
             (!place.confirm()).then_some(Failure::Gone)
         };

@@ -129,7 +129,7 @@ pub use names::{CurrentProcess, ParentProcess, current_process, parent_process};
 pub(crate) use returned::is_err;
 pub use run::Run;
 pub(crate) use spawn::{Execution, Role};
-pub(crate) use state::{become_a_servant, environment};
+pub(crate) use state::{Together, become_a_servant, environment};
 pub use stdio::Stdio;
 #[doc(hidden)]
 pub use target::Export;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::error::StartError;
 use super::executable;
 use super::link::{Failure, Link, PATIENCE, sweep_zygotes};
-use super::state::Overrides;
+use super::state::{Overrides, take_seen};
 use super::status::Slots;
 use super::stdio::Places;
 use super::target::Wanted;
@@ -79,7 +79,7 @@ impl Starter {
     fn start_by(&self, request: Request, made: &mut Option<u32>) -> Result<Started, StartError> {
         sweep_zygotes();
         let mut held = self.lock();
-        let mut known = None;
+        let mut known = take_seen();
         let executable = executable::chosen();
         // A zygote that dies right now or does not fit any more costs another attempt, and so does a state
         // that has changed; more in a row have a reason.

@@ -387,7 +387,7 @@ pub(crate) fn yield_to_the_ending() {
     }
     let order = ORDER.lock().unwrap_or_else(PoisonError::into_inner);
     // While the attendants are quiet a signal is either in the pipe still, or has set the word.
-    let quiet = hush();
+    let quiet = hush(Duration::ZERO);
     let own = order.watch.as_ref().filter(|watch| watch.pid == me().0);
     let has_come = own.is_some_and(|watch| {
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };

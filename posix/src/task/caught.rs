@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{Outcome, TaskError, TaskId};
+use super::{Outcome, TaskError, TaskId, Which};
 use crate::process::words::Words;
 
 /// What became of a call in this process. The panic hook has reported a panic, and noted where it was if
@@ -16,7 +16,7 @@ pub(crate) fn caught<R>(task: TaskId, call: impl FnOnce() -> R) -> Outcome<R> {
 pub(crate) fn panicked(task: TaskId, payload: Box<dyn Any + Send>) -> TaskError {
     let words = Words::of_unwinding(payload);
     TaskError::Panicked {
-        task: task.0,
+        task: Which::Call(task.0),
         pid: std::process::id(),
         message: words.message,
         location: words.location,

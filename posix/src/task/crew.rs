@@ -71,6 +71,11 @@ pub trait Crew: Send + Sync + 'static {
         done: &mut dyn FnMut() -> bool,
     ) -> bool;
 
+    /// In a thread of the crew itself: runs this task here and now, if nobody has begun it. Whether it did.
+    fn run_here(&self, _task: TaskId) -> bool {
+        false
+    }
+
     /// Delivers what has been answered, without sleeping.
     fn collect(&self);
 
@@ -176,6 +181,16 @@ pub trait Submit<F, Args>: Crew {
     ) -> Result<TaskId, PoolError>;
 }
 
+/// What calls that are handed over together have in common.
+pub struct Calls<'a, F, R> {
+    /// What is called.
+    pub f: &'a Arc<F>,
+    /// Who gets the results.
+    pub sink: &'a Arc<dyn Sink<R>>,
+    /// What holds for each.
+    pub terms: &'a Terms,
+}
+
 /// A crew that can run `F` with `Args` again and again.
 pub trait SubmitMany<F, Args>: Submit<F, Args> {
     /// Hands over a chunk: items from the front of `items`, at least one, at most `most`, and as many as fit. The sink gets one result
@@ -193,6 +208,24 @@ pub trait SubmitMany<F, Args>: Submit<F, Args> {
         sink: Arc<dyn Sink<Self::Output>>,
         terms: &Terms,
     ) -> Result<TaskId, PoolError>;
+
+    /// Hands over items from the front of `items`, each by itself, at least one and at most `most`; their tasks go to the end of
+    /// `tasks`. A crew that has to do something for each call does it once for several. Otherwise as `submit_chunk`.
+    ///
+    /// # Errors
+    /// As `submit_chunk`.
+    fn submit_singles(
+        &self,
+        calls: Calls<'_, F, Self::Output>,
+        first: u64,
+        items: &mut VecDeque<Args>,
+        _most: usize,
+        tasks: &mut Vec<TaskId>,
+    ) -> Result<(), PoolError> {
+        let Calls { f, sink, terms } = calls;
+        tasks.push(self.submit_chunk(f, first, items, 1, sink.clone(), terms)?);
+        Ok(())
+    }
 
     /// Picoseconds that one call of `F` took when it was last run many times; `None` if that is not known, or not kept.
     fn pace(&self) -> Option<u64> {

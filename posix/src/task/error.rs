@@ -15,12 +15,12 @@ use crate::process::{JoinError, StartError};
 pub enum TaskError {
     /// Its function panicked. The worker lives on.
     #[error(
-        "task {task} panicked in process {pid}{}: {message}",
+        "{task} panicked in process {pid}{}: {message}",
         location.as_ref().map(|at| format!(" at {at}")).unwrap_or_default()
     )]
     Panicked {
-        /// The task.
-        task: u64,
+        /// Which task.
+        task: Which,
         /// The process in which it ran.
         pid: u32,
         /// The panic's message.
@@ -32,7 +32,7 @@ pub enum TaskError {
     },
     /// Its worker died while it ran it, or may have. It may have done its work before.
     #[error(
-        "the worker (pid {pid}) of task {task} {}, in attempt {attempt}; the task may be done in part or wholly: where it can \
+        "the worker (pid {pid}) of {task} {}, in attempt {attempt}; the task may be done in part or wholly: where it can \
          be done again, ask for that by Retry::idempotent",
         died(*signal, *code)
     )]
@@ -43,26 +43,26 @@ pub enum TaskError {
         signal: Option<i32>,
         /// The status with which it left by itself: somebody called `exit`.
         code: Option<i32>,
-        /// The task.
-        task: u64,
+        /// Which task.
+        task: Which,
         /// The how manieth attempt that was, from 1 on.
         attempt: u32,
     },
     /// So many workers died of it that the pool runs it no more, see [`PoolBuilder::quarantine`](crate::pool::PoolBuilder::quarantine).
-    #[error("task {task} is quarantined: {deaths} workers died of it (last pid {pid})")]
+    #[error("{task} is quarantined: {deaths} workers died of it (last pid {pid})")]
     Quarantined {
-        /// The task.
-        task: u64,
+        /// Which task.
+        task: Which,
         /// How many workers died of it.
         deaths: u32,
         /// The last of them.
         pid: u32,
     },
     /// It ran longer than it was allowed to, and was ended with its worker.
-    #[error("task {task} ran for more than {limit:?} and was ended")]
+    #[error("{task} ran for more than {limit:?} and was ended")]
     DeadlinePassed {
-        /// The task.
-        task: u64,
+        /// Which task.
+        task: Which,
         /// How long it was allowed to run.
         limit: Duration,
     },
@@ -73,28 +73,28 @@ pub enum TaskError {
     #[error("no result within the time that was given; the task goes on")]
     TimedOut,
     /// Its function returned, but the result cannot be encoded.
-    #[error("the result of task {task} cannot be encoded: {message}")]
+    #[error("the result of {task} cannot be encoded: {message}")]
     Encode {
-        /// The task.
-        task: u64,
+        /// Which task.
+        task: Which,
         /// What the encoder said.
         message: String,
     },
     /// Its arguments cannot be decoded in the worker, or its result here.
-    #[error("{what} of task {task} cannot be decoded: {message}")]
+    #[error("{what} of {task} cannot be decoded: {message}")]
     Decode {
-        /// The task.
-        task: u64,
+        /// Which task.
+        task: Which,
         /// What it is that cannot be decoded.
         what: Part,
         /// What the decoder said.
         message: String,
     },
     /// An item of a map cannot be encoded, or is too large. It was not run.
-    #[error("the input of task {task} cannot be sent: {message}")]
+    #[error("the input of {task} cannot be sent: {message}")]
     Input {
-        /// The task.
-        task: u64,
+        /// Which task.
+        task: Which,
         /// What the encoder said.
         message: String,
     },
@@ -105,10 +105,10 @@ pub enum TaskError {
         message: String,
     },
     /// Its result is too large for the shared memory that there is.
-    #[error("the result of task {task} has {bytes} bytes, for which there is no room: {message}")]
+    #[error("the result of {task} has {bytes} bytes, for which there is no room: {message}")]
     NoRoom {
-        /// The task.
-        task: u64,
+        /// Which task.
+        task: Which,
         /// The size of the encoded result.
         bytes: u64,
         /// What the memory said.
@@ -131,6 +131,76 @@ pub enum TaskError {
 impl From<PoolError> for TaskError {
     fn from(error: PoolError) -> Self {
         TaskError::Refused(Arc::new(error))
+    }
+}
+
+/// The task that an error is about, borrowed as the error is.
+macro_rules! about {
+    ($error:expr) => {
+        match $error {
+            TaskError::Panicked { task, .. }
+            | TaskError::WorkerDied { task, .. }
+            | TaskError::Quarantined { task, .. }
+            | TaskError::DeadlinePassed { task, .. }
+            | TaskError::Encode { task, .. }
+            | TaskError::Decode { task, .. }
+            | TaskError::Input { task, .. }
+            | TaskError::NoRoom { task, .. } => Some(task),
+            TaskError::Cancelled
+            | TaskError::TimedOut
+            | TaskError::Iterator { .. }
+            | TaskError::Taken
+            | TaskError::Refused(_)
+            | TaskError::Broken(_)
+            | TaskError::Terminated => None,
+        }
+    };
+}
+
+impl TaskError {
+    /// The index, from 0 on, of the map's input that this is about. `None` for a call that was no part of a map, and for what is not
+    /// about one input alone.
+    ///
+    /// ```
+    /// use procession_posix::pool::Pool;
+    ///
+    /// let pool = Pool::new(2)?;
+    /// let error = pool.map(|x: u32| 100 / x, [5, 2, 0, 1]).unwrap_err();
+    /// assert_eq!(error.item(), Some(2));
+    /// assert!(error.to_string().starts_with("item 2 of the map panicked"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn item(&self) -> Option<u64> {
+        match about!(self) {
+            Some(Which::Item(index)) => Some(*index),
+            Some(Which::Call(_)) | None => None,
+        }
+    }
+
+    /// It became of this item of a map.
+    pub(crate) fn is_of_item(&mut self, index: u64) {
+        if let Some(task) = about!(self) {
+            *task = Which::Item(index);
+        }
+    }
+}
+
+/// Which task an error is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Which {
+    /// A call by itself: the how manieth task of its pool or executor that is, chunks of maps counted as one each.
+    Call(u64),
+    /// One of a map's calls: the index of its input, from 0 on.
+    Item(u64),
+}
+
+impl std::fmt::Display for Which {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Which::Call(number) => write!(f, "task {number}"),
+            Which::Item(index) => write!(f, "item {index} of the map"),
+        }
     }
 }
 

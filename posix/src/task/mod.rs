@@ -24,8 +24,8 @@ mod terms;
 
 pub use call::{Call, CallOnce};
 pub(crate) use caught::{caught, quietly};
-pub use crew::{Crew, PoolState, Prepare, Start, Submit, SubmitMany, TaskId};
-pub use error::{Part, PoolError, TaskError};
+pub use crew::{Calls, Crew, PoolState, Prepare, Start, Submit, SubmitMany, TaskId};
+pub use error::{Part, PoolError, TaskError, Which};
 pub use options::{Options, WorkerInfo};
 pub use promise::{Driven, Promise, Source};
 pub use sink::{Outcome, Results, Run, Sink};

@@ -5,9 +5,12 @@
 //!           Running    begun; only said of a promise that its own maker keeps, others ask their crew
 //!           Done       the outcome is there; for good
 //! outcome   Here       for whoever takes it
-//!           Lent       to a callback that runs
+//!           Lent       to a callback that runs, or to one who copies it
 //!           Taken
 //! ```
+//!
+//! Nothing of a user's runs under the lock: no callback, no copying or dropping of a result, nothing of a waker. A result is lent
+//! instead, to one at a time, for it may not be shareable; an error is copied, and never lent.
 //!
 //! `deliver`, `finish` and `cancel` race for Done under the lock, one wins. Whoever waits helps the crew until Done; without a
 //! crew it sleeps on the condition. Callbacks are a list. Who runs them takes it and leaves its name (`caller`), so one at a time
@@ -24,7 +27,7 @@ use std::thread::ThreadId;
 
 use procession_core::sys::Deadline;
 
-use super::{Crew, Outcome, PoolState, Results, Sink, TaskError, TaskId};
+use super::{Crew, Outcome, PoolState, Results, Sink, TaskError, TaskId, quietly};
 
 /// A handle to the result of one task; a clone is another handle to the same one.
 pub struct Promise<R> {
@@ -93,6 +96,8 @@ struct Slot<R> {
     /// Who runs callbacks now.
     caller: Option<ThreadId>,
     wakers: Vec<Waker>,
+    /// How many threads sleep on the condition.
+    sleepers: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -105,7 +110,8 @@ enum Stage {
 enum Held<R> {
     Nothing,
     Here(Outcome<R>),
-    Lent,
+    /// To this thread.
+    Lent(ThreadId),
     Taken,
 }
 
@@ -122,6 +128,7 @@ impl<R: Send + 'static> Promise<R> {
             callbacks: Vec::new(),
             caller: None,
             wakers: Vec::new(),
+            sleepers: 0,
         };
         Promise {
             inner: Arc::new_cyclic(|me| Inner {
@@ -190,6 +197,12 @@ impl<R: Send + 'static> Promise<R> {
         self.is_done()
     }
 
+    /// In a thread of its crew: runs its task here and now, if nobody has begun it. Whether it did.
+    pub fn run_here(&self) -> bool {
+        let crew = self.inner.crew.as_ref().filter(|_| !self.is_done());
+        crew.zip(self.task()).is_some_and(|(crew, task)| crew.run_here(task))
+    }
+
     /// Waits until the outcome is there, and helps the crew meanwhile; false at the deadline.
     pub fn wait(&self, deadline: Deadline) -> bool {
         if self.is_done() {
@@ -222,17 +235,21 @@ impl<R: Send + 'static> Promise<R> {
         if !self.wait(deadline) {
             return Err(self.not_done());
         }
+        let me = std::thread::current().id();
         let mut slot = self.inner.lock();
         loop {
-            if slot.caller == Some(std::thread::current().id()) {
-                return slot.take();
-            }
-            if slot.caller.is_some() {
+            let calls = slot.caller == Some(me);
+            let lent = match slot.outcome {
+                Held::Lent(to) if to == me => return Err(TaskError::Taken),
+                Held::Lent(_) => true,
+                Held::Nothing | Held::Here(_) | Held::Taken => false,
+            };
+            if lent || slot.caller.is_some() && !calls {
                 slot = match self.inner.sleep_on(slot, deadline) {
                     Some(slot) => slot,
                     None => return Err(TaskError::TimedOut),
                 };
-            } else if slot.callbacks.is_empty() {
+            } else if calls || slot.callbacks.is_empty() {
                 return slot.take();
             } else {
                 drop(slot);
@@ -245,7 +262,7 @@ impl<R: Send + 'static> Promise<R> {
     /// Waits for the outcome and copies it.
     ///
     /// # Errors
-    /// As of `take`.
+    /// As of `take`; `Taken` also within the copying itself.
     pub fn result(&self, deadline: Deadline) -> Result<R, TaskError>
     where
         R: Clone,
@@ -253,10 +270,7 @@ impl<R: Send + 'static> Promise<R> {
         if !self.wait(deadline) {
             return Err(self.not_done());
         }
-        match self.look(Clone::clone) {
-            Some(outcome) => outcome.map_err(|error| *error),
-            None => Err(TaskError::Taken),
-        }
+        self.lend(deadline, Clone::clone)?.map_err(|error| *error)
     }
 
     /// Why there is no outcome although the wait is over.
@@ -273,36 +287,53 @@ impl<R: Send + 'static> Promise<R> {
         }
     }
 
-    /// Shows the outcome. `None` if it is not there, or was taken. The lock is held meanwhile: `look` must not use this
-    /// promise, and takes no longer than a copy.
-    pub fn look<T>(&self, look: impl FnOnce(&Outcome<R>) -> T) -> Option<T> {
-        let mut slot = self.inner.lock();
-        while matches!(slot.outcome, Held::Lent) && slot.caller != Some(std::thread::current().id())
-        {
-            slot = self.inner.sleep_on(slot, Deadline::NEVER)?;
-        }
-        match &slot.outcome {
-            Held::Here(outcome) => Some(look(outcome)),
-            Held::Nothing | Held::Lent | Held::Taken => None,
+    /// The error with which it ended; `None` if it did not, or has not.
+    pub fn error(&self) -> Option<TaskError> {
+        match &self.inner.lock().outcome {
+            Held::Here(Err(error)) => Some(TaskError::clone(error)),
+            _ => None,
         }
     }
 
-    /// For callbacks: lends the outcome, without a lock. `None` if it was taken by a callback before.
-    pub fn lend<T>(&self, to: impl FnOnce(&Outcome<R>) -> T) -> Option<T> {
+    /// Shows the outcome, without a lock. Others who want it wait meanwhile.
+    ///
+    /// # Errors
+    /// `Taken` if it is not there, was taken, or is lent to this thread already; `TimedOut` while it is lent to another one.
+    pub fn lend<T>(
+        &self,
+        deadline: Deadline,
+        to: impl FnOnce(&Outcome<R>) -> T,
+    ) -> Result<T, TaskError> {
+        let me = std::thread::current().id();
         let mut slot = self.inner.lock();
-        debug_assert_eq!(slot.caller, Some(std::thread::current().id()), "in a callback only");
-        let outcome = match std::mem::replace(&mut slot.outcome, Held::Lent) {
-            Held::Here(outcome) => outcome,
-            other => {
-                slot.outcome = other;
-                return None;
+        let outcome = loop {
+            match std::mem::replace(&mut slot.outcome, Held::Lent(me)) {
+                Held::Here(Ok(result)) => break Ok(result),
+                Held::Here(Err(error)) => {
+                    let copy = Err(error.clone());
+                    slot.outcome = Held::Here(Err(error));
+                    drop(slot);
+                    return Ok(to(&copy));
+                }
+                Held::Lent(other) if other != me => {
+                    slot.outcome = Held::Lent(other);
+                    slot = match self.inner.sleep_on(slot, deadline) {
+                        Some(slot) => slot,
+                        None => return Err(TaskError::TimedOut),
+                    };
+                }
+                other => {
+                    slot.outcome = other;
+                    return Err(TaskError::Taken);
+                }
             }
         };
         drop(slot);
         let result = catch_unwind(AssertUnwindSafe(|| to(&outcome)));
-        self.inner.lock().outcome = Held::Here(outcome);
-        self.inner.changed.notify_all();
-        Some(result.unwrap_or_else(|panic| resume_unwind(panic)))
+        let mut slot = self.inner.lock();
+        slot.outcome = Held::Here(outcome);
+        self.inner.wake(slot);
+        Ok(result.unwrap_or_else(|panic| resume_unwind(panic)))
     }
 
     /// Has this called when the outcome is there: on the courier, or here and now if it is there already. Callbacks
@@ -330,14 +361,12 @@ impl<R: Send + 'static> Promise<R> {
             let callbacks = std::mem::take(&mut slot.callbacks);
             drop(slot);
             for callback in callbacks {
-                // The panic hook has reported it.
-                let _ = catch_unwind(AssertUnwindSafe(|| callback(self)));
+                quietly(|| callback(self));
             }
             slot = self.inner.lock();
         }
         slot.caller = None;
-        drop(slot);
-        self.inner.changed.notify_all();
+        self.inner.wake(slot);
     }
 
     /// Has this woken when the outcome is there, once; false, and it is not kept, if it is there already.
@@ -351,19 +380,30 @@ impl<R: Send + 'static> Promise<R> {
 
     /// The same for those who help the crew, so that nobody else has to.
     pub fn notify(&self, waker: &Waker) -> bool {
+        let known = |slot: &Slot<R>| slot.wakers.iter().any(|other| other.will_wake(waker));
+        let slot = self.inner.lock();
+        if slot.stage == Stage::Done || known(&slot) {
+            return slot.stage != Stage::Done;
+        }
+        drop(slot);
+        // Declared before the lock is taken again: if it is not kept it is dropped without the lock.
+        let copy = waker.clone();
         let mut slot = self.inner.lock();
         if slot.stage == Stage::Done {
             return false;
         }
-        if !slot.wakers.iter().any(|other| other.will_wake(waker)) {
-            slot.wakers.push(waker.clone());
-        }
+        slot.wakers.push(copy);
         true
     }
 
     /// Forgets a waker again.
     pub fn remove_waker(&self, waker: &Waker) {
-        self.inner.lock().wakers.retain(|other| !other.will_wake(waker));
+        let mut slot = self.inner.lock();
+        let all = std::mem::take(&mut slot.wakers);
+        let (gone, kept): (Vec<_>, _) = all.into_iter().partition(|one| one.will_wake(waker));
+        slot.wakers = kept;
+        drop(slot);
+        quietly(|| drop(gone));
     }
 
     /// Cancels it if nobody has begun it. Whether it is cancelled.
@@ -474,11 +514,10 @@ impl<R: Send + 'static> Inner<R> {
         let callbacks = !slot.callbacks.is_empty();
         // Release: meets the acquire in `is_done`.
         self.done.store(true, Ordering::Release);
-        drop(slot);
-        self.changed.notify_all();
+        self.wake(slot);
         for waker in wakers {
             // A runtime's, or a user's: whoever collects is not to suffer from it.
-            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+            quietly(|| waker.wake());
         }
         if callbacks && let Some(inner) = self.me.upgrade() {
             let promise = Promise { inner };
@@ -490,20 +529,34 @@ impl<R: Send + 'static> Inner<R> {
         true
     }
 
+    /// Wakes who sleeps on the condition, for something has changed.
+    fn wake(&self, slot: MutexGuard<'_, Slot<R>>) {
+        let asleep = slot.sleepers > 0;
+        drop(slot);
+        if asleep {
+            self.changed.notify_all();
+        }
+    }
+
     /// Sleeps until something changes; `None` at the deadline.
     fn sleep_on<'a>(
         &self,
-        slot: MutexGuard<'a, Slot<R>>,
+        mut slot: MutexGuard<'a, Slot<R>>,
         deadline: Deadline,
     ) -> Option<MutexGuard<'a, Slot<R>>> {
-        match deadline.left() {
-            None => Some(self.changed.wait(slot).unwrap_or_else(PoisonError::into_inner)),
-            Some(left) if left.is_zero() => None,
-            Some(left) => {
-                let waited = self.changed.wait_timeout(slot, left);
-                Some(waited.unwrap_or_else(PoisonError::into_inner).0)
-            }
+        let left = deadline.left();
+        if left.is_some_and(|left| left.is_zero()) {
+            return None;
         }
+        slot.sleepers += 1;
+        let mut slot = match left {
+            None => self.changed.wait(slot).unwrap_or_else(PoisonError::into_inner),
+            Some(left) => {
+                self.changed.wait_timeout(slot, left).unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        slot.sleepers -= 1;
+        Some(slot)
     }
 
     /// Sleeps until it is done, without a crew; false at the deadline.
@@ -568,7 +621,9 @@ mod tests {
         for i in 0..3 {
             let said = said.clone();
             promise.add_callback(move |promise| {
-                promise.lend(|outcome| said.send((i, *outcome.as_ref().unwrap())).unwrap());
+                let say =
+                    |outcome: &Outcome<_>| said.send((i, *outcome.as_ref().unwrap())).unwrap();
+                promise.lend(Deadline::NOW, say).unwrap();
                 assert!(i != 1, "a callback that panics");
             });
         }
@@ -576,7 +631,7 @@ mod tests {
         promise.add_callback(move |promise| {
             let late = inside.clone();
             promise.add_callback(move |promise| {
-                assert!(promise.lend(|_| ()).is_none(), "taken by now");
+                assert!(promise.lend(Deadline::NOW, |_| ()).is_err(), "taken by now");
                 late.send((9, 0)).unwrap();
             });
             inside.send((8, promise.result(Deadline::NOW).unwrap())).unwrap();
@@ -597,10 +652,11 @@ mod tests {
         let (begun, begins) = mpsc::channel();
         let (go, wait) = mpsc::channel::<()>();
         promise.add_callback(move |promise| {
-            promise.lend(|_| {
+            let show = |_: &Outcome<_>| {
                 begun.send(()).unwrap();
                 wait.recv_timeout(SOON).unwrap();
-            });
+            };
+            promise.lend(Deadline::NOW, show).unwrap();
         });
         let maker = promise.clone();
         let maker = std::thread::spawn(move || maker.finish(Ok(String::from("a"))));
@@ -608,6 +664,7 @@ mod tests {
         assert!(promise.is_done());
         let soon = Deadline::after(Duration::from_millis(5));
         assert!(matches!(promise.take(soon), Err(TaskError::TimedOut)));
+        assert!(matches!(promise.result(soon), Err(TaskError::TimedOut)));
         go.send(()).unwrap();
         assert_eq!(promise.take(Deadline::after(SOON)).unwrap(), "a");
         assert!(maker.join().unwrap());
@@ -628,5 +685,72 @@ mod tests {
         promise.finish(Ok(()));
         assert!(!promise.add_waker(&waker));
         assert_eq!(count.0.load(Ordering::SeqCst), 1);
+    }
+
+    /// Runs it in a thread, which must come to its end.
+    fn in_time(what: &str, action: impl FnOnce() + Send + 'static) {
+        let (said, heard) = mpsc::channel();
+        std::thread::spawn(move || {
+            action();
+            let _ = said.send(());
+        });
+        heard.recv_timeout(SOON).expect(what);
+    }
+
+    /// A result that asks for the promise of it while it is copied.
+    struct Asking(Arc<OnceLock<Promise<Asking>>>);
+
+    impl Clone for Asking {
+        fn clone(&self) -> Self {
+            let promise = self.0.get().unwrap();
+            assert!(promise.is_ok() && promise.error().is_none());
+            assert!(matches!(promise.take(Deadline::NEVER), Err(TaskError::Taken)));
+            assert!(matches!(promise.result(Deadline::NEVER), Err(TaskError::Taken)));
+            Asking(self.0.clone())
+        }
+    }
+
+    #[test]
+    fn a_result_that_is_copied_may_ask_for_its_promise() {
+        in_time("a copy that asks", || {
+            let promise = Promise::new(None);
+            let place = Arc::new(OnceLock::new());
+            assert!(place.set(promise.clone()).is_ok());
+            promise.finish(Ok(Asking(place)));
+            assert!(promise.result(Deadline::NEVER).is_ok());
+            assert!(promise.take(Deadline::NEVER).is_ok());
+        });
+    }
+
+    #[test]
+    fn wakers_may_ask_for_the_promise_while_they_are_copied_and_dropped() {
+        use std::task::{RawWaker, RawWakerVTable};
+        fn ask(promise: *const ()) {
+            // SAFETY: the test made it of a promise, which it leaked.
+            let promise = unsafe { &*promise.cast::<Promise<()>>() };
+            promise.is_running();
+        }
+        fn raw(promise: *const ()) -> RawWaker {
+            static CALLS: RawWakerVTable = RawWakerVTable::new(
+                |promise| {
+                    ask(promise);
+                    raw(promise)
+                },
+                ask,
+                ask,
+                ask,
+            );
+            RawWaker::new(promise, &CALLS)
+        }
+        in_time("a waker that asks", || {
+            let promise: &Promise<()> = Box::leak(Box::new(Promise::new(None)));
+            // SAFETY: its calls need nothing but the promise, which stays.
+            let waker = unsafe { Waker::from_raw(raw(std::ptr::from_ref(promise).cast())) };
+            assert!(promise.add_waker(&waker) && promise.add_waker(&waker));
+            promise.remove_waker(&waker);
+            assert!(promise.add_waker(&waker));
+            promise.finish(Ok(()));
+            assert!(!promise.add_waker(&waker));
+        });
     }
 }

@@ -23,13 +23,15 @@ use procession_core::wait::{Eventcount, Waitable, wait_any};
 use rustix::event::EventfdFlags;
 
 use super::sealed::Source;
+use crate::process::wire::above_standard;
 
 /// The thread stays so long without a request: a program that waits again and again starts it once.
 const LINGER: Duration = Duration::from_millis(500);
 
 /// A descriptor to tell by.
 pub(crate) fn descriptor() -> io::Result<OwnedFd> {
-    Ok(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
+    let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+    Ok(above_standard(rustix::event::eventfd(0, flags)?))
 }
 
 /// One object whose readiness somebody wants to know.

@@ -68,6 +68,16 @@ macro_rules! with_workers {
         }
 
         #[test]
+        fn dropping_waits_in_a_panic_too() {
+            crate::working::dropping_waits_in_a_panic_too($make);
+        }
+
+        #[test]
+        fn after_a_shutdown_dropping_does_not_wait() {
+            crate::working::after_a_shutdown_dropping_does_not_wait($make);
+        }
+
+        #[test]
         fn dropping_waits_for_all() {
             crate::working::dropping_waits_for_all($make);
         }

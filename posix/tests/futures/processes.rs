@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use procession_posix::channel::Queue;
-use procession_posix::futures::{ProcessPoolExecutor, ReturnWhen, Shutdown, wait_timeout};
-use procession_posix::pool::{PoolError, PoolState, Retry, TaskError, WorkerInfo};
+use procession_posix::futures::{
+    ExecutorMap, ProcessPoolExecutor, ReturnWhen, Shutdown, ThreadPoolExecutor, wait_timeout,
+};
+use procession_posix::pool::{PoolError, PoolState, Retry, TaskError, Which, WorkerInfo};
 use procession_posix::sync::Event;
 
 use crate::gone::gone;
@@ -54,6 +56,48 @@ fn workers_are_started_at_need_and_used_again() {
     drop(busy);
     let none = ProcessPoolExecutor::builder().max_workers(0).build();
     assert!(matches!(none.map(drop), Err(PoolError::Zero { .. })));
+}
+
+#[test]
+fn workers_that_nobody_waits_for_leave_with_the_last_task() {
+    let executor = processes(2);
+    let busy = Busy::new(&executor);
+    let workers = listed(&executor, 1);
+    executor.shutdown(Shutdown::new().wait(false)).unwrap();
+    drop(executor);
+    let go = busy.go.clone();
+    drop(busy);
+    go.set();
+    let end = Instant::now() + LONG;
+    while !workers.iter().all(|worker| gone(worker.pid)) {
+        assert!(Instant::now() < end, "they are still there");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn errors_of_maps_say_of_which_item_they_are() {
+    let (executor, threads) = (processes(2), ThreadPoolExecutor::new().unwrap());
+    let items = |map: ExecutorMap<'_, u64>| {
+        let mut items: Vec<_> = map.into_iter().filter_map(Result::err).collect();
+        items.sort_by_key(TaskError::item);
+        items.iter().map(|error| error.item().unwrap()).collect::<Vec<_>>()
+    };
+    let third_fail = |x: u64| -> u64 { if x % 3 == 2 { panic!("a third") } else { x } };
+    for size in [1, 4] {
+        let map = executor.map(third_fail, 0..10).chunk_size(size);
+        assert_eq!(items(map), [2, 5, 8], "chunks of {size}");
+        let map = executor.map(third_fail, 0..10).chunk_size(size).as_completed();
+        assert_eq!(items(map), [2, 5, 8], "chunks of {size} in any order");
+        assert_eq!(items(threads.map(third_fail, 0..10).chunk_size(size)), [2, 5, 8]);
+    }
+    let dies = |x: u64| -> u64 { if x == 1 { std::process::exit(3) } else { x } };
+    let map = executor.map(dies, 0..4).chunk_size(4);
+    let error = map.into_iter().find_map(Result::err).unwrap();
+    assert!(matches!(error, TaskError::WorkerDied { task: Which::Item(1), .. }), "{error}");
+    assert!(error.to_string().contains("of item 1 of the map exited with status 3"), "{error}");
+    let alone = executor.submit(third_fail, (2,)).unwrap().result().unwrap_err();
+    assert_eq!(alone.item(), None, "{alone}");
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
-use procession_posix::futures::{ReturnWhen, Shutdown, ThreadPoolExecutor, wait};
+use procession_posix::futures::{
+    Future, ReturnWhen, Shutdown, ThreadPoolExecutor, as_completed_timeout, wait, wait_timeout,
+};
 use procession_posix::pool::{PoolError, PoolState, TaskError};
 
 use crate::tasks::{Busy, LONG, SHORT, square};
@@ -99,6 +101,36 @@ fn a_task_may_wait_for_tasks_of_its_own() {
     let future = executor.submit(move || inner.shutdown(Shutdown::new()), ()).unwrap();
     let refused = future.take_timeout(LONG).unwrap();
     assert!(matches!(refused, Err(PoolError::Within)), "{refused:?}");
+}
+
+#[test]
+fn a_task_may_wait_for_tasks_of_its_own_executor_and_of_another_together() {
+    type Wait = fn(Vec<Future<u64>>) -> u64;
+    let waits: [Wait; 2] = [
+        |futures| {
+            let waited = wait_timeout(&futures, ReturnWhen::AllCompleted, LONG);
+            waited.done.iter().map(|future| future.result().unwrap()).sum()
+        },
+        |futures| {
+            let completed = as_completed_timeout(futures, LONG);
+            completed.map(|future| future.unwrap().result().unwrap()).sum()
+        },
+    ];
+    for wait_for_all in waits {
+        let single = || ThreadPoolExecutor::builder().max_workers(1).build().unwrap();
+        let (executor, other) = (Arc::new(single()), single());
+        let inner = executor.clone();
+        // Also for one that somebody else has handed over, behind it.
+        let (give, got) = mpsc::channel();
+        let waits = move || {
+            let given = got.recv_timeout(LONG).unwrap();
+            let own = inner.submit(square, (3,)).unwrap();
+            wait_for_all(vec![own, other.submit(square, (4,)).unwrap(), given])
+        };
+        let future = executor.submit(waits, ()).unwrap();
+        give.send(executor.submit(square, (5,)).unwrap()).unwrap();
+        assert_eq!(future.result_timeout(LONG).unwrap(), 50);
+    }
 }
 
 #[test]

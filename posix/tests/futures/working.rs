@@ -140,6 +140,32 @@ pub fn dropping_waits_for_all(executor: impl Executor) {
     opener.join().unwrap();
 }
 
+pub fn dropping_waits_in_a_panic_too(executor: impl Executor) {
+    let busy = Busy::new(&executor);
+    let go = busy.go.clone();
+    let opener = std::thread::spawn(move || {
+        std::thread::sleep(SHORT);
+        go.set();
+    });
+    let panics = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _executor = executor;
+        // Without a word of the hook.
+        std::panic::resume_unwind(Box::new(()));
+    }));
+    assert!(panics.is_err() && busy.future.done());
+    opener.join().unwrap();
+}
+
+pub fn after_a_shutdown_dropping_does_not_wait(executor: impl Executor) {
+    let busy = Busy::new(&executor);
+    let late = executor.shutdown(Shutdown::new().timeout(SHORT));
+    assert!(matches!(late, Err(PoolError::TimedOut)), "{late:?}");
+    drop(executor);
+    assert!(!busy.future.done());
+    busy.go.set();
+    assert_eq!(busy.future.result_timeout(LONG).unwrap(), 1);
+}
+
 pub fn futures_can_be_awaited(executor: &impl Executor) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {

@@ -22,11 +22,17 @@ impl<T: Pod> SlotQueue<'_, T> {
     /// `Err`: the memory is damaged.
     #[cold]
     pub(super) fn unblock(&self, me: Member<'_>, ticket: u64) -> Result<bool, Blocked> {
-        self.free_dead(me, ticket).map(|(freed, _)| freed != 0)
+        self.free_dead(me, ticket, &|| true).map(|(freed, _)| freed != 0)
     }
 
-    /// The same; how many slots were freed, and how many tickets from this one on need no other look.
-    fn free_dead(&self, me: Member<'_>, ticket: u64) -> Result<(u64, u64), Blocked> {
+    /// The same; how many slots were freed, and how many tickets from this one on need no other look. Nothing is done if the queue is
+    /// not `there` any more after it was read.
+    fn free_dead(
+        &self,
+        me: Member<'_>,
+        ticket: u64,
+        there: &dyn Fn() -> bool,
+    ) -> Result<(u64, u64), Blocked> {
         let ticket = ticket & TICKET_MASK;
         // Acquire: as in `has_item`.
         let word = self.slot(ticket).word.load(Ordering::Acquire);
@@ -40,6 +46,7 @@ impl<T: Pod> SlotQueue<'_, T> {
         let Some(Unfinished { owner, last }) = unfinished else { return Ok((0, 1)) };
         let span = ahead(last, ticket) + 1;
         match me.verdict_short(owner) {
+            _ if !there() => Ok((0, span)),
             Verdict::Alive => Ok((0, span)),
             Verdict::Corrupt => Err(Blocked::Corrupt),
             Verdict::Dead => {
@@ -107,15 +114,31 @@ impl<T: Pod> SlotQueue<'_, T> {
     /// # Errors
     /// [`PushError::Corrupt`] if the memory is damaged.
     pub fn sweep(&self, me: Member<'_>) -> Result<(), PushError> {
-        self.help(Turn(self.parts.tail.load(Ordering::Acquire)), FREE);
-        self.help(Turn(self.parts.head.load(Ordering::Acquire)), FULL);
+        self.sweep_while(me, &|| true)
+    }
+
+    /// The same for a queue that may be destroyed meanwhile, and its place used for anything: `there` says whether it still lies here.
+    /// It is asked after what is here was read and before that is changed, and each change is from exactly what was read. So a queue
+    /// in the place of another must begin with other tickets.
+    ///
+    /// # Errors
+    /// As [`sweep`](Self::sweep).
+    pub fn sweep_while(&self, me: Member<'_>, there: &dyn Fn() -> bool) -> Result<(), PushError> {
+        let turns =
+            [&self.parts.tail, &self.parts.head].map(|word| Turn(word.load(Ordering::Acquire)));
+        if !there() {
+            return Ok(());
+        }
+        for (turn, unclaimed) in turns.into_iter().zip([FREE, FULL]) {
+            self.help(turn, unclaimed);
+        }
         let slots = 1u64 << self.log2;
         let tail = Turn(self.parts.tail.load(Ordering::Acquire)).ticket();
         let mut back = 2 * slots;
         while back > 0 {
             // Items that nobody has claimed are left alone: no owner is found for them.
             let ticket = tail.wrapping_sub(back) & TICKET_MASK;
-            let (_, span) = self.free_dead(me, ticket).map_err(|_| PushError::Corrupt)?;
+            let (_, span) = self.free_dead(me, ticket, there).map_err(|_| PushError::Corrupt)?;
             back = back.saturating_sub(span);
         }
         Ok(())

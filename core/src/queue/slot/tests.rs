@@ -381,7 +381,7 @@ fn large_batches_of_the_dead_are_freed_in_one_pass() {
     }
     assert_eq!(queue.lost(), 2 * (ALL - 1));
     // Looking through the rest of the batch for each place of it took many seconds.
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
     queue.sweep(me).unwrap();
 }
 

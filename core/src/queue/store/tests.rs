@@ -694,7 +694,7 @@ fn counts_that_cannot_be_are_damage() {
             let finished = store.finish_any(me, Thread::new(9));
             assert!(matches!(finished, Err(PopError::Corrupt)));
             assert_eq!(store.sweep(me), Err(PopError::Corrupt));
-            assert!(start.elapsed() < Duration::from_secs(1));
+            assert!(start.elapsed() < Duration::from_secs(10));
         }
         store.set_counts(sound);
     }

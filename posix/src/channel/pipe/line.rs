@@ -14,7 +14,7 @@
 //!   or has just closed one, may touch it. Who dies in between leaves it to the end of the tree.
 
 use procession_core::queue::{Hold, Holders, Passage, QueueError, SlotQueue, Standing};
-use procession_core::region::{Member, Object, Place, QUEUE_ALIGN};
+use procession_core::region::{Member, Object, Place, QUEUE_ALIGN, Region};
 use procession_core::sys::Deadline;
 
 use crate::channel::error::CreateError;
@@ -72,6 +72,11 @@ impl View {
         Self::find(arena, object, room.capacity).ok()
     }
 
+    /// Whether it is still there: for who holds none of its ends.
+    fn is_there(&self) -> bool {
+        is_there(self.arena.region(), self.object)
+    }
+
     /// A damaged length must not reach other objects.
     fn find(arena: &'static Arena, object: Object, room: u64) -> Result<Self, String> {
         let (region, offset) = (arena.region(), object.offset);
@@ -112,13 +117,14 @@ impl View {
         let (arena, offset) = (handle.arena(), handle.offset());
         let (region, me) = (arena.region(), arena.member());
         region.object::<Label>(offset).map_err(MemoryError::from)?.write::<T>(largest);
-        // As for queues: at each line's start in this place the tickets are others.
-        let first = u64::from(handle.generation()).wrapping_mul(0x9E37_79B9);
-        let slots = SlotQueue::create_at(region, offset + slots_at, capacity, first)?;
+        // As for queues: at each line's start in this place the tickets are others, and so is what is counted at its ends: which
+        // is never as in fresh memory.
+        let first = handle.generation().wrapping_add(1).wrapping_mul(0x9E37_79B9);
+        let slots = SlotQueue::create_at(region, offset + slots_at, capacity, first.into())?;
         let end = |side: Side| {
             let at = offset + HOLDERS_AT + side as u64 * holders_bytes(holders);
             let place = Place::in_region(region, at).map_err(MemoryError::from)?;
-            Ok::<_, CreateError>(Holders::create(place, me, holders)?)
+            Ok::<_, CreateError>(Holders::create(place, me, holders, first)?)
         };
         let ((writers, write), (readers, read)) = (end(Side::Writers)?, end(Side::Readers)?);
         let object = Object { offset, generation: handle.generation(), kind: kind::PIPE };
@@ -208,8 +214,8 @@ impl View {
 
     /// Whether nobody living has this end any more. Asks the kernel.
     fn is_over(&self, side: Side, depth: u32) -> Result<bool, Damaged> {
-        let asked =
-            self.end(side).look(self.me(), &|carrier, ticket| self.is_left(carrier, ticket, depth));
+        let left = |carrier, ticket| self.is_left(carrier, ticket, depth);
+        let asked = self.end(side).look(self.me(), &left, &|| self.is_there());
         let standing = asked.map_err(|_| Damaged)?;
         self.settle(side, standing, depth);
         Ok(standing.is_closed())
@@ -254,6 +260,20 @@ impl View {
         }
     }
 
+    /// Frees what the dead have claimed; `false` if it is damaged, and may still name them. It may be destroyed at any time.
+    pub(in crate::channel) fn sweep(&self, me: Member<'_>) -> bool {
+        let left = |carrier, ticket| passed(self.arena.region(), carrier, ticket);
+        let there = || self.is_there();
+        let clean = self.ends.iter().all(|end| end.sweep(me, &left, &there).is_ok());
+        // Whoever sweeps before it joins cannot clean up; it has erased the names of the dead.
+        if me.current_tag().is_some() {
+            for side in [Side::Writers, Side::Readers] {
+                let _ = self.is_over(side, 1);
+            }
+        }
+        clean && self.slots.sweep_while(me, &there).is_ok() || !there()
+    }
+
     /// Frees what nobody will read. What a writer is just putting is left to whoever closes the writing end.
     fn empty(&self) {
         let me = self.me();
@@ -276,20 +296,19 @@ pub(super) struct Shape {
     pub(super) holders: u32,
 }
 
-/// How sweeps find their way in a line.
+fn is_there(region: &Region<'_>, line: Object) -> bool {
+    region.resolve(line.offset, line.kind, line.generation, 0).is_ok()
+}
+
+/// How sweeps find their way in a line, which may be destroyed meanwhile.
 pub(in crate::channel) const CARRIER: Carrier = Carrier {
     kind: kind::PIPE,
-    sweep: |region, me, offset, _| {
-        let Some(line) = existing().and_then(|arena| View::at(arena, offset)) else { return false };
-        let left = |carrier, ticket| passed(region, carrier, ticket);
-        let clean = line.ends.iter().all(|end| end.sweep(me, &left).is_ok());
-        // Whoever sweeps before it joins cannot clean up; it has erased the names of the dead.
-        if me.current_tag().is_some() {
-            for side in [Side::Writers, Side::Readers] {
-                let _ = line.is_over(side, 1);
-            }
+    sweep: |region, me, object, room| {
+        match existing().map(|arena| View::find(arena, object, room)) {
+            Some(Ok(line)) => line.sweep(me),
+            // Not damaged, but gone.
+            _ => !is_there(region, object),
         }
-        clean && line.slots.sweep(me).is_ok()
     },
     passed: |_, offset, _, ticket| {
         existing().and_then(|arena| View::at(arena, offset)).is_some_and(|line| {

@@ -23,7 +23,7 @@ use super::wire::{Away, Head, Sort, read_mark};
 use super::{ProcessCrew, lock};
 use crate::channel::luggage::ITEM;
 use crate::pool::lives::Death;
-use crate::task::{Part, TaskError};
+use crate::task::{Part, TaskError, Which};
 
 /// So many chunks are collected at a time.
 const BATCH: usize = 64;
@@ -382,7 +382,7 @@ fn parked(mut chunk: Chunk, inputs: Vec<u8>) -> Parked {
     Parked { chunk, input: Input::Bytes(inputs) }
 }
 
-fn damaged(task: u64) -> TaskError {
+fn damaged(task: Which) -> TaskError {
     let message = "its place in the shared memory is damaged".into();
     TaskError::Decode { task, what: Part::Arguments, message }
 }

@@ -1,22 +1,28 @@
 //! The crew's own thread, which runs callbacks, and collects while somebody wants that though nobody waits.
 //!
-//! It is made when it is needed first, and ends when the crew is over and there is nothing more to run. Asked to attend it sleeps
-//! where answers come in, else at its own door.
+//! It is made when it is needed first, and ends when the crew is over and there is nothing more to run; the last thing that it does is to
+//! say so, when it has let go of the crew. Asked to attend it sleeps where answers come in, else at its own door.
+//!
+//! Where there is no thread to be had a job runs on the thread that brings it, which holds no lock of this library then.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::ThreadId;
 
 use procession_core::sys::Deadline;
 
 use super::{ProcessCrew, lock};
-use crate::task::Crew;
+use crate::task::{Crew, PoolError};
 
 type Job = Box<dyn FnOnce() + Send>;
 
+/// What is shared with it; it outlives the crew by a moment.
+pub(super) type Courier = Arc<Door>;
+
 #[derive(Default)]
-pub(super) struct Courier {
+pub(super) struct Door {
     desk: Mutex<Desk>,
     changed: Condvar,
     /// Something is on the desk, or the crew is over: read without the lock.
@@ -26,8 +32,10 @@ pub(super) struct Courier {
 #[derive(Default)]
 struct Desk {
     jobs: VecDeque<Job>,
-    /// There is a thread.
+    /// There is a thread, or was: it lets nobody in any more.
     hired: bool,
+    /// Which, from its first moment to its last.
+    thread: Option<ThreadId>,
     attends: bool,
     /// The crew is over.
     closed: bool,
@@ -78,10 +86,38 @@ impl ProcessCrew {
             && !desk.closed
             && let Some(crew) = self.itself.upgrade()
         {
-            let name = "pool courier".to_owned();
-            desk.hired = std::thread::Builder::new().name(name).spawn(move || crew.carry()).is_ok();
+            let life = move || {
+                let door = crew.courier.clone();
+                crew.carry();
+                drop(crew);
+                lock(&door.desk).thread = None;
+                door.changed.notify_all();
+            };
+            let thread = std::thread::Builder::new().name("pool courier".into()).spawn(life);
+            desk.thread = thread.ok().map(|thread| thread.thread().id());
+            desk.hired = desk.thread.is_some();
         }
         desk.hired
+    }
+
+    /// Waits until the courier of a crew that is over has run everything and let go of the crew. It does not wait for itself.
+    ///
+    /// # Errors
+    /// `TimedOut`.
+    pub(super) fn see_courier_off(&self, deadline: Deadline) -> Result<(), PoolError> {
+        let me = std::thread::current().id();
+        let mut desk = lock(&self.courier.desk);
+        while desk.thread.is_some_and(|thread| thread != me) {
+            desk = match deadline.left() {
+                None => self.courier.changed.wait(desk).unwrap_or_else(PoisonError::into_inner),
+                Some(left) if left.is_zero() => return Err(PoolError::TimedOut),
+                Some(left) => {
+                    let waited = self.courier.changed.wait_timeout(desk, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        Ok(())
     }
 
     /// What the courier does.

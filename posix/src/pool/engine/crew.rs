@@ -6,13 +6,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use procession_core::pool::{Look, Phase, Ticket};
-use procession_core::region::Tag;
+use procession_core::region::{Tag, Verdict};
 use procession_core::sys::spin::Pace;
 use procession_core::sys::{Deadline, nanos};
 
 use super::hall::{Chunk, Finished, Hall, Wish};
 use super::wire::begun;
 use super::{ProcessCrew, lock};
+use crate::attendant;
 use crate::pool::lives::{Death, Floor, Leaving, Seen};
 use crate::process::{Child, StartError};
 use crate::task::{Crew, PoolError, PoolState, Statistics, TaskError, TaskId, WorkerInfo};
@@ -203,7 +204,9 @@ impl Crew for ProcessCrew {
         if self.lives.state().phase() == Phase::Closed {
             self.help(None, deadline, &mut || self.lives.state().pending() == 0);
         }
-        self.lives.join(deadline)
+        self.lives.join(deadline)?;
+        // In an attendant `join` has only looked; the courier may wait for that one.
+        self.see_courier_off(if attendant::am_one() { Deadline::NOW } else { deadline })
     }
 
     fn workers(&self) -> Vec<WorkerInfo> {
@@ -437,13 +440,27 @@ impl ProcessCrew {
 
     /// What this worker had when it died is to be collected.
     fn reclaim_from(&self, seat: usize, death: &Death) {
-        let Some(tag) = self.seats.tag(seat) else { return };
+        let tag = self.seats.tag(seat);
+        if tag.is_none() && self.seats.is_kept(seat) {
+            // It never sat down.
+            return;
+        }
+        let is_its = |whose| match tag {
+            Some(tag) => tag == whose,
+            // Its seat was written over. It is found by its death.
+            None => self.me.verdict(whose) != Verdict::Alive,
+        };
         let mut hall = lock(&self.hall);
         // What it had is one of these: no look at all the cells.
         let handed_out: Vec<Ticket> = hall.running.iter().chain(&hall.queued).copied().collect();
         let mut go_on = false;
         for ticket in handed_out {
-            let Some(progress) = self.board.reclaim(self.me, ticket, tag) else { continue };
+            let (Look::Taken { tag, .. } | Look::Revoked { tag, .. }) = self.board.look(ticket)
+            else {
+                continue;
+            };
+            let progress = is_its(tag).then(|| self.board.reclaim(self.me, ticket, tag)).flatten();
+            let Some(progress) = progress else { continue };
             hall.forget(ticket);
             if let Some(chunk) = hall.take(ticket) {
                 let retry = chunk.rare.as_ref().map_or(1, |rare| rare.terms.retry.attempts());
@@ -521,11 +538,16 @@ impl Floor for ProcessCrew {
             }
             // Of this turn of the cell: what the worker says at its seat may still be about what it did before.
             let since = self.board.payload(ticket.cell()).map_or(0, |payload| {
-                // SAFETY: the payload is that of a cell. Relaxed: the number stands for itself.
-                unsafe { begun(payload) }.load(Ordering::Relaxed)
+                // SAFETY: the payload is that of a cell.
+                let begun = unsafe { begun(payload) };
+                // Who has not yet said when it began has begun just now: it may have been stopped before it said so. Relaxed: the
+                // number stands for itself.
+                match begun.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed) {
+                    Ok(_) => now,
+                    Err(said) => said,
+                }
             });
-            // Who has not yet said when it began has begun just now.
-            let by = if since == 0 { now + SHORTLY } else { since.saturating_add(limit) };
+            let by = since.saturating_add(limit);
             if by > now {
                 next = next.min(by);
             } else {

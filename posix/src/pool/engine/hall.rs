@@ -10,7 +10,10 @@ use super::job::Job;
 use super::work::Name;
 use crate::channel::luggage::Luggage;
 use crate::pool::lives::Death;
-use crate::task::{TaskError, TaskId, Terms};
+use crate::task::{TaskError, TaskId, Terms, Which};
+
+/// So many of the chunks that were taken may still be in a worker's hand: an estimate.
+const UNDER_WAY: usize = 2;
 
 /// A task, or a chunk of them, or what is left of one. It is at one place at a time: in a cell, in a list of the hall, or in the hand
 /// of the thread that collects it.
@@ -102,8 +105,10 @@ pub(super) struct Hall {
     pub(super) cells: Vec<Option<Chunk>>,
     /// Cells that were seen in a worker's hand.
     pub(super) running: Vec<Ticket>,
-    /// Those behind them, in the order of publication, which is the order in which they are taken.
+    /// Those behind them, in the order in which they are taken: that of their places in the board's ring.
     pub(super) queued: VecDeque<Ticket>,
+    /// Cells that are filled and among those, and are published before the lock is given up.
+    pub(super) filled: Vec<u32>,
     /// Chunks for which there was no free cell.
     pub(super) waiting: VecDeque<Parked>,
     /// Chunks that are tried again, not before this reading of the monotonic clock.
@@ -127,6 +132,7 @@ impl Hall {
             cells: (0..cells).map(|_| None).collect(),
             running: Vec::new(),
             queued: VecDeque::with_capacity(cells as usize),
+            filled: Vec::new(),
             waiting: VecDeque::new(),
             delayed: Vec::new(),
             fallen: Vec::new(),
@@ -149,6 +155,10 @@ impl Hall {
 
     /// Takes chunks that are done into `to`, up to so many.
     pub(super) fn gather(&mut self, board: &Board<'_>, to: &mut Vec<Finished>, most: usize) {
+        // What was taken is done, but for what is under way.
+        let done =
+            self.queued.len().saturating_sub(board.untaken() as usize).saturating_sub(UNDER_WAY);
+        self.queued.iter().take(done.min(most)).for_each(|ticket| board.expect(*ticket));
         let mut at = 0;
         while at < self.running.len() && to.len() < most {
             let ticket = self.running[at];
@@ -172,7 +182,7 @@ impl Hall {
                 Look::Queued => break,
                 Look::Taken { .. } | Look::Revoked { .. } => self.running.push(ticket),
                 Look::Done { progress } | Look::Held { progress } => {
-                    self.finish(ticket, progress, to)
+                    self.finish(ticket, progress, to);
                 }
                 Look::Gone => self.finish(ticket, 0, to),
             }
@@ -202,6 +212,15 @@ impl Hall {
             || !self.lost.is_empty()
             || self.running.iter().any(|ticket| board.is_over(*ticket))
             || self.queued.front().is_some_and(|ticket| board.is_over(*ticket))
+    }
+
+    /// These have got places behind all others, in this order.
+    #[cold]
+    pub(super) fn put_off(&mut self, tickets: impl Iterator<Item = Ticket>) {
+        for ticket in tickets {
+            self.queued.retain(|other| *other != ticket);
+            self.queued.push_back(ticket);
+        }
     }
 
     /// Forgets that this cell is queued or running.
@@ -245,8 +264,8 @@ const PLACE_BITS: u32 = 24;
 const SERIAL_MASK: u64 = (1 << (64 - PLACE_BITS)) - 1;
 
 /// The how manieth task of its pool it is: for messages.
-pub(super) fn number(task: TaskId) -> u64 {
-    task.0 >> PLACE_BITS
+pub(super) fn number(task: TaskId) -> Which {
+    Which::Call(task.0 >> PLACE_BITS)
 }
 
 impl Tasks {
@@ -306,7 +325,7 @@ mod tests {
     fn an_id_is_of_one_task_only() {
         let mut tasks = Tasks::default();
         let (first, second) = (tasks.add().unwrap(), tasks.add().unwrap());
-        assert_eq!((number(first), number(second)), (1, 2));
+        assert_eq!((number(first), number(second)), (Which::Call(1), Which::Call(2)));
         tasks.get_mut(first).unwrap().pieces = 2;
         assert!(!tasks.piece_over(first) && tasks.piece_over(first));
         assert!(!tasks.piece_over(first), "it is over");

@@ -13,7 +13,7 @@ use super::desk::Held;
 use super::wire::{Away, Sort, Trouble, read_mark};
 use crate::channel::luggage::{ITEM, Luggage};
 use crate::memory::Arena;
-use crate::task::{Outcome, Part, Results, Sink, TaskError, quietly};
+use crate::task::{Outcome, Part, Results, Sink, TaskError, Which, quietly};
 
 /// Who gets the results of a task, whatever their type: an `Arc<dyn Sink<R>>` that has forgotten its `R`, without a further
 /// allocation for each task.
@@ -116,7 +116,7 @@ pub(super) struct Answers<'a> {
     pub(super) board: u64,
     pub(super) ticket: u64,
     /// For messages.
-    pub(super) task: u64,
+    pub(super) task: Which,
     /// The index of the first, and how many they are.
     pub(super) first: u64,
     pub(super) count: u32,

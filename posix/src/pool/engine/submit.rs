@@ -24,7 +24,7 @@ use super::work::{self, Name};
 use super::{ProcessCrew, lock};
 use crate::channel::luggage::{ITEM, Luggage, Packing};
 use crate::process::Target;
-use crate::task::{Crew, PoolError, Sink, Submit, SubmitMany, TaskId, Terms};
+use crate::task::{Calls, Crew, PoolError, Sink, Submit, SubmitMany, TaskId, Terms};
 
 /// Inputs of so many bytes go into the cell, with room for an answer that lies elsewhere.
 const SHORT: usize = CELL_ROOM - RESERVE;
@@ -65,6 +65,54 @@ impl Short {
     unsafe fn bytes(&self, length: usize) -> &[u8] {
         // SAFETY: by the caller.
         unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), length.min(SHORT)) }
+    }
+}
+
+/// The most calls of a [`Row`].
+const ROW: usize = 16;
+/// So many bytes their inputs have at most.
+const ROW_BYTES: usize = 1024;
+
+/// The inputs of several calls, each short, in the caller's own memory.
+struct Row {
+    bytes: [MaybeUninit<u8>; ROW_BYTES],
+    /// Where each ends.
+    ends: [u16; ROW],
+    count: usize,
+}
+
+impl Row {
+    #[inline(always)]
+    fn new() -> Self {
+        Row { bytes: [MaybeUninit::uninit(); ROW_BYTES], ends: [0; ROW], count: 0 }
+    }
+
+    /// Encodes the inputs up to the first that does not fit, or cannot go this way.
+    #[inline(always)]
+    fn pack<'a, A: Serialize + 'a>(&mut self, items: impl Iterator<Item = &'a A>) {
+        // SAFETY: the bytes are this one's own, and borrowed as long as they are written.
+        let mut out = unsafe { Out::new(NonNull::from(&mut self.bytes).cast(), ROW_BYTES) };
+        for item in items.take(ROW) {
+            let packing = Packing::begin();
+            let before = out.left();
+            let encoded = out.encode(item, &mut false);
+            if packing.end().is_some() || encoded.is_err() || before - out.left() > SHORT {
+                return;
+            }
+            self.ends[self.count] = (ROW_BYTES - out.left()) as u16;
+            self.count += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn inputs(&self) -> impl Iterator<Item = &[u8]> {
+        let mut start = 0;
+        self.ends[..self.count].iter().map(move |end| {
+            let (from, to) = (start, usize::from(*end));
+            start = to;
+            // SAFETY: these were written by `pack`, one behind the other.
+            unsafe { std::slice::from_raw_parts(self.bytes.as_ptr().add(from).cast(), to - from) }
+        })
     }
 }
 
@@ -136,6 +184,33 @@ where
         Ok(task)
     }
 
+    fn submit_singles(
+        &self,
+        calls: Calls<'_, F, F::Output>,
+        first: u64,
+        items: &mut VecDeque<Args>,
+        most: usize,
+        tasks: &mut Vec<TaskId>,
+    ) -> Result<(), PoolError> {
+        let Calls { f, sink, terms } = calls;
+        let before = tasks.len();
+        if is_plain(terms) {
+            let name = work_of::<F, Args>()?;
+            self.check_running()?;
+            let mut row = Row::new();
+            row.pack(items.iter().take(most));
+            self.hand_over_row(&row, name, first, sink, tasks)?;
+        }
+        let taken = tasks.len() - before;
+        if taken == 0 {
+            // The next one needs more than the quick way has.
+            tasks.push(self.submit_chunk(f, first, items, 1, sink.clone(), terms)?);
+        } else {
+            items.drain(..taken);
+        }
+        Ok(())
+    }
+
     fn pace(&self) -> Option<u64> {
         work_of::<F, Args>().ok().and_then(|name| self.paces.get(name))
     }
@@ -145,6 +220,11 @@ where
             self.paces.set(name, pace);
         }
     }
+}
+
+/// Whether nothing special is to be minded of a call.
+fn is_plain(terms: &Terms) -> bool {
+    terms.deadline.is_none() && terms.retry == Default::default()
 }
 
 fn work_of<F, Args>() -> Result<Name, PoolError>
@@ -349,16 +429,9 @@ impl ProcessCrew {
         packed: Packed,
         terms: &Terms,
     ) -> Result<TaskId, PoolError> {
-        if !self.is_here() {
-            return Err(PoolError::Forked { owner: self.pid });
-        }
-        self.lives.state().begin(1).map_err(|refused| match refused {
-            Refused::Phase(_) => self.refusal(),
-            Refused::Full => too_many(),
-        })?;
+        self.begin(1)?;
         let Order { job, name, first, count, voids } = order;
-        let plain = terms.deadline.is_none() && terms.retry == Default::default();
-        let rare = (!plain || !voids.is_empty())
+        let rare = (!is_plain(terms) || !voids.is_empty())
             .then(|| Box::new(Rare { terms: terms.clone(), voids, ..Rare::default() }));
         // Looking at the clock takes as long as all the rest of a short task.
         let sampled = count > 1 || first.is_multiple_of(16) || rare.is_some();
@@ -375,12 +448,79 @@ impl ProcessCrew {
             rare,
         };
         let done = self.enter(chunk, short, packed);
-        if done.is_err() {
-            self.tasks_over(1);
-        } else if self.lives.may_grow() {
+        self.entered(1, u32::from(done.is_ok()));
+        done
+    }
+
+    /// Puts calls into cells, each into one, as far as there are any that are free. None is no error.
+    fn hand_over_row<R: DeserializeOwned + 'static>(
+        &self,
+        row: &Row,
+        name: Name,
+        first: u64,
+        sink: &Arc<dyn Sink<R>>,
+        tasks: &mut Vec<TaskId>,
+    ) -> Result<(), PoolError> {
+        let all = row.count as u32;
+        self.begin(all)?;
+        let since = nanos();
+        let before = tasks.len();
+        {
+            let mut hall = lock(&self.hall);
+            if hall.closed.is_some() {
+                drop(hall);
+                self.tasks_over(all);
+                return Err(self.refusal());
+            }
+            if hall.waiting.is_empty() {
+                for (first, input) in (first..).zip(row.inputs()) {
+                    if hall.free.is_empty() {
+                        break;
+                    }
+                    let Some(task) = hall.tasks.add() else { break };
+                    let chunk = Chunk {
+                        task,
+                        job: Job::new(sink.clone()),
+                        name,
+                        first,
+                        count: 1,
+                        block: 0,
+                        length: input.len() as u32,
+                        names: 0,
+                        since: if first.is_multiple_of(16) { since } else { 0 },
+                        rare: None,
+                    };
+                    if self.put(&mut hall, chunk, Given::Bytes(input)).is_err() {
+                        // The board is damaged: who tries again is told.
+                        hall.tasks.piece_over(task);
+                        break;
+                    }
+                    tasks.push(task);
+                }
+                self.publish(&mut hall);
+            }
+        }
+        self.entered(all, (tasks.len() - before) as u32);
+        Ok(())
+    }
+
+    /// So many tasks are on their way in.
+    fn begin(&self, count: u32) -> Result<(), PoolError> {
+        if !self.is_here() {
+            return Err(PoolError::Forked { owner: self.pid });
+        }
+        self.lives.state().begin(count).map_err(|refused| match refused {
+            Refused::Phase(_) => self.refusal(),
+            Refused::Full => too_many(),
+        })
+    }
+
+    /// So many of those that began are in, the others are not.
+    fn entered(&self, begun: u32, count: u32) {
+        self.tasks_over(begun - count);
+        if count > 0 && self.lives.may_grow() {
             self.lives.look_again();
         }
-        done
     }
 
     fn enter(&self, mut chunk: Chunk, short: &Short, packed: Packed) -> Result<TaskId, PoolError> {
@@ -422,6 +562,7 @@ impl ProcessCrew {
             hall.tasks.piece_over(chunk.task);
             return Err(PoolError::Corrupt { what: "a cell that cannot be used" });
         }
+        self.publish(&mut hall);
         Ok(task)
     }
 
@@ -444,6 +585,7 @@ impl ProcessCrew {
                 hall.lost.push(chunk);
             }
         }
+        self.publish(hall);
     }
 
     /// Inputs that were in a worker's hand, in a new block.
@@ -453,7 +595,19 @@ impl ProcessCrew {
         held.out()?.put(bytes).then_some(held)
     }
 
-    /// Puts a chunk into a free cell and publishes that. If the memory is damaged, the chunk comes back.
+    /// Publishes what was put into cells.
+    fn publish(&self, hall: &mut Hall) {
+        let before = self.board.used();
+        // Failure: a cell was free just now, so it is damaged; it is found to be lost.
+        let _ = self.board.publish_all(self.me, &hall.filled);
+        let used = before..self.board.used();
+        if used.end.wrapping_sub(before) != hall.filled.len() as u64 {
+            hall.put_off(self.board.queued_at(used));
+        }
+        hall.filled.clear();
+    }
+
+    /// Puts a chunk into a free cell, which is to be [published](Self::publish). If the memory is damaged, the chunk comes back.
     #[inline(always)]
     fn put(&self, hall: &mut Hall, mut chunk: Chunk, given: Given<'_>) -> Result<(), Chunk> {
         let board = &self.board;
@@ -512,8 +666,7 @@ impl ProcessCrew {
         }
         hall.cells[cell as usize] = Some(chunk);
         hall.queued.push_back(ticket);
-        // Failure: the cell was free just now, so it is damaged; it is found to be lost.
-        let _ = board.publish(self.me, cell);
+        hall.filled.push(cell);
         Ok(())
     }
 }

@@ -75,6 +75,18 @@ pub(super) fn pool(workers: usize) -> Pool {
     )
 }
 
+#[test]
+fn who_has_joined_has_the_last_handle() {
+    for _ in 0..20 {
+        let pool = pool(1);
+        pool.0.attend();
+        pool.apply(|| (), ()).unwrap();
+        pool.0.close();
+        pool.0.join(soon()).unwrap();
+        assert_eq!(Arc::strong_count(&pool.0), 1, "the courier or the supervisor has one");
+    }
+}
+
 impl Pool {
     pub(super) fn apply<F, A>(
         &self,
@@ -323,4 +335,114 @@ fn a_pool_that_is_ended_while_it_works_leaves_nothing() {
     let before = used();
     (0..10).for_each(|_| round());
     until("the memory is given back", || used() < before + (64 << 20));
+}
+
+/// Tasks are called off while the only worker is busy, so many that the ring comes round: what was queued first is passed over then,
+/// and taken later than what came after it.
+#[test]
+fn what_hangs_before_others_that_were_queued_first_is_ended() {
+    let pool = pool(1);
+    let (begun, go_on) = (crate::sync::Event::new().unwrap(), crate::sync::Event::new().unwrap());
+    let busy = |begun: crate::sync::Event, go_on: crate::sync::Event| {
+        begun.set();
+        assert!(go_on.wait_timeout(Duration::from_secs(20)));
+    };
+    let first = Box_::new();
+    submit(&pool, busy, (begun.clone(), go_on.clone()), &first);
+    assert!(begun.wait_timeout(Duration::from_secs(20)));
+    let call_off = |count: usize| {
+        for _ in 0..count {
+            let task = submit(&pool, || 1, (), &Arc::new(Box_(Mutex::default())));
+            assert!(pool.0.withdraw(task));
+        }
+    };
+    let (early, late) = (Box_::new(), Box_::new());
+    submit(&pool, || 1, (), &early);
+    call_off(CELLS as usize);
+    let terms = Terms { deadline: Some(Duration::from_millis(30)), ..Terms::default() };
+    pool.0.submit(std::thread::park, (), late.clone(), &terms).unwrap();
+    call_off(CELLS as usize);
+    go_on.set();
+    assert!(pool.0.help(None, soon(), &mut || late.has(1) && early.has(1)), "it took too long");
+    assert!(matches!(*late.take().remove(0).unwrap_err(), TaskError::DeadlinePassed { .. }));
+    assert_eq!(*early.take().remove(0).as_ref().unwrap(), 1);
+}
+
+/// Whatever stands on the board, a task comes to an end.
+#[test]
+fn a_pool_whose_board_is_overwritten_is_broken() {
+    let pool = pool(2);
+    assert_eq!(pool.apply(|| 1, ()).unwrap(), 1);
+    let region = pool.0.own.arena().region();
+    // Where to look for tasks.
+    let hint = region.object::<AtomicU64>(pool.0.own.offset() + 512).unwrap();
+    hint.store(u64::MAX / 2, std::sync::atomic::Ordering::Relaxed);
+    let error = *pool.apply(|| 1, ()).unwrap_err();
+    let TaskError::Broken(cause) = error else { panic!("{error}") };
+    assert!(matches!(*cause, PoolError::Corrupt { .. }), "{cause}");
+}
+
+/// The seat of a worker is written over before that dies: its task is found by the name in the cell.
+#[test]
+fn a_task_whose_worker_has_lost_its_seat_fails_with_it() {
+    let pool = pool(1);
+    let board = pool.0.own.offset();
+    let die = |board: u64| -> u64 {
+        let region = crate::memory::arena().unwrap().region();
+        // The first one lies behind the head.
+        let seat = region.object::<AtomicU64>(board + 640).unwrap();
+        seat.store(u64::MAX, std::sync::atomic::Ordering::Relaxed);
+        std::process::abort();
+    };
+    let error = *pool.apply(die, (board,)).unwrap_err();
+    assert!(matches!(error, TaskError::WorkerDied { signal: Some(libc::SIGABRT), .. }), "{error}");
+    assert_eq!(pool.apply(|| 1, ()).unwrap(), 1, "there is another seat");
+}
+
+/// Whatever is written over the board, nobody crashes, and the pool can be ended: then each task has a result.
+#[test]
+fn nobody_crashes_over_a_board_that_is_overwritten() {
+    let mut dice = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut roll = move |sides: u64| {
+        dice ^= dice << 13;
+        dice ^= dice >> 7;
+        dice ^= dice << 17;
+        dice % sides
+    };
+    for round in 0..12 {
+        let pool = pool(2);
+        let region = pool.0.own.arena().region();
+        let words = Board::bytes(pool.0.board.plan()) / 8;
+        let words: &[AtomicU64] = region.objects(pool.0.own.offset(), words).unwrap();
+        // Half of the time where most is: at the front, where the first cells lie.
+        let near = words.len() as u64 / 8;
+        let sink = Box_::new();
+        for task in 0..100u64 {
+            let text = "x".repeat(if task % 9 == 0 { 3000 } else { 10 });
+            let sink: Arc<dyn Sink<String>> = sink.clone();
+            let mut items = VecDeque::from([(text,)]);
+            let echo = Arc::new(|text: String| text);
+            if pool.0.submit_chunk(&echo, task, &mut items, 1, sink, &Terms::default()).is_err() {
+                break;
+            }
+            let at = if task % 2 == 0 { roll(near) } else { roll(words.len() as u64) };
+            let word = &words[at as usize];
+            let now = word.load(std::sync::atomic::Ordering::Relaxed);
+            let new = match roll(4) {
+                0 => 0,
+                1 => roll(u64::MAX),
+                2 => now ^ 1 << roll(64),
+                // Another state, with a name in it.
+                _ => now & (u64::MAX >> 3) | roll(8) << 61 | roll(1 << 13),
+            };
+            word.store(new, std::sync::atomic::Ordering::Relaxed);
+        }
+        let most = Deadline::after(Duration::from_millis(20));
+        pool.0.help(None, most, &mut || sink.has(100));
+        pool.0.terminate();
+        let joined = pool.0.join(soon());
+        assert!(joined.is_ok(), "round {round}: {joined:?}");
+        assert!(lock(&sink.0).iter().all(Option::is_some), "round {round}");
+        assert_eq!(pool.0.statistics().deaths, 0, "round {round}");
+    }
 }

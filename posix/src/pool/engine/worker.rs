@@ -1,6 +1,6 @@
 //! What a worker does all day.
 
-use procession_core::pool::{Take, Worker};
+use procession_core::pool::{Corrupt, Take, Worker};
 use procession_core::sys::{Deadline, coarse_nanos};
 
 use super::desk::{Tools, serve};
@@ -21,23 +21,24 @@ fn work(mut worker: Worker<'static>, habits: &mut Habits) -> Leaving {
         let board = worker.board().offset(arena.region())?;
         Tools::new(arena, board)
     }) else {
-        return Leaving::NotReady("the pool's board does not lie in the arena".into());
+        return Leaving::Damaged;
     };
     let mut scratch = Vec::new();
     loop {
-        let taken = match worker.take(Deadline::NOW) {
-            Ok(Take::TimedOut) => {
+        let taken = match worker.take_at_once() {
+            Ok(Some(take)) => Ok(take),
+            Ok(None) => {
                 worker.note_since(coarse_nanos());
                 shrink(&mut scratch);
                 worker.take(Deadline::NEVER)
             }
-            taken => taken,
+            Err(damage) => Err(damage),
         };
         let lease = match taken {
             Ok(Take::Lease(lease)) => lease,
             Ok(Take::TimedOut) => continue,
             Ok(Take::Leave(_)) => return Leaving::Asked,
-            Err(damage) => return Leaving::NotReady(damage.to_string()),
+            Err(Corrupt) => return Leaving::Damaged,
         };
         let most = u32::try_from(habits.tasks_left()).unwrap_or(u32::MAX);
         let served = serve(&mut tools, &worker, lease, &mut scratch, most);

@@ -15,6 +15,8 @@ pub(crate) enum Leaving {
     Memory,
     /// It never got to work.
     NotReady(String),
+    /// The pool's board is damaged: others would not get on with it either.
+    Damaged,
 }
 
 /// The end of a worker.

@@ -69,6 +69,11 @@ impl Seats {
         self.life(seat).and_then(|at| self.board.seat(at).tag())
     }
 
+    /// Whether this seat is kept for somebody who has not sat down yet.
+    pub(crate) fn is_kept(&self, seat: usize) -> bool {
+        self.life(seat).is_some_and(|at| self.board.seat(at) == SeatLook::Reserved)
+    }
+
     /// The process that sits at this seat.
     pub(crate) fn pid(&self, seat: usize) -> Option<u32> {
         self.tag(seat).and_then(|tag| self.me.who(tag)).map(|who| who.pid)

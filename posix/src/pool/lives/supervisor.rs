@@ -15,7 +15,8 @@ use super::roster::{Gone, Roster, Step, Verdict};
 use super::{Death, Employee, Floor, GRACE, Leaving, Shared};
 use crate::attendant::{self, Duty};
 use crate::process::exit::is_under_way;
-use crate::process::{Child, JoinError, StartError};
+use crate::process::wire::above_standard;
+use crate::process::{Child, JoinError, StartError, Together};
 use crate::task::PoolError;
 
 /// Which event is the bell; the others are the numbers of seats.
@@ -36,6 +37,7 @@ pub(super) struct Bell {
 impl Bell {
     pub(super) fn new() -> Result<Self, PoolError> {
         let descriptor = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map(above_standard)
             .map_err(resource("make an eventfd for the pool"))?;
         Ok(Bell { descriptor, rung: AtomicBool::new(false) })
     }
@@ -66,6 +68,17 @@ pub(super) struct Supervisor {
     events: OwnedFd,
     /// When to get up by oneself.
     rest: Deadline,
+    /// The last field: who joins the pool finds that the floor was let go.
+    _end: End,
+}
+
+/// With it ends the pool, whose workers are gone.
+struct End(Arc<Shared>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.be_over();
+    }
 }
 
 impl Supervisor {
@@ -79,11 +92,14 @@ impl Supervisor {
         roster: Roster,
     ) -> Result<Self, PoolError> {
         let events = epoll::create(CreateFlags::CLOEXEC)
+            .map(above_standard)
             .map_err(resource("make an epoll descriptor for the pool"))?;
         epoll::add(&events, &shared.bell.descriptor, EventData::new_u64(BELL), EventFlags::IN)
             .map_err(resource("wait for the pool's orders"))?;
         let rest = Deadline::NEVER;
-        let mut new = Supervisor { shared, floor, roster, events, rest };
+        let end = End(shared.clone());
+        let mut new = Supervisor { shared, floor, roster, events, rest, _end: end };
+        let _one_state = Together::begin();
         loop {
             match new.step() {
                 Step::Start { seat, serial } => {
@@ -126,14 +142,13 @@ impl Supervisor {
         // Before there is a process: it may be quick.
         self.shared.employ(seat, Employee::Coming(name.clone()));
         self.note_growth();
-        let started = self.floor.start(seat, name).map_err(PoolError::Start);
+        // It may take long (a zygote that is stopped), and runs a user's code, which encodes the initializer's arguments.
+        let started = attendant::aside(|| self.floor.start(seat, name)).map_err(PoolError::Start);
         let child = started.inspect_err(|_| self.shared.dismiss(seat))?;
         let event = EventData::new_u64(seat as u64);
         if let Err(error) = epoll::add(&self.events, child.sentinel(), event, EventFlags::IN) {
             let _ = child.kill();
-            let left = child.join_timeout(LONGEST_BURIAL);
-            self.shared.dismiss(seat);
-            self.floor.vacate(seat, &Death::of(child.pid(), &left, true));
+            bury_the_killed(&self.shared, &*self.floor, seat, &child);
             let source = error.into();
             let what = "watch a worker";
             return Err(PoolError::Start(StartError::Resource { what, source }));
@@ -153,7 +168,7 @@ impl Supervisor {
     fn bury(&mut self, seat: usize) {
         let Some(child) = self.shared.at(seat) else { return };
         // It waits for whoever knows how it ended, for a second at most.
-        let left = child.join_timeout(Duration::ZERO);
+        let left = attendant::aside(|| child.join_timeout(Duration::ZERO));
         if matches!(left, Err(JoinError::TimedOut { .. })) && child.is_alive() {
             return;
         }
@@ -166,6 +181,10 @@ impl Supervisor {
         };
         let verdict = self.roster.gone(seat, how, nanos(), &|seat| floor.look(seat));
         let cause = match verdict {
+            // Whoever takes its place would leave as well, again and again.
+            _ if matches!(left, Ok(Leaving::Damaged)) => {
+                Some(PoolError::Corrupt { what: "a board that was written over" })
+            }
             Verdict::GoOn => None,
             Verdict::TooManyStarts(attempts) => {
                 let cause = as_error(child.name(), child.pid(), left);
@@ -187,7 +206,8 @@ impl Supervisor {
 
     /// The pool is broken by this.
     fn give_up(&mut self, cause: &Arc<PoolError>) {
-        self.floor.broken(cause);
+        // It wakes a user's wakers, and drops what is a user's.
+        attendant::aside(|| self.floor.broken(cause));
         self.end(Deadline::after(GRACE));
     }
 
@@ -271,8 +291,8 @@ impl Duty for Supervisor {
                     return true;
                 }
                 Step::Over => {
-                    self.floor.over();
-                    self.shared.be_over();
+                    // As in `give_up`.
+                    attendant::aside(|| self.floor.over());
                     return false;
                 }
             }
@@ -293,8 +313,17 @@ fn abandon(shared: &Shared, floor: &dyn Floor) {
         let _ = child.kill();
     }
     for (seat, child) in staff {
-        let left = child.join_timeout(LONGEST_BURIAL);
-        shared.dismiss(seat);
+        bury_the_killed(shared, floor, seat, &child);
+    }
+}
+
+/// Waits for the end of a worker that was killed. Its seat is not empty before: as long as it lives it may use the board.
+fn bury_the_killed(shared: &Shared, floor: &dyn Floor, seat: usize, child: &Child<Leaving>) {
+    let left = child.join_timeout(LONGEST_BURIAL);
+    shared.dismiss(seat);
+    if matches!(left, Err(JoinError::TimedOut { .. })) && child.is_alive() {
+        floor.retire(seat);
+    } else {
         floor.vacate(seat, &Death::of(child.pid(), &left, true));
     }
 }

@@ -16,7 +16,7 @@ use procession_core::sys::Deadline;
 
 use super::gather::{Gather, Order};
 use crate::task::gate::Pass;
-use crate::task::{PoolError, PoolState, Sink, SubmitMany, Terms};
+use crate::task::{Calls, PoolError, PoolState, Sink, SubmitMany, TaskId, Terms};
 
 /// How long a worker should be busy with a chunk, in nanoseconds: long against what handing it over costs, short against what a
 /// user notices when the last worker is not done.
@@ -24,6 +24,9 @@ const BUSY: u64 = 150_000;
 
 /// A chunk never has more calls.
 const MOST: usize = 1 << 16;
+
+/// So many chunks of one call each are handed over together, if their inputs are at hand.
+const SINGLES: usize = 16;
 
 /// Where the number of inputs is known, a chunk never has to be smaller than this part of all.
 const CHUNKS: usize = 64;
@@ -69,6 +72,8 @@ pub struct Feeder<C, F, I: Iterator, R> {
     /// Inputs that were taken and not handed over.
     pending: VecDeque<I::Item>,
     exhausted: bool,
+    /// The inputs are there already: the next one does not have to be waited for while others could be handed over.
+    at_hand: bool,
     /// The index of the next input that is handed over.
     next: u64,
     plan: Plan,
@@ -79,6 +84,22 @@ pub struct Feeder<C, F, I: Iterator, R> {
     pass: Option<Pass>,
     gather: Arc<Gather<R>>,
     sink: Arc<dyn Sink<R>>,
+    /// The tasks that were handed over together at last.
+    tasks: Vec<TaskId>,
+}
+
+/// Whether an iterator of this type is one of the standard library over what is there already, and runs nobody's code.
+fn is_at_hand<I>() -> bool {
+    const KNOWN: [&str; 4] = [
+        "core::ops::range::Range",
+        "alloc::vec::into_iter::IntoIter<",
+        "core::slice::iter::Iter<",
+        "core::array::iter::IntoIter<",
+    ];
+    let name = std::any::type_name::<I>();
+    // A pool hands on its inputs one in each tuple.
+    let name = name.rsplit_once("::Each<").map_or(name, |(_, inner)| inner);
+    KNOWN.iter().any(|known| name.starts_with(known))
 }
 
 impl<C, F, I, R> Feeder<C, F, I, R>
@@ -108,6 +129,7 @@ where
             input: input.fuse(),
             pending: VecDeque::new(),
             exhausted: false,
+            at_hand: is_at_hand::<I>(),
             next: 0,
             plan,
             took,
@@ -115,6 +137,7 @@ where
             pass: Some(pass),
             gather,
             sink,
+            tasks: Vec::new(),
         }
     }
 
@@ -193,14 +216,15 @@ where
     /// Hands over what there is room for. Runs the caller's iterator, which may panic: then this can be called again.
     pub(super) fn feed(&mut self, handed_out: u64) {
         while self.total().is_none() {
-            let room = self.room();
-            for _ in 0..room {
-                if !self.feed_chunk(handed_out) {
-                    return;
-                }
-            }
+            let mut room = self.room();
             if room == 0 {
                 return;
+            }
+            while room > 0 {
+                match self.feed_some(handed_out, room) {
+                    0 => return,
+                    chunks => room = room.saturating_sub(chunks),
+                }
             }
         }
     }
@@ -225,46 +249,62 @@ where
         }
     }
 
-    /// Hands over one chunk; whether there may be another one.
-    fn feed_chunk(&mut self, handed_out: u64) -> bool {
+    /// Hands over a chunk, or several of one call each; how many. None: there is no more for now.
+    fn feed_some(&mut self, handed_out: u64, room: usize) -> usize {
         if self.pass.as_ref().is_some_and(|pass| !pass.is_valid()) {
             self.refuse(PoolError::NotRunning { state: PoolState::Closed });
-            return false;
+            return 0;
         }
         let size = self.size();
-        if !self.exhausted && self.pending.len() < size {
-            self.pull((size - self.pending.len()).min(self.allowed(handed_out, self.window())));
+        let singles = if size == 1 && self.at_hand { room.min(SINGLES) } else { 1 };
+        let wanted = size.max(singles);
+        if !self.exhausted && self.pending.len() < wanted {
+            self.pull((wanted - self.pending.len()).min(self.allowed(handed_out, self.window())));
         }
         if self.pending.is_empty() {
             if self.exhausted {
                 self.pass = None;
             }
-            return false;
+            return 0;
         }
-        let first = self.next;
         let had = self.pending.len();
-        let sink = self.sink.clone();
         let handed =
-            self.crew.submit_chunk(&self.f, first, &mut self.pending, size, sink, &self.plan.terms);
+            if singles > 1 { self.hand_over_singles(singles) } else { self.hand_over(size) };
         let took = had - self.pending.len();
         match handed {
-            Ok(task) => {
-                self.gather.opened(first, took as u64, task);
+            Ok(chunks) => {
                 self.next += took as u64;
-                self.took = took;
+                self.took = took / chunks.max(1);
                 if self.total().is_some() {
                     self.pass = None;
                     if self.gather.pace() != 0 {
                         self.crew.note_pace(self.gather.pace());
                     }
                 }
-                true
+                chunks
             }
             Err(error) => {
                 self.refuse(error);
-                false
+                0
             }
         }
+    }
+
+    fn hand_over(&mut self, size: usize) -> Result<usize, PoolError> {
+        let had = self.pending.len();
+        let (sink, terms) = (self.sink.clone(), &self.plan.terms);
+        let (f, pending) = (&self.f, &mut self.pending);
+        let task = self.crew.submit_chunk(f, self.next, pending, size, sink, terms)?;
+        self.gather.opened(self.next, (had - self.pending.len()) as u64, task);
+        Ok(1)
+    }
+
+    fn hand_over_singles(&mut self, most: usize) -> Result<usize, PoolError> {
+        self.tasks.clear();
+        let calls = Calls { f: &self.f, sink: &self.sink, terms: &self.plan.terms };
+        self.crew.submit_singles(calls, self.next, &mut self.pending, most, &mut self.tasks)?;
+        self.gather.opened_singles(self.next, &self.tasks);
+        Ok(self.tasks.len())
     }
 
     fn refuse(&mut self, error: PoolError) {

@@ -147,17 +147,14 @@ impl<R> Gather<R> {
 
     /// A chunk was handed over. Its results may be here already.
     pub(super) fn opened(&self, first: u64, count: u64, task: TaskId) {
+        self.lock().opened(first, count, task);
+    }
+
+    /// As `opened`, for chunks of one call each.
+    pub(super) fn opened_singles(&self, first: u64, tasks: &[TaskId]) {
         let mut inner = self.lock();
-        let mut open = Open { first, count, left: count, task };
-        if !inner.ahead.is_empty() {
-            inner.ahead.retain(|(index, results)| {
-                let its = open.has(*index);
-                open.left -= if its { *results } else { 0 };
-                !its
-            });
-        }
-        if open.left > 0 {
-            inner.open.push_back(open);
+        for (first, task) in (first..).zip(tasks) {
+            inner.opened(first, 1, *task);
         }
     }
 
@@ -171,14 +168,14 @@ impl<R> Gather<R> {
         if self.order == Order::All && count == 1 && first == inner.next && inner.early.is_empty() {
             if let Some(result) = results.next() {
                 inner.next += 1;
-                inner.keep(result);
+                inner.keep(result.map_err(|error| of_item(error, first)));
             }
         } else if self.order == Order::Completed {
-            inner.ready.push_back((first, results.take()));
+            inner.ready.push_back((first, of_items(results.take(), first)));
         } else if first != inner.next {
-            inner.early.insert(first, results.take());
+            inner.early.insert(first, of_items(results.take(), first));
         } else {
-            inner.append(self.order, count, results.take());
+            inner.append(self.order, count, of_items(results.take(), first));
             while let Some(entry) = inner.early.first_entry()
                 && *entry.key() == inner.next
             {
@@ -229,7 +226,49 @@ impl<R> Gather<R> {
     }
 }
 
+/// An error says of which item it is, not of which chunk.
+#[cold]
+fn of_item(mut error: Box<TaskError>, index: u64) -> Box<TaskError> {
+    error.is_of_item(index);
+    error
+}
+
+/// The same for results from this index on.
+#[inline]
+fn of_items<R>(mut run: Run<R>, first: u64) -> Run<R> {
+    match &mut run {
+        Run::One(result) => {
+            if let Err(error) = result {
+                error.is_of_item(first);
+            }
+        }
+        Run::Values(_) => {}
+        Run::Many(results) => {
+            for (index, result) in (first..).zip(results.as_mut_slice()) {
+                if let Err(error) = result {
+                    error.is_of_item(index);
+                }
+            }
+        }
+    }
+    run
+}
+
 impl<R> Gathered<R> {
+    fn opened(&mut self, first: u64, count: u64, task: TaskId) {
+        let mut open = Open { first, count, left: count, task };
+        if !self.ahead.is_empty() {
+            self.ahead.retain(|(index, results)| {
+                let its = open.has(*index);
+                open.left -= if its { *results } else { 0 };
+                !its
+            });
+        }
+        if open.left > 0 {
+            self.open.push_back(open);
+        }
+    }
+
     /// So many results of a chunk are here.
     fn over(&mut self, first: u64, count: u64) {
         // Mostly it is the oldest.

@@ -107,9 +107,7 @@ impl Desk {
                 return false;
             }
             let Some((own, thread)) = work::own_task(self, task) else { break };
-            let tally = self.run(&own, false);
-            let own = self.finish(&mut self.lock(), own, thread, tally);
-            discard(own);
+            self.run_for(own, thread);
         }
         if self.patience.spin(Pace::Eager, || done().then_some(())).is_some() {
             return true;
@@ -134,6 +132,21 @@ impl Desk {
         };
         table.helpers.retain(|other| !Arc::ptr_eq(other, &helper));
         outcome
+    }
+
+    /// In a thread of the crew: runs this one, if nobody has begun it.
+    pub(super) fn run_here(&self, id: TaskId) -> bool {
+        let Some(thread) = work::number_in(self) else { return false };
+        let Some(task) = self.take(id, thread) else { return false };
+        self.run_for(task, thread);
+        true
+    }
+
+    /// Runs what this thread has taken while it waits within another task.
+    fn run_for(&self, task: Arc<Task>, thread: u64) {
+        let tally = self.run(&task, false);
+        let task = self.finish(&mut self.lock(), task, thread, tally);
+        discard(task);
     }
 
     pub(super) fn withdraw(&self, id: TaskId) -> bool {

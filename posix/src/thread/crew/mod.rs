@@ -13,8 +13,8 @@
 //! ```
 //!
 //! The thread that ran a task delivers its result itself, so who waits only sleeps, and is woken by that thread. A thread of
-//! the crew that waits for tasks which it handed over itself runs those that nobody has begun: tasks of tasks do not wait
-//! for a free thread.
+//! the crew that waits for tasks, or for some that it handed over itself, runs those that nobody has begun: tasks of tasks do not
+//! wait for a free thread. It does the same where it waits for other crews' tasks besides.
 //!
 //! No thread can be ended from outside. Where a task is ended (terminated, or late) it gets its error at once, its result is
 //! dropped when it comes, and the thread leaves then. A late one is replaced at once, and nobody waits for it any more.
@@ -202,6 +202,10 @@ impl Crew for ThreadCrew {
         done: &mut dyn FnMut() -> bool,
     ) -> bool {
         if self.is_here() { self.desk.help(task, deadline, done) } else { done() }
+    }
+
+    fn run_here(&self, task: TaskId) -> bool {
+        self.is_here() && self.desk.run_here(task)
     }
 
     fn collect(&self) {

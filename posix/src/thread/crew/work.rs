@@ -11,7 +11,7 @@ use super::desk::{Desk, sleep};
 use super::job::Task;
 use crate::process::JoinError;
 use crate::process::words::Words;
-use crate::task::{TaskError, TaskId, quietly};
+use crate::task::{TaskError, TaskId, Which, quietly};
 
 thread_local! {
     /// The crew that this thread runs tasks of, by the address of its desk, and its number there.
@@ -54,9 +54,14 @@ fn address(desk: &Desk) -> usize {
     std::ptr::from_ref(desk) as usize
 }
 
+/// The number of this thread, if it runs tasks of this crew.
+pub(super) fn number_in(desk: &Desk) -> Option<u64> {
+    ME.get().filter(|(of, _)| *of == address(desk)).map(|(_, number)| number)
+}
+
 /// Whether this thread runs tasks of this crew.
 pub(super) fn is_thread_of(desk: &Desk) -> bool {
-    ME.get().is_some_and(|(of, _)| of == address(desk))
+    number_in(desk).is_some()
 }
 
 /// Remembers what a thread of the crew itself hands over.
@@ -69,7 +74,7 @@ pub(super) fn handed_over(desk: &Desk, id: TaskId) {
 /// A thread of the crew waits for `task`, or for some: one of these that nobody has begun, now begun by this thread. Only what it
 /// waits for anyway: any other task might want a lock that it holds.
 pub(super) fn own_task(desk: &Desk, task: Option<TaskId>) -> Option<(Arc<Task>, u64)> {
-    let (_, number) = ME.get().filter(|(of, _)| *of == address(desk))?;
+    let number = number_in(desk)?;
     if let Some(task) = task.and_then(|id| desk.take(id, number)) {
         return Some((task, number));
     }
@@ -108,7 +113,7 @@ pub(super) fn watch(desk: &Arc<Desk>) {
         if !late.is_empty() {
             let count = late.len();
             desk.fail(table, late, |task| TaskError::DeadlinePassed {
-                task: task.id.0,
+                task: Which::Call(task.id.0),
                 limit: task.limit.unwrap_or_default(),
             });
             for _ in 0..count {
