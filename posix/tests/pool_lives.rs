@@ -476,6 +476,32 @@ fn a_stopped_worker_is_alive() {
     kill(stopped, Signal::CONT);
 }
 
+/// The blocked signals of a thread, by its directory in /proc.
+fn blocked(thread: &str) -> Option<String> {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("SigBlk:").map(str::to_owned))
+}
+
+#[test]
+fn workers_have_the_state_of_whoever_made_their_pool_at_that_time() {
+    alone!(workers_have_the_state_of_whoever_made_their_pool_at_that_time);
+    for how in [libc::SIG_UNBLOCK, libc::SIG_BLOCK, libc::SIG_UNBLOCK] {
+        // SAFETY: the set is made before it is read, and this thread's own mask is changed.
+        unsafe {
+            let mut set = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            libc::sigaddset(&mut set, libc::SIGUSR2);
+            assert_eq!(libc::pthread_sigmask(how, &set, std::ptr::null_mut()), 0);
+        }
+        let pool = Pool::new(2).unwrap();
+        let (mine, pids) = (blocked("thread-self").unwrap(), pids(&pool));
+        assert_eq!(pids.len(), 2);
+        until("both have it", || {
+            pids.iter().all(|pid| blocked(&pid.to_string()).as_ref() == Some(&mine))
+        });
+    }
+}
+
 #[test]
 fn with_its_owner_all_is_over() {
     fn own(told: Queue<Vec<u32>>, wait: bool) {

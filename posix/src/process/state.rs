@@ -67,29 +67,34 @@ pub(crate) struct Together {
 
 impl Together {
     pub(crate) fn begin() -> Together {
-        SEEN.set(Some(None));
+        with_seen(|seen| *seen = Some(None));
         Together { _stays: PhantomData }
     }
 }
 
 impl Drop for Together {
     fn drop(&mut self) {
-        SEEN.set(None);
+        with_seen(|seen| *seen = None);
     }
 }
 
 /// What an earlier start of those that this thread makes [`Together`] has seen.
 pub(super) fn take_seen() -> Option<Box<State>> {
-    SEEN.with_borrow_mut(|seen| seen.as_mut().and_then(Option::take))
+    with_seen(|seen| seen.as_mut().and_then(Option::take)).flatten()
 }
 
 /// For the next start of those that this thread makes [`Together`].
 pub(super) fn keep_seen(now: Box<State>) {
-    SEEN.with_borrow_mut(|seen| {
+    with_seen(|seen| {
         if let Some(seen) = seen {
             *seen = Some(now);
         }
     });
+}
+
+/// `None` in a thread that is about to be gone: each start looks for itself there.
+fn with_seen<R>(change: impl FnOnce(&mut Option<Option<Box<State>>>) -> R) -> Option<R> {
+    SEEN.try_with(|seen| change(&mut seen.borrow_mut())).ok()
 }
 
 /// What a child has, whether we like it or not, from the process that forks it.
