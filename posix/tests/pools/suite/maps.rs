@@ -140,6 +140,37 @@ fn inputs_are_taken_as_the_window_allows() {
     assert!(turns.next().is_none());
 }
 
+/// Each input waits until a worker has begun the one before: what was taken is handed over before the next one is asked for.
+#[test]
+fn an_input_may_wait_for_the_one_before() {
+    alone!(an_input_may_wait_for_the_one_before);
+    let pool = Pool::new(2).unwrap();
+    let (gate, opens) = gate();
+    let begun = Semaphore::new(0).unwrap();
+    drop(opens);
+    let inputs = (0..20).map(|x| {
+        assert!(x == 0 || begun.take_timeout(LONG).is_ok(), "{x} was not handed over");
+        (begun.clone(), gate.clone(), x)
+    });
+    let results = pool.star_tasks(report_and_pass, inputs).chunk_size(1).map().unwrap();
+    assert_eq!(results, (0..20).collect::<Vec<_>>());
+}
+
+/// So many that each way of handing over is gone: by ones, by short chunks, by blocks; and none is done twice.
+#[test]
+fn numbers_go_by_ones_and_in_chunks() {
+    alone!(numbers_go_by_ones_and_in_chunks);
+    let pool = Pool::new(2).unwrap();
+    for size in [1, 2, 11, 16, 25, 40, 5000] {
+        let count = 3 * size as u64 + 5;
+        let inputs: Vec<u64> = (0..count).collect();
+        let before = pool.statistics().done;
+        let results = pool.tasks(square, inputs).chunk_size(size).map().unwrap();
+        assert_eq!(results, (0..count).map(square).collect::<Vec<_>>());
+        assert_eq!(pool.statistics().done - before, count);
+    }
+}
+
 #[test]
 fn a_map_takes_its_inputs_lazily_too() {
     alone!(a_map_takes_its_inputs_lazily_too);
