@@ -23,6 +23,21 @@ fn owned<'r>(region: &Region<'r>, seat: &Membership<'_>, plan: Plan) -> Board<'r
     Board::create(region, AT, plan, seat.member()).unwrap()
 }
 
+/// The beginning of a scene: a region, those who take part in it, of whom the first is the board's owner, and the board.
+macro_rules! scene {
+    ($region:ident; $owner:ident, $($other:ident),+; $board:ident) => {
+        let bytes = Bytes::new(1 << 20);
+        let $region = bytes.create().unwrap();
+        let $owner = $region.join().unwrap();
+        $(let $other = $region.join().unwrap();)+
+        let $board = owned(&$region, &$owner, PLAN);
+    };
+    ($region:ident; $owner:ident, $($other:ident),+; $me:ident, $board:ident) => {
+        scene!($region; $owner, $($other),+; $board);
+        let $me = $owner.member();
+    };
+}
+
 /// A worker that is ready.
 fn worker<'r>(board: Board<'r>, seat: &'r Membership<'r>) -> Worker<'r> {
     let at = (0..board.plan().seats).find_map(|index| board.reserve(index)).unwrap();
@@ -87,10 +102,7 @@ fn what_was_made_can_be_opened() {
 
 #[test]
 fn a_cell_goes_round() {
-    let bytes = Bytes::new(1 << 20);
-    let region = bytes.create().unwrap();
-    let (owner, other) = (region.join().unwrap(), region.join().unwrap());
-    let (me, board) = (owner.member(), owned(&region, &owner, PLAN));
+    scene!(region; owner, other; me, board);
     let mut worker = worker(board, &other);
     for lap in 0..20 {
         let ticket = board.publish(me, 2).unwrap();
@@ -121,10 +133,7 @@ fn a_cell_goes_round() {
 
 #[test]
 fn cells_are_taken_in_the_order_of_their_publication() {
-    let bytes = Bytes::new(1 << 20);
-    let region = bytes.create().unwrap();
-    let (owner, other) = (region.join().unwrap(), region.join().unwrap());
-    let (me, board) = (owner.member(), owned(&region, &owner, PLAN));
+    scene!(region; owner, other; me, board);
     let mut worker = worker(board, &other);
     for cell in [2, 0, 3, 1] {
         board.publish(me, cell).unwrap();
@@ -137,10 +146,7 @@ fn cells_are_taken_in_the_order_of_their_publication() {
 
 #[test]
 fn what_is_withdrawn_is_never_taken() {
-    let bytes = Bytes::new(1 << 20);
-    let region = bytes.create().unwrap();
-    let (owner, other) = (region.join().unwrap(), region.join().unwrap());
-    let (me, board) = (owner.member(), owned(&region, &owner, PLAN));
+    scene!(region; owner, other; me, board);
     let mut worker = worker(board, &other);
     let gone = board.publish(me, 0).unwrap();
     let there = board.publish(me, 1).unwrap();
@@ -161,10 +167,7 @@ fn lease_again(board: Board<'_>, owner: &Membership<'_>, worker: &mut Worker<'_>
 
 #[test]
 fn what_is_revoked_is_not_finished() {
-    let bytes = Bytes::new(1 << 20);
-    let region = bytes.create().unwrap();
-    let (owner, other) = (region.join().unwrap(), region.join().unwrap());
-    let (me, board) = (owner.member(), owned(&region, &owner, PLAN));
+    scene!(region; owner, other; me, board);
     let mut worker = worker(board, &other);
     let tag = other.member().tag().unwrap();
     let ticket = board.publish(me, 1).unwrap();
@@ -187,10 +190,7 @@ fn what_is_revoked_is_not_finished() {
 
 #[test]
 fn a_dead_workers_cell_comes_back_with_what_it_had_answered() {
-    let bytes = Bytes::new(1 << 20);
-    let region = bytes.create().unwrap();
-    let (owner, other) = (region.join().unwrap(), region.join().unwrap());
-    let (me, board) = (owner.member(), owned(&region, &owner, PLAN));
+    scene!(region; owner, other; me, board);
     let mut first = worker(board, &other);
     let tickets = [0, 1].map(|cell| board.publish(me, cell).unwrap());
     let (finished, held) = (lease(&mut first), lease(&mut first));
@@ -205,11 +205,7 @@ fn a_dead_workers_cell_comes_back_with_what_it_had_answered() {
 
 #[test]
 fn orders_are_followed() {
-    let bytes = Bytes::new(1 << 20);
-    let region = bytes.create().unwrap();
-    let (owner, here, there) =
-        (region.join().unwrap(), region.join().unwrap(), region.join().unwrap());
-    let (me, board) = (owner.member(), owned(&region, &owner, PLAN));
+    scene!(region; owner, here, there; me, board);
     let (mut one, mut two) = (worker(board, &here), worker(board, &there));
     board.retire(me, one.at());
     board.publish(me, 0).unwrap();
@@ -227,10 +223,7 @@ fn orders_are_followed() {
 
 #[test]
 fn a_worker_leaves_when_its_owner_is_dead() {
-    let bytes = Bytes::new(1 << 20);
-    let region = bytes.create().unwrap();
-    let (owner, other) = (region.join().unwrap(), region.join().unwrap());
-    let board = owned(&region, &owner, PLAN);
+    scene!(region; owner, other; board);
     let mut worker = worker(board, &other);
     bury(&region, &owner);
     assert!(matches!(worker.take(soon()), Ok(Take::Leave(Leave::OwnerDied))));
@@ -242,10 +235,7 @@ fn a_worker_leaves_when_its_owner_is_dead() {
 
 #[test]
 fn a_seat_has_lives() {
-    let bytes = Bytes::new(1 << 20);
-    let region = bytes.create().unwrap();
-    let (owner, other) = (region.join().unwrap(), region.join().unwrap());
-    let board = owned(&region, &owner, PLAN);
+    scene!(region; owner, other; board);
     assert!(board.is_deserted());
     let first = board.reserve(1).unwrap();
     assert_eq!((board.reserve(1), board.reserve(2)), (None, None));
@@ -275,10 +265,7 @@ fn a_seat_has_lives() {
 
 #[test]
 fn who_comes_for_a_dead_owners_seat_is_turned_away() {
-    let bytes = Bytes::new(1 << 20);
-    let region = bytes.create().unwrap();
-    let (owner, late) = (region.join().unwrap(), region.join().unwrap());
-    let board = owned(&region, &owner, PLAN);
+    scene!(region; owner, late; board);
     let at = board.reserve(0).unwrap();
     assert!(!board.is_abandoned(late.member()));
     bury(&region, &owner);
@@ -289,10 +276,7 @@ fn who_comes_for_a_dead_owners_seat_is_turned_away() {
 /// One cell stays queued while the others are published and withdrawn, several times round the ring.
 #[test]
 fn what_nobody_takes_is_not_overtaken_by_the_ring() {
-    let bytes = Bytes::new(1 << 20);
-    let region = bytes.create().unwrap();
-    let (owner, other) = (region.join().unwrap(), region.join().unwrap());
-    let (me, board) = (owner.member(), owned(&region, &owner, PLAN));
+    scene!(region; owner, other; me, board);
     let mut worker = worker(board, &other);
     let waiting = [0, 1].map(|cell| board.publish(me, cell).unwrap());
     for _ in 0..50 {
@@ -337,11 +321,7 @@ fn what_is_published_together_is_taken_in_order() {
 /// A worker that was stopped stores a head of long ago: all else goes on.
 #[test]
 fn the_head_may_go_back() {
-    let bytes = Bytes::new(1 << 20);
-    let region = bytes.create().unwrap();
-    let (owner, here, there) =
-        (region.join().unwrap(), region.join().unwrap(), region.join().unwrap());
-    let (me, board) = (owner.member(), owned(&region, &owner, PLAN));
+    scene!(region; owner, here, there; me, board);
     let (mut one, mut two) = (worker(board, &here), worker(board, &there));
     for turn in 0..100 {
         let ticket = board.publish(me, turn % 4).unwrap();
@@ -356,10 +336,7 @@ fn the_head_may_go_back() {
 #[test]
 fn damage_is_reported() {
     use core::sync::atomic::Ordering::Relaxed;
-    let bytes = Bytes::new(1 << 20);
-    let region = bytes.create().unwrap();
-    let (owner, other) = (region.join().unwrap(), region.join().unwrap());
-    let (me, board) = (owner.member(), owned(&region, &owner, PLAN));
+    scene!(region; owner, other; me, board);
     let mut worker = worker(board, &other);
     let ticket = board.publish(me, 0).unwrap();
     board.ring[0].store(u32::MAX, Relaxed);
@@ -438,10 +415,7 @@ fn many_go_through() {
 /// Else it would be late before it has begun.
 #[test]
 fn a_chunk_is_not_timed_by_the_one_before() {
-    let bytes = Bytes::new(1 << 20);
-    let region = bytes.create().unwrap();
-    let (owner, other) = (region.join().unwrap(), region.join().unwrap());
-    let board = owned(&region, &owner, PLAN);
+    scene!(region; owner, other; board);
     let mut worker = worker(board, &other);
     let me = owner.member();
     for cell in 0..3 {

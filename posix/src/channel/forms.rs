@@ -362,5 +362,82 @@ macro_rules! takes {
     };
 }
 
-pub(crate) use {asked, gets, key, peeks, puts, takes};
+/// The queues that know what is not finished yet.
+macro_rules! joined {
+    ($type:ident) => {
+        impl<T> $type<T> {
+            /// Says that an object that was got is done: the one that this thread has had longest, else this process, else anybody.
+            ///
+            /// # Errors
+            /// [`TaskDoneError::TooMany`](crate::channel::TaskDoneError::TooMany) if nobody has got anything that is not done; between
+            /// processes also `Corrupt`, `Join`.
+            pub fn task_done(&self) -> Result<(), crate::channel::TaskDoneError> {
+                self.stock.task_done()
+            }
+
+            /// How many objects wait or were got and are not done.
+            #[must_use]
+            pub fn unfinished(&self) -> usize {
+                self.stock.unfinished()
+            }
+
+            /// Waits until nothing is unfinished, as long as it takes. Objects whose takers die go back to the queue, or are given up.
+            ///
+            /// # Errors
+            /// [`JoinTasksError::Lost`](crate::channel::JoinTasksError::Lost) if some were given up, until somebody
+            /// [takes note](Self::take_lost); `ShutDown` after an [immediate shutdown](Self::shutdown); between processes also `Corrupt`,
+            /// `Join`.
+            pub fn join(&self) -> Result<(), crate::channel::JoinTasksError> {
+                self.join_until(procession_core::sys::Deadline::NEVER)
+            }
+
+            /// Waits until nothing is unfinished, for at most `timeout`.
+            ///
+            /// # Errors
+            /// `TimedOut` (`WouldBlock` if it is zero); otherwise as [`join`](Self::join).
+            pub fn join_timeout(
+                &self,
+                timeout: std::time::Duration,
+            ) -> Result<(), crate::channel::JoinTasksError> {
+                self.join_until(procession_core::sys::Deadline::after(timeout))
+            }
+
+            /// Waits until nothing is unfinished, until `deadline`.
+            ///
+            /// # Errors
+            /// `TimedOut` (`WouldBlock` with [`Deadline::NOW`](procession_core::sys::Deadline::NOW)); otherwise as
+            /// [`join`](Self::join).
+            pub fn join_until(
+                &self,
+                deadline: procession_core::sys::Deadline,
+            ) -> Result<(), crate::channel::JoinTasksError> {
+                self.stock.join(deadline)
+            }
+        }
+    };
+}
+
+/// Many objects at once, in the forms of the calls that wait.
+macro_rules! many {
+    ($type:ident: $put:path, $get:path) => {
+        impl<T: $put> $type<T> {
+            crate::channel::waits::waits!(put_many_until as put_many, put_many_nowait, put_many_timeout
+                (objects: impl IntoIterator<Item = impl std::borrow::Borrow<T>>)
+                -> Result<usize, crate::channel::PutError>,
+                "Puts objects, in order, and says how many: see [`put_many_until`](Self::put_many_until).");
+        }
+
+        impl<T: $get> $type<T> {
+            crate::channel::waits::waits!(get_many_until as get_many, get_many_nowait, get_many_timeout
+                (most: usize) -> Result<Vec<T>, crate::channel::GetManyError<T>>,
+                "Gets as many objects as are there, at most `most` and at least one: see [`get_many_until`](Self::get_many_until).");
+
+            crate::channel::waits::waits!(get_latest_until as get_latest, get_latest_nowait, get_latest_timeout
+                () -> Result<(T, usize), crate::channel::GetError>,
+                "Gets the newest object, and passes over all before it: see [`get_latest_until`](Self::get_latest_until).");
+        }
+    };
+}
+
+pub(crate) use {asked, gets, joined, key, many, peeks, puts, takes};
 pub(super) use {made, stocked};

@@ -1,11 +1,6 @@
 //! A queue that knows what is not finished yet.
 
-use std::time::Duration;
-
-use procession_core::sys::Deadline;
-
-use super::error::{JoinTasksError, TaskDoneError};
-use super::forms::{gets, made, peeks, puts, stocked, takes};
+use super::forms::{gets, joined, made, peeks, puts, stocked, takes};
 use super::stock::Stock;
 
 /// A queue of objects between processes that knows which of them are unfinished, as `multiprocessing.JoinableQueue`.
@@ -51,44 +46,4 @@ puts!(JoinableQueue: serde::Serialize);
 gets!(JoinableQueue: serde::de::DeserializeOwned, T, get_unfinished, |(_, object)| object);
 peeks!(JoinableQueue: serde::de::DeserializeOwned, T, |(_, object)| object);
 takes!(JoinableQueue: serde::de::DeserializeOwned, super::Delivery<T>);
-
-impl<T> JoinableQueue<T> {
-    /// Says that an object that was got is done: the one that this thread has had longest, else this process, else anybody.
-    ///
-    /// # Errors
-    /// [`TaskDoneError::TooMany`] if nobody has got anything that is not done; `Corrupt`, `Join`.
-    pub fn task_done(&self) -> Result<(), TaskDoneError> {
-        self.stock.task_done()
-    }
-
-    /// How many objects wait or were got and are not done.
-    #[must_use]
-    pub fn unfinished(&self) -> usize {
-        self.stock.store().unfinished() as usize
-    }
-
-    /// Waits until nothing is unfinished, as long as it takes. Objects whose takers die go back to the queue, or are given up.
-    ///
-    /// # Errors
-    /// [`JoinTasksError::Lost`] if some were given up, until somebody [takes note](Self::take_lost); `ShutDown` after an
-    /// [immediate shutdown](Self::shutdown); `Corrupt`, `Join`.
-    pub fn join(&self) -> Result<(), JoinTasksError> {
-        self.join_until(Deadline::NEVER)
-    }
-
-    /// Waits until nothing is unfinished, for at most `timeout`.
-    ///
-    /// # Errors
-    /// `TimedOut` (`WouldBlock` if it is zero); otherwise as [`join`](Self::join).
-    pub fn join_timeout(&self, timeout: Duration) -> Result<(), JoinTasksError> {
-        self.join_until(Deadline::after(timeout))
-    }
-
-    /// Waits until nothing is unfinished, until `deadline`.
-    ///
-    /// # Errors
-    /// `TimedOut` (`WouldBlock` with [`Deadline::NOW`]); otherwise as [`join`](Self::join).
-    pub fn join_until(&self, deadline: Deadline) -> Result<(), JoinTasksError> {
-        self.stock.join(deadline)
-    }
-}
+joined!(JoinableQueue);

@@ -209,6 +209,10 @@ impl<T> Stock<T> {
         self.store().take_lost()
     }
 
+    pub(super) fn unfinished(&self) -> usize {
+        self.store().unfinished() as usize
+    }
+
     pub(super) fn me(&self) -> Member<'static> {
         self.owner.me
     }

@@ -291,42 +291,52 @@ pub struct Child<R> {
     result: Arc<Mutex<Option<R>>>,
 }
 
+/// What each handle of a thread can be asked and told, for a type with its `life`.
+macro_rules! handle {
+    ($type:ident $(<$result:ident>)?) => {
+        impl$(<$result>)? $type$(<$result>)? {
+            /// The id of this process.
+            #[must_use]
+            pub fn pid(&self) -> u32 {
+                std::process::id()
+            }
+
+            /// The name given to the builder, or the default, like `Thread-1`.
+            #[must_use]
+            pub fn name(&self) -> &str {
+                &self.life.name
+            }
+
+            /// Whether the end of this process leaves the thread alone.
+            #[must_use]
+            pub fn is_daemon(&self) -> bool {
+                self.life.daemon
+            }
+
+            /// Whether its function runs. A load.
+            #[must_use]
+            pub fn is_alive(&self) -> bool {
+                self.life.is_alive()
+            }
+
+            /// How the thread ended: 0 if its function returned (be it an `Err`), 101 if it panicked, `None` while it runs.
+            #[must_use]
+            pub fn exitcode(&self) -> Option<i32> {
+                self.life.exitcode()
+            }
+
+            /// From now on the end of this process does not wait for it.
+            pub fn detach(&self) {
+                self.life.detached.store(true, Ordering::Relaxed);
+            }
+        }
+    };
+}
+
+handle!(Child<R>);
+handle!(ActiveThread);
+
 impl<R> Child<R> {
-    /// The id of this process.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        std::process::id()
-    }
-
-    /// The name given to the builder, or the default, like `Thread-1`.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.life.name
-    }
-
-    /// Whether the end of this process leaves the thread alone.
-    #[must_use]
-    pub fn is_daemon(&self) -> bool {
-        self.life.daemon
-    }
-
-    /// Whether its function runs. A load.
-    #[must_use]
-    pub fn is_alive(&self) -> bool {
-        self.life.is_alive()
-    }
-
-    /// How the thread ended: 0 if its function returned (be it an `Err`), 101 if it panicked, `None` while it runs.
-    #[must_use]
-    pub fn exitcode(&self) -> Option<i32> {
-        self.life.exitcode()
-    }
-
-    /// From now on the end of this process does not wait for it.
-    pub fn detach(&self) {
-        self.life.detached.store(true, Ordering::Relaxed);
-    }
-
     /// Waits until the function has returned, and hands out its result: once.
     ///
     /// # Errors
@@ -424,41 +434,6 @@ pub struct ActiveThread {
 }
 
 impl ActiveThread {
-    /// As [`Child::name`].
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.life.name
-    }
-
-    /// As [`Child::pid`].
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        std::process::id()
-    }
-
-    /// As [`Child::is_daemon`].
-    #[must_use]
-    pub fn is_daemon(&self) -> bool {
-        self.life.daemon
-    }
-
-    /// As [`Child::is_alive`].
-    #[must_use]
-    pub fn is_alive(&self) -> bool {
-        self.life.is_alive()
-    }
-
-    /// As [`Child::exitcode`].
-    #[must_use]
-    pub fn exitcode(&self) -> Option<i32> {
-        self.life.exitcode()
-    }
-
-    /// As [`Child::detach`].
-    pub fn detach(&self) {
-        self.life.detached.store(true, Ordering::Relaxed);
-    }
-
     /// Waits until the function has returned. Its result is left to the typed handle.
     ///
     /// # Errors

@@ -40,7 +40,9 @@ fn a_program_whose_file_was_removed_starts_processes() {
     let copy = std::env::temp_dir().join(format!("procession-copy-{}", std::process::id()));
     std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
     let mut command = std::process::Command::new(&copy);
-    command.args(["--exact", "a_program_whose_file_was_removed_starts_processes"]).env(COPY, "1");
+    command
+        .args(["--exact", "programs::a_program_whose_file_was_removed_starts_processes"])
+        .env(COPY, "1");
     let deadline = Instant::now() + LONG;
     let output = loop {
         match command.output() {

@@ -10,19 +10,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::super::error::{GetError, GetManyError, PutError};
+use super::super::forms::many;
 use super::super::parcel::{Arrival, Found, Parcel};
-use super::super::waits::waits;
 use super::{Bounded, Queue, Slots, Stocked};
 
 /// How many objects are encoded or copied out for one claim: enough that the claim costs little for each, and few enough
 /// that they lie in the nearest cache.
 const BATCH: usize = 32;
 
-impl<T: Serialize> Queue<T> {
-    waits!(put_many_until as put_many, put_many_nowait, put_many_timeout
-        (objects: impl IntoIterator<Item = impl Borrow<T>>) -> Result<usize, PutError>,
-        "Puts objects, in order, and says how many: see [`put_many_until`](Self::put_many_until).");
+many!(Queue: Serialize, DeserializeOwned);
 
+impl<T: Serialize> Queue<T> {
     /// Puts objects, in order, waiting for room until `deadline`, and says how many: all of them, unless something kept it from
     /// putting the next one. The reason is the error of the next call. (An iterator's own objects that were not put are gone:
     /// give it a slice to keep them.)
@@ -113,14 +111,6 @@ impl<T: Serialize> Slots<T> {
 }
 
 impl<T: DeserializeOwned> Queue<T> {
-    waits!(get_many_until as get_many, get_many_nowait, get_many_timeout
-        (most: usize) -> Result<Vec<T>, GetManyError<T>>,
-        "Gets as many objects as are there, at most `most` and at least one: see [`get_many_until`](Self::get_many_until).");
-
-    waits!(get_latest_until as get_latest, get_latest_nowait, get_latest_timeout
-        () -> Result<(T, usize), GetError>,
-        "Gets the newest object, and passes over all before it: see [`get_latest_until`](Self::get_latest_until).");
-
     /// Gets as many objects as are there, at most `most` and (if that is not 0) at least one, waiting for the first until
     /// `deadline`.
     ///

@@ -14,8 +14,7 @@ use super::hall::{Chunk, Finished, Hall, Wish};
 use super::wire::begun;
 use super::{ProcessCrew, lock};
 use crate::attendant;
-use crate::pool::lives::{Death, Floor, Leaving, Seen};
-use crate::process::{Child, StartError};
+use crate::pool::lives::{Death, Floor, Seats};
 use crate::task::{Crew, PoolError, PoolState, Statistics, TaskError, TaskId, WorkerInfo};
 
 /// More chunks than this are not handed over at once, for others want cells, too.
@@ -480,24 +479,8 @@ impl ProcessCrew {
 }
 
 impl Floor for ProcessCrew {
-    fn start(&self, seat: usize, name: String) -> Result<Child<Leaving>, StartError> {
-        self.seats.start(seat, name)
-    }
-
-    fn pid(&self, seat: usize) -> Option<u32> {
-        self.seats.pid(seat)
-    }
-
-    fn look(&self, seat: usize) -> Seen {
-        self.seats.look(seat)
-    }
-
-    fn retire(&self, seat: usize) {
-        self.seats.retire(seat);
-    }
-
-    fn stop(&self) {
-        self.seats.stop();
+    fn seats(&self) -> &Seats {
+        &self.seats
     }
 
     fn vacate(&self, seat: usize, death: &Death) {
@@ -513,10 +496,6 @@ impl Floor for ProcessCrew {
         let mut hall = lock(&self.hall);
         hall.advance(&self.board);
         hall.queued.len() + hall.waiting.len()
-    }
-
-    fn find(&self, worker: Tag) -> Option<usize> {
-        self.seats.find(worker)
     }
 
     fn overdue(&self, late: &mut Vec<Tag>) -> Deadline {

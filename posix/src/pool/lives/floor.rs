@@ -5,8 +5,7 @@ use std::sync::Arc;
 use procession_core::region::Tag;
 use procession_core::sys::Deadline;
 
-use super::{Death, Leaving};
-use crate::process::{Child, StartError};
+use super::{Death, Seats};
 use crate::task::PoolError;
 
 /// What is to be seen of the worker at a seat.
@@ -20,23 +19,11 @@ pub(crate) enum Seen {
     Busy,
 }
 
-/// Where the workers work: implemented by the process crew over its board. Nothing here waits, but for `start`. Called by the
+/// Where the workers work: implemented by the process crew over its board. Nothing here waits, but for the start of a worker. Called by the
 /// supervisor, and before there is one by whoever makes the pool.
 pub(crate) trait Floor: Send + Sync + 'static {
-    /// Starts the worker that will sit down at this seat, which is empty.
-    fn start(&self, seat: usize, name: String) -> Result<Child<Leaving>, StartError>;
-
-    /// The process that has sat down at this seat.
-    fn pid(&self, seat: usize) -> Option<u32>;
-
-    /// What is to be seen of the worker at this seat.
-    fn look(&self, seat: usize) -> Seen;
-
-    /// The worker at this seat leaves after its present item.
-    fn retire(&self, seat: usize);
-
-    /// All workers leave, each after its present item.
-    fn stop(&self);
+    /// Where workers sit down.
+    fn seats(&self) -> &Seats;
 
     /// The worker at this seat is gone, by the kernel's word. What it had in hand fails or is handed out again; then the seat is
     /// empty.
@@ -44,9 +31,6 @@ pub(crate) trait Floor: Send + Sync + 'static {
 
     /// How many chunks are queued that nobody has taken.
     fn queued(&self) -> usize;
-
-    /// At which seat this worker sits.
-    fn find(&self, worker: Tag) -> Option<usize>;
 
     /// Looks for tasks that have run too long: each is taken from its worker, which goes into `late` and will be killed. When to
     /// look again.

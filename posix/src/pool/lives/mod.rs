@@ -277,7 +277,7 @@ impl Lives {
             Employee::Here(child) => Some(WorkerInfo::new(child.pid(), child.name().to_owned())),
             // Whoever starts it does not have its process yet, but it may have run tasks already.
             Employee::Coming(name) => {
-                floor.as_ref()?.pid(seat).map(|pid| WorkerInfo::new(pid, name))
+                floor.as_ref()?.seats().pid(seat).map(|pid| WorkerInfo::new(pid, name))
             }
         };
         self.shared.all().into_iter().filter_map(info).collect()
@@ -292,7 +292,7 @@ impl Shared {
         drop(orders);
         // Behind the order: whoever is gone because of this is not replaced. Before the bell: they are woken first.
         if let Some(floor) = self.floor.get().and_then(Weak::upgrade) {
-            floor.stop();
+            floor.seats().stop();
         }
         self.bell.ring();
         if *lock(&self.over) {

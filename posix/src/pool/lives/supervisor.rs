@@ -134,7 +134,7 @@ impl Supervisor {
 
     fn step(&mut self) -> Step {
         let floor = &*self.floor;
-        self.roster.step(nanos(), &|seat| floor.look(seat), &|| floor.queued())
+        self.roster.step(nanos(), &|seat| floor.seats().look(seat), &|| floor.queued())
     }
 
     fn start(&mut self, seat: usize, serial: u64) -> Result<(), PoolError> {
@@ -143,7 +143,8 @@ impl Supervisor {
         self.shared.employ(seat, Employee::Coming(name.clone()));
         self.note_growth();
         // It may take long (a zygote that is stopped), and runs a user's code, which encodes the initializer's arguments.
-        let started = attendant::aside(|| self.floor.start(seat, name)).map_err(PoolError::Start);
+        let started =
+            attendant::aside(|| self.floor.seats().start(seat, name)).map_err(PoolError::Start);
         let child = started.inspect_err(|_| self.shared.dismiss(seat))?;
         let event = EventData::new_u64(seat as u64);
         if let Err(error) = epoll::add(&self.events, child.sentinel(), event, EventFlags::IN) {
@@ -179,7 +180,7 @@ impl Supervisor {
             Some(libc::SIGKILL) => Gone::Killed,
             _ => Gone::Died,
         };
-        let verdict = self.roster.gone(seat, how, nanos(), &|seat| floor.look(seat));
+        let verdict = self.roster.gone(seat, how, nanos(), &|seat| floor.seats().look(seat));
         let cause = match verdict {
             // Whoever takes its place would leave as well, again and again.
             _ if matches!(left, Ok(Leaving::Damaged)) => {
@@ -212,7 +213,7 @@ impl Supervisor {
     }
 
     fn end(&mut self, grace: Deadline) {
-        self.floor.stop();
+        self.floor.seats().stop();
         self.roster.end(grace);
     }
 
@@ -242,7 +243,7 @@ impl Supervisor {
         self.rest = self.floor.overdue(&mut late);
         for tag in late {
             // Whoever is gone already has left its seat to another.
-            if let Some(seat) = self.floor.find(tag) {
+            if let Some(seat) = self.floor.seats().find(tag) {
                 self.roster.doomed(seat);
                 self.kill(seat);
             }
@@ -283,7 +284,7 @@ impl Duty for Supervisor {
                         }
                     }
                 },
-                Step::Retire(seat) => self.floor.retire(seat),
+                Step::Retire(seat) => self.floor.seats().retire(seat),
                 Step::Kill(seat) => self.kill(seat),
                 Step::Rest(until) => {
                     self.rest = self.rest.min(until);
@@ -322,7 +323,7 @@ fn bury_the_killed(shared: &Shared, floor: &dyn Floor, seat: usize, child: &Chil
     let left = child.join_timeout(LONGEST_BURIAL);
     shared.dismiss(seat);
     if matches!(left, Err(JoinError::TimedOut { .. })) && child.is_alive() {
-        floor.retire(seat);
+        floor.seats().retire(seat);
     } else {
         floor.vacate(seat, &Death::of(child.pid(), &left, true));
     }

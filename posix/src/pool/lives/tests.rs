@@ -38,20 +38,8 @@ struct Room {
 }
 
 impl Floor for Room {
-    fn start(&self, seat: usize, name: String) -> Result<Child<Leaving>, StartError> {
-        self.seats.start(seat, name)
-    }
-    fn pid(&self, seat: usize) -> Option<u32> {
-        self.seats.pid(seat)
-    }
-    fn look(&self, seat: usize) -> Seen {
-        self.seats.look(seat)
-    }
-    fn retire(&self, seat: usize) {
-        self.seats.retire(seat);
-    }
-    fn stop(&self) {
-        self.seats.stop();
+    fn seats(&self) -> &Seats {
+        &self.seats
     }
     fn vacate(&self, seat: usize, death: &Death) {
         self.seats.vacate(seat);
@@ -59,9 +47,6 @@ impl Floor for Room {
     }
     fn queued(&self) -> usize {
         self.queued.load(Ordering::Relaxed)
-    }
-    fn find(&self, worker: Tag) -> Option<usize> {
-        self.seats.find(worker)
     }
     fn overdue(&self, _: &mut Vec<Tag>) -> Deadline {
         Deadline::NEVER
@@ -132,7 +117,7 @@ fn until(what: &str, so: impl Fn() -> bool) {
 
 impl Pool {
     fn ready(&self) -> usize {
-        let idle = |seat: &usize| matches!(self.room.look(*seat), Seen::Idle { .. });
+        let idle = |seat: &usize| matches!(self.room.seats.look(*seat), Seen::Idle { .. });
         (0..self.room.seats.count()).filter(idle).count()
     }
 

@@ -10,16 +10,12 @@ mod stock;
 
 use std::borrow::Borrow;
 use std::sync::Arc;
-use std::time::Duration;
 
 use procession_core::queue::Order;
 use procession_core::sys::Deadline;
 
-use crate::channel::forms::{asked, gets, peeks, puts, takes};
-use crate::channel::waits::waits;
-use crate::channel::{
-    CreateError, GetError, GetManyError, JoinTasksError, PutError, TaskDoneError,
-};
+use crate::channel::forms::{asked, gets, joined, many, peeks, puts, takes};
+use crate::channel::{CreateError, GetError, GetManyError, PutError};
 pub use delivery::Delivery;
 pub use room::QueueRoom;
 pub(super) use stock::Plan;
@@ -228,12 +224,9 @@ gives!(Queue);
 gets!(Queue: Sized, T, get, |(_, object)| object);
 peeks!(Queue: Clone, T, |(_, object)| object);
 takes!(Queue: Sized, Delivery<T>);
+many!(Queue: Clone, Sized);
 
 impl<T: Clone> Queue<T> {
-    waits!(put_many_until as put_many, put_many_nowait, put_many_timeout
-        (objects: impl IntoIterator<Item = impl Borrow<T>>) -> Result<usize, PutError>,
-        "Puts objects, in order, and says how many: see [`put_many_until`](Self::put_many_until).");
-
     /// Puts clones of objects, in order, waiting for room until `deadline`, and says how many: all of them, unless something
     /// kept it from putting the next one. The reason is the error of the next call.
     ///
@@ -250,14 +243,6 @@ impl<T: Clone> Queue<T> {
 }
 
 impl<T> Queue<T> {
-    waits!(get_many_until as get_many, get_many_nowait, get_many_timeout
-        (most: usize) -> Result<Vec<T>, GetManyError<T>>,
-        "Gets as many objects as are there, at most `most` and at least one: see [`get_many_until`](Self::get_many_until).");
-
-    waits!(get_latest_until as get_latest, get_latest_nowait, get_latest_timeout
-        () -> Result<(T, usize), GetError>,
-        "Gets the newest object, and passes over all before it: see [`get_latest_until`](Self::get_latest_until).");
-
     /// Gets as many objects as are there, at most `most` and (if that is not 0) at least one, waiting for the first until
     /// `deadline`.
     ///
@@ -362,47 +347,7 @@ gives!(JoinableQueue);
 gets!(JoinableQueue: Sized, T, get_unfinished, |(_, object)| object);
 peeks!(JoinableQueue: Clone, T, |(_, object)| object);
 takes!(JoinableQueue: Sized, Delivery<T>);
-
-impl<T> JoinableQueue<T> {
-    /// Says that an object that was got is done.
-    ///
-    /// # Errors
-    /// [`TaskDoneError::TooMany`] if nobody has got anything that is not done.
-    pub fn task_done(&self) -> Result<(), TaskDoneError> {
-        self.stock.task_done()
-    }
-
-    /// How many objects wait or were got and are not done.
-    #[must_use]
-    pub fn unfinished(&self) -> usize {
-        self.stock.unfinished()
-    }
-
-    /// Waits until nothing is unfinished, as long as it takes.
-    ///
-    /// # Errors
-    /// [`JoinTasksError::Lost`] if some were given up, until somebody [takes note](Self::take_lost); `ShutDown` after an
-    /// [immediate shutdown](Self::shutdown).
-    pub fn join(&self) -> Result<(), JoinTasksError> {
-        self.join_until(Deadline::NEVER)
-    }
-
-    /// Waits until nothing is unfinished, for at most `timeout`.
-    ///
-    /// # Errors
-    /// `TimedOut` (`WouldBlock` if it is zero); otherwise as [`join`](Self::join).
-    pub fn join_timeout(&self, timeout: Duration) -> Result<(), JoinTasksError> {
-        self.join_until(Deadline::after(timeout))
-    }
-
-    /// Waits until nothing is unfinished, until `deadline`.
-    ///
-    /// # Errors
-    /// `TimedOut` (`WouldBlock` with [`Deadline::NOW`]); otherwise as [`join`](Self::join).
-    pub fn join_until(&self, deadline: Deadline) -> Result<(), JoinTasksError> {
-        self.stock.join(deadline)
-    }
-}
+joined!(JoinableQueue);
 
 /// A queue without limit: put, get, empty, close. The [`channel::SimpleQueue`](crate::channel::SimpleQueue) of threads.
 pub struct SimpleQueue<T> {
