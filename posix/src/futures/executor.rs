@@ -208,11 +208,11 @@ impl<C: Crew> Drop for Face<C> {
             return;
         }
         // Relaxed: as above.
-        match self.crew.state() {
-            PoolState::Terminating | PoolState::Broken => self.crew.dismiss(),
-            _ if self.told.load(Ordering::Relaxed) => {}
+        if !self.told.load(Ordering::Relaxed) {
             // One of its own tasks may drop it, and cannot wait for itself. Then it ends by itself.
-            _ => drop(self.shutdown(Shutdown::default())),
+            let _ = self.shutdown(Shutdown::default());
+        } else if matches!(self.crew.state(), PoolState::Terminating | PoolState::Broken) {
+            self.crew.dismiss();
         }
     }
 }
