@@ -621,7 +621,8 @@ mod tests {
         for i in 0..3 {
             let said = said.clone();
             promise.add_callback(move |promise| {
-                let say = |outcome: &Outcome<_>| said.send((i, *outcome.as_ref().unwrap())).unwrap();
+                let say =
+                    |outcome: &Outcome<_>| said.send((i, *outcome.as_ref().unwrap())).unwrap();
                 promise.lend(Deadline::NOW, say).unwrap();
                 assert!(i != 1, "a callback that panics");
             });
