@@ -346,11 +346,17 @@ fn in_a_fork_of_its_owner_a_pool_is_nobodys() {
     alone!(in_a_fork_of_its_owner_a_pool_is_nobodys);
     let pool = among_threads(1);
     assert_eq!(pool.apply(|x: u32| x, (1,)).unwrap(), 1);
+    let open = Event::new().unwrap();
+    let wait = |open: Event| assert!(open.wait_timeout(LONG));
+    let going = pool.apply_async(wait, (open.clone(),)).unwrap();
     // SAFETY: the child asks for nothing but memory and its pid, and leaves at once.
     let child = unsafe { libc::fork() };
     if child == 0 {
+        // What goes on elsewhere never ends here, and nobody was given a time for it.
+        let forked = |error: &PoolError| matches!(error, PoolError::Forked { .. });
         let refused = matches!(pool.apply_async(|x: u32| x, (1,)), Err(PoolError::Forked { .. }))
-            && matches!(pool.join(), Err(PoolError::Forked { .. }));
+            && matches!(pool.join(), Err(PoolError::Forked { .. }))
+            && matches!(going.get(), Err(TaskError::Broken(cause)) if forked(&cause));
         pool.close();
         pool.terminate();
         drop(pool);
@@ -361,6 +367,8 @@ fn in_a_fork_of_its_owner_a_pool_is_nobodys() {
     // SAFETY: waits for the child that was just made.
     assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
     assert_eq!(status, 0, "it refused what it cannot do, and returned");
+    open.set();
+    going.get().unwrap();
     assert_eq!(pool.apply(|x: u32| x, (2,)).unwrap(), 2);
 }
 

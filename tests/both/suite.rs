@@ -476,3 +476,13 @@ fn several_are_waited_for() {
     assert_eq!(wait_timeout(&[&queue, &receiver, &event, &child], LONG), [0, 2, 3]);
     child.join_timeout(LONG).unwrap();
 }
+
+#[test]
+fn an_executor_ends_as_it_is_told() {
+    let executor = ThreadPoolExecutor::builder().max_workers(1).build().unwrap();
+    let futures = [1, 2].map(|number| executor.submit(add, (number, 1)).unwrap());
+    executor.shutdown(Shutdown::new().timeout(LONG)).unwrap();
+    let results = as_completed(futures).map(|future| future.result().unwrap());
+    assert_eq!(results.sum::<u32>(), 5);
+    assert!(executor.submit(add, (1, 1)).is_err());
+}

@@ -82,7 +82,7 @@ pub mod prelude {
         Broadcast, BufferQueue, GetError, PodQueue, PublishError, PutError, ReceiveError,
         RecvError, SendError,
     };
-    pub use crate::futures::{Executor, ThreadPoolExecutor, as_completed, par_map};
+    pub use crate::futures::{Executor, Shutdown, ThreadPoolExecutor, as_completed, par_map};
     pub use crate::memory::SharedMemory;
     pub use crate::pool::{AsyncResult, PoolError, Retry, TaskError};
     pub use crate::process::{cpu_count, finalizer};

@@ -172,10 +172,14 @@ impl Crew for ProcessCrew {
     }
 
     fn state(&self) -> PoolState {
-        self.lives.state().phase().into()
+        // In a forked process nothing will ever be done.
+        if self.is_here() { self.lives.state().phase().into() } else { PoolState::Ended }
     }
 
     fn cause(&self) -> Option<Arc<PoolError>> {
+        if !self.is_here() {
+            return Some(Arc::new(PoolError::Forked { owner: self.pid }));
+        }
         self.lives.cause()
     }
 
