@@ -8,7 +8,7 @@ use procession_core::sys::nanos;
 use super::*;
 use crate::channel::Queue;
 use crate::pool::board::OwnBoard;
-use crate::process::{JoinError, Process, StartError, StartMethod, Target};
+use crate::process::{JoinError, Process, StartMethod, Target};
 
 /// Waits for work that never comes.
 struct Idler;
