@@ -73,10 +73,8 @@ pub(super) fn passed(region: &Region<'static>, offset: u64, ticket: u32) -> bool
 mod tests {
     use procession_core::region::{Membership, Setting};
 
-    use crate::channel::pipe::line::View;
-    use crate::channel::{JoinableQueue, PipeOptions, QueueOptions};
-    use crate::memory::{arena, kind};
-    use crate::value::Array;
+    use crate::channel::{JoinableQueue, QueueOptions};
+    use crate::memory::arena;
 
     #[test]
     fn who_has_no_name_sweeps_without_one() {
@@ -89,42 +87,5 @@ mod tests {
         assert!(super::sweep(region, seat.member()));
         assert_eq!(seat.member().current_tag(), None, "a row of the table was taken");
         assert_eq!(queue.qsize(), 100);
-    }
-
-    /// A sweep has found a pipe, and been stopped; when it goes on, that is closed, and something else lies in its place.
-    #[test]
-    fn what_lies_in_the_place_of_a_closed_pipe_is_left_alone() {
-        let arena = arena().unwrap();
-        let (region, me) = (arena.region(), arena.member());
-        let ends = || PipeOptions::new().messages(5).holders(7).typed::<u64>().unwrap();
-        let mut tries = 0;
-        for _ in 0..100 {
-            let mut all = vec![];
-            region.for_each_object(kind::PIPE, &mut |object, _| all.push(object));
-            let (sender, receiver) = ends();
-            let mut found = None;
-            region.for_each_object(kind::PIPE, &mut |object, room| {
-                if !all.contains(&object) {
-                    found = Some((View::at(arena, object.offset).unwrap(), object, room));
-                }
-            });
-            let (line, object, room) = found.unwrap();
-            drop((sender, receiver));
-            assert!(region.resolve(object.offset, kind::PIPE, object.generation, 0).is_err());
-            let array = Array::<u64>::new((room as usize - 256) / 8).unwrap();
-            // Other tests make objects, too.
-            if region.object_at(object.offset).is_some_and(|now| now.kind == kind::ARRAY) {
-                tries += 1;
-                assert!(line.sweep(me), "nothing is damaged");
-                assert!(array.to_vec().iter().all(|number| *number == 0), "it wrote there");
-            }
-            drop(array);
-            // Another pipe, which has just begun to count.
-            let (sender, receiver) = ends();
-            assert!(line.sweep(me));
-            sender.send(&7).unwrap();
-            assert_eq!(receiver.recv().unwrap(), 7);
-        }
-        assert!(tries > 0, "its place was never used again");
     }
 }
