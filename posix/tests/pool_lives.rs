@@ -88,6 +88,22 @@ fn however_a_worker_ends_it_is_its_tasks_error() {
 }
 
 #[test]
+fn workers_of_one_zygote_draw_seeds_of_their_own() {
+    let pool = Pool::builder().processes(2).method(StartMethod::Zygote).build().unwrap();
+    let begun = Atomic::new(0u64).unwrap();
+    let seed = |begun: Atomic<u64>| {
+        use std::hash::BuildHasher;
+        // Both are at it: so each has one.
+        begun.fetch_add(1, Ordering::SeqCst);
+        until("both have begun", || begun.load(Ordering::SeqCst) == 2);
+        std::hash::RandomState::new().hash_one(1)
+    };
+    let seeds: Vec<_> = (0..2).map(|_| pool.apply_async(seed, (begun.clone(),)).unwrap()).collect();
+    let [one, other] = [0, 1].map(|at: usize| seeds[at].get_timeout(LONG).unwrap());
+    assert_ne!(one, other);
+}
+
+#[test]
 fn idle_workers_are_replaced() {
     alone!(idle_workers_are_replaced);
     let pool = Pool::new(2).unwrap();

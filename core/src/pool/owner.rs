@@ -4,10 +4,9 @@ use super::board::{Board, Cell, Corrupt};
 use super::word::{CellState, Ticket, next, queued};
 use super::{Order, SeatAt};
 use crate::region::{Member, Tag};
-use crate::sys::Deadline;
 use crate::sys::atomic::Ordering;
-use crate::sys::prefetch_to_write;
 use crate::sys::spin::Pace;
+use crate::sys::{Deadline, prefetch_to_write};
 use crate::wait::Eventcount;
 
 /// Where a ticket's turn is, as of a moment between call and return.

@@ -307,6 +307,33 @@ fn what_nobody_takes_is_not_overtaken_by_the_ring() {
     nothing(&mut worker);
 }
 
+/// As many as there are cells, again and again, so that the ring comes round within one publication; among them one that is not free.
+#[test]
+fn what_is_published_together_is_taken_in_order() {
+    let bytes = Bytes::new(1 << 20);
+    let region = bytes.create().unwrap();
+    let (owner, other) = (region.join().unwrap(), region.join().unwrap());
+    let (me, board) = (owner.member(), owned(&region, &owner, PLAN));
+    let mut worker = worker(board, &other);
+    let stays = board.publish(me, 0).unwrap();
+    let kept = lease(&mut worker);
+    assert_eq!(kept.ticket(), stays);
+    for _ in 0..20 {
+        let free = [3, 1, 2].map(|cell| board.ticket(cell).unwrap());
+        assert!(board.publish_all(me, &[3, 0, 1, 2, 99]).is_err());
+        assert_eq!(board.untaken(), 3);
+        for ticket in free {
+            board.expect(ticket);
+            let lease = lease(&mut worker);
+            assert_eq!(lease.ticket(), ticket);
+            assert!(lease.finish() && board.free(me, ticket));
+        }
+        nothing(&mut worker);
+    }
+    assert!(kept.finish() && board.publish_all(me, &[]).is_ok());
+    nothing(&mut worker);
+}
+
 /// A worker that was stopped stores a head of long ago: all else goes on.
 #[test]
 fn the_head_may_go_back() {

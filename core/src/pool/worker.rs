@@ -5,9 +5,9 @@ use super::board::{Board, Cell, Corrupt};
 use super::seats::{Order, Seat, SeatAt, running};
 use super::word::{CellState, SeatState, cell_of, queued};
 use crate::region::{Member, Tag, Verdict};
-use crate::sys::Deadline;
 use crate::sys::atomic::Ordering;
 use crate::sys::spin::Pace;
+use crate::sys::{Deadline, prefetch_to_write};
 use crate::wait::Eventcount;
 
 /// A worker in its seat. It is of the process that sat down: in a forked child it takes nothing.
@@ -196,6 +196,15 @@ impl<'m> Worker<'m> {
             let cell = self.board.cells.get(cell_of(number) as usize).ok_or(Corrupt)?;
             at += 1;
             found = self.claim(cell, number);
+        }
+        // A model has no caches.
+        if !cfg!(loom) && at < self.tail {
+            // The next one is this worker's, too, unless another is faster. Without this each exchange waits for the owner's
+            // processor. Relaxed: a hint.
+            let next = cell_of(self.board.place(at).load(Ordering::Relaxed));
+            if let Some(cell) = self.board.cells.get(next as usize) {
+                prefetch_to_write(&raw const cell.word);
+            }
         }
         if at != first {
             self.cursor = at;

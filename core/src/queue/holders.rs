@@ -697,6 +697,16 @@ impl Heap {
         }
     }
 
+    /// Another end in the place of this one, which was destroyed.
+    pub fn make_anew(&self, first: u32) {
+        // As in `create`.
+        fence(Ordering::Release);
+        for cell in &self.cells {
+            cell.word.store(free(first), Ordering::Relaxed);
+        }
+        self.head.word.store(u64::from(first) << UPPER, Ordering::Relaxed);
+    }
+
     /// The end.
     #[must_use]
     pub fn holders(&self) -> Holders<'_> {

@@ -36,8 +36,14 @@ pub use thread::Thread;
 
 /// Has the processor begin to bring a cache line here to be written, so that who writes there soon need not wait for it. A hint:
 /// nothing changes, whatever the address, and where the compiler knows no such instruction nothing is done.
+///
+/// ```
+/// let words = [1u64; 8];
+/// procession_core::sys::prefetch_to_write(&raw const words[0]);
+/// assert_eq!(words, [1; 8]);
+/// ```
 #[inline(always)]
-pub(crate) fn prefetch_to_write<T>(_at: *const T) {
+pub fn prefetch_to_write<T>(_at: *const T) {
     #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
     // SAFETY: the instruction reads and writes nothing, and never faults. Every processor of this kind knows it, or takes it for none.
     unsafe {

@@ -9,6 +9,7 @@ use procession_core::pool::{
 };
 use procession_core::region::{Member, Tag};
 use procession_core::sys::Deadline;
+use procession_core::sys::atomic::{AtomicU32, Ordering};
 use procession_core::sys::model::{self, Mutation, Sleeps};
 use procession_core::sys::spin::Pace;
 
@@ -29,6 +30,15 @@ fn publish(board: Board<'_>, me: Member<'_>, cell: u32, items: u8) -> Ticket {
     // SAFETY: the cell is free, and so the owner's.
     unsafe { board.item(cell).write([items; PAYLOAD]) };
     board.publish(me, cell).expect("it was free")
+}
+
+/// The same with several cells together.
+fn publish_all<const N: usize>(board: Board<'_>, me: Member<'_>, cells: [u32; N]) -> [Ticket; N] {
+    // SAFETY: the cells are free, and so the owner's.
+    cells.iter().for_each(|cell| unsafe { board.item(*cell).write([1; PAYLOAD]) });
+    let tickets = cells.map(|cell| board.ticket(cell).expect("it is free"));
+    board.publish_all(me, &cells).expect("they were free");
+    tickets
 }
 
 /// Does what a lease asks for, one item after the other: each answer says what its item was.
@@ -174,6 +184,29 @@ fn two_workers_take_what_is_just_published() {
         }
         assert_eq!(done + left, 2);
         assert!(tickets.iter().all(|ticket| collect(board, owner.me(), *ticket) == 1));
+    });
+}
+
+/// Two workers wait, each for one of two cells that are published together: both are woken.
+#[test]
+fn what_is_published_together_wakes_one_worker_each() {
+    explore(Sleeps::Endless, 2, || {
+        let owner = Process::new();
+        let heap = heap(2, 2, &owner);
+        let takers = [0, 1].map(|index| {
+            spawn(&heap, index, |board, me, at| {
+                let mut worker = board.sit(me, at).expect("the seat is kept");
+                let Ok(Take::Lease(lease)) = worker.take(Deadline::NEVER) else {
+                    panic!("one is there for each")
+                };
+                work(board, &lease);
+                assert!(lease.finish());
+            })
+        });
+        let (board, me) = (heap.board(), owner.me());
+        let tickets = publish_all(board, me, [0, 1]);
+        takers.into_iter().for_each(|taker| taker.join().unwrap());
+        assert!(tickets.iter().all(|ticket| collect(board, me, *ticket) == 1));
     });
 }
 
@@ -512,6 +545,30 @@ fn a_new_board_is_not_given_up_with_the_old_one() {
         let worker = Process::new();
         assert!(board.sit(worker.me(), at).is_ok());
         late.join().unwrap();
+    });
+}
+
+/// What was tied to a ticket is taken over before its turn ends: a sweep that finds it over sees that.
+#[test]
+fn what_is_found_over_was_taken_over() {
+    explore(Sleeps::Endless, 2, || {
+        let owner = Process::new();
+        let heap = heap(1, 1, &owner);
+        let (board, me) = (heap.board(), owner.me());
+        let ticket = publish(board, me, 0, 1);
+        let block = Arc::new(AtomicU32::new(1));
+        let sweeper = thread::spawn({
+            let (heap, block) = (Arc::clone(&heap), Arc::clone(&block));
+            move || {
+                if heap.board().passed(ticket.number()) {
+                    assert_eq!(block.load(Ordering::Relaxed), 0, "it is still tied");
+                }
+            }
+        });
+        assert!(board.withdraw(me, ticket));
+        block.store(0, Ordering::Relaxed);
+        assert!(board.free(me, ticket));
+        sweeper.join().unwrap();
     });
 }
 

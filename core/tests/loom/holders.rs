@@ -369,3 +369,42 @@ fn of_two_that_finish_one_sees_both() {
         assert!(there.join().unwrap() || here, "nobody saw both");
     });
 }
+
+/// An end is closed and destroyed, and another is made in its place, while a sweep looks that holds nothing. `first`: where the new
+/// one begins to count; `asks`: whether the sweep asks if the end is still there.
+fn a_sweep_meets_another_end(first: u32, asks: bool) {
+    let end: End = Arc::new(HoldersHeap::new(1));
+    let (own, other) = (process(), process());
+    let holders = end.holders();
+    let hold = holders.hold(own.me(), NO).unwrap();
+    let gone = Arc::new(AtomicU64::new(0));
+    let sweeper = spawn(&end, &other, {
+        let gone = Arc::clone(&gone);
+        move |end, me| end.look(me, NO, &|| !asks || gone.load(Ordering::Acquire) == 0)
+    });
+    if holders.release(own.me(), hold) == Standing::Last {
+        holders.finish();
+        gone.store(1, Ordering::Relaxed);
+        end.make_anew(first);
+        let hold = holders.hold(own.me(), NO).expect("closed before it was held");
+        let _ = sweeper.join().unwrap();
+        assert_eq!(holders.release(own.me(), hold), Standing::Last, "closed while it was held");
+    }
+}
+
+#[test]
+fn a_sweep_closes_no_end_that_was_made_meanwhile() {
+    explore(Sleeps::Endless, 3, || a_sweep_meets_another_end(7, true));
+}
+
+#[test]
+#[should_panic(expected = "closed before it was held")]
+fn a_sweep_that_does_not_ask_closes_the_next_end() {
+    explore(Sleeps::Endless, 3, || a_sweep_meets_another_end(7, false));
+}
+
+#[test]
+#[should_panic(expected = "closed while it was held")]
+fn a_sweep_takes_an_end_that_counts_alike_for_the_one_before() {
+    explore(Sleeps::Endless, 3, || a_sweep_meets_another_end(0, true));
+}

@@ -217,7 +217,8 @@ impl<R: Send + 'static> Future<R> {
     /// Has `callback` called with this future when it is over, however it is; at once if it is over already.
     ///
     /// Callbacks run one after the other, in the order in which they were added, before the result is
-    /// [taken](Future::take): on a thread that the executor keeps for them, or on one that takes the result. A panic in one
+    /// [taken](Future::take): on a thread that the executor keeps for them, or on one that takes the result; where the system gives
+    /// no thread, on one that waits for anything of the executor. No lock of this library is held then. A panic in one
     /// is reported by the panic hook and harms nobody.
     ///
     /// ```

@@ -1,16 +1,14 @@
 //! The executor over processes.
 
-use std::time::Duration;
-
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::executor::{Executor, Face, Shutdown};
 use super::{ExecutorMap, Future};
 use crate::pool::engine::ProcessCrew;
-use crate::process::{Context, StartMethod, Target, cpu_count};
+use crate::process::Target;
 use crate::task::{
-    Crew, Options, PoolError, PoolState, Prepare, Retry, Start, Statistics, Terms, WorkerInfo,
+    Chosen, Crew, PoolError, PoolState, Prepare, Start, Statistics, WorkerInfo, choices,
 };
 
 /// Runs functions in worker processes, which it starts as they are needed.
@@ -58,22 +56,7 @@ impl ProcessPoolExecutor {
 
     /// To say more about it.
     pub fn builder() -> ProcessPoolExecutorBuilder {
-        ProcessPoolExecutorBuilder {
-            options: Options {
-                workers: 0..=cpu_count().max(1),
-                initializer: None,
-                max_tasks: None,
-                idle_timeout: None,
-                memory_limit: None,
-                strict: false,
-                quarantine: 8,
-                start_attempts: 3,
-                name: "ProcessPoolExecutor".into(),
-                method: None,
-                terms: Terms::default(),
-            },
-            refused: None,
-        }
+        ProcessPoolExecutorBuilder { chosen: Chosen::new("ProcessPoolExecutor") }
     }
 
     /// Has `f` called in a worker with these arguments, a tuple. Never waits: what cannot begin at once is queued.
@@ -173,32 +156,14 @@ impl Executor for ProcessPoolExecutor {
 /// How a [`ProcessPoolExecutor`] is to be.
 #[must_use = "there is no executor before `build`"]
 pub struct ProcessPoolExecutorBuilder {
-    options: Options<<ProcessCrew as Start>::Initializer>,
-    /// What was chosen that cannot be; said by `build`.
-    refused: Option<PoolError>,
-}
-
-impl std::fmt::Debug for ProcessPoolExecutorBuilder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ProcessPoolExecutorBuilder")
-            .field("workers", &self.options.workers)
-            .field("name", &self.options.name)
-            .finish_non_exhaustive()
-    }
+    chosen: Chosen<<ProcessCrew as Start>::Initializer>,
 }
 
 impl ProcessPoolExecutorBuilder {
-    /// The first refusal stays.
-    fn at_least_one(&mut self, number: u64, what: &'static str) {
-        if number == 0 {
-            self.refused.get_or_insert(PoolError::Zero { what });
-        }
-    }
-
     /// How many workers there are at most: at least 1.
     pub fn max_workers(mut self, workers: usize) -> Self {
-        self.at_least_one(workers as u64, "max_workers");
-        self.options.workers = 0..=workers;
+        self.chosen.at_least_one(workers as u64, "max_workers");
+        self.chosen.workers = Some(0..=workers);
         self
     }
 
@@ -209,76 +174,7 @@ impl ProcessPoolExecutorBuilder {
         F: Target<Args>,
         Args: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
-        self.options.initializer = Some(ProcessCrew::prepare(f, args));
-        self
-    }
-
-    /// When so many workers one after the other did not get ready, the executor is broken. Without this 3.
-    pub fn start_attempts(mut self, attempts: u32) -> Self {
-        self.at_least_one(attempts.into(), "the number of attempts to start a worker");
-        self.options.start_attempts = attempts;
-        self
-    }
-
-    /// A worker is replaced after so many tasks.
-    pub fn max_tasks_per_child(mut self, tasks: u64) -> Self {
-        self.at_least_one(tasks, "max_tasks_per_child");
-        self.options.max_tasks = Some(tasks);
-        self
-    }
-
-    /// Workers are started by this method.
-    pub fn method(mut self, method: StartMethod) -> Self {
-        self.options.method = Some(method);
-        self
-    }
-
-    /// Workers are started as the processes of this context.
-    pub fn context(self, context: Context) -> Self {
-        self.method(context.start_method())
-    }
-
-    /// A worker leaves when it had nothing to do for so long. Without this workers stay.
-    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.options.idle_timeout = Some(timeout);
-        self
-    }
-
-    /// A worker that has more bytes resident after a task is replaced.
-    pub fn memory_limit(mut self, bytes: u64) -> Self {
-        self.at_least_one(bytes, "the memory limit");
-        self.options.memory_limit = Some(bytes);
-        self
-    }
-
-    /// What happens to a task whose worker dies. Without this it fails.
-    pub fn retry(mut self, retry: Retry) -> Self {
-        self.options.terms.retry = retry;
-        self
-    }
-
-    /// How long a task may run: a worker that is late is ended and replaced.
-    pub fn deadline(mut self, limit: Duration) -> Self {
-        self.options.terms.deadline = Some(limit);
-        self
-    }
-
-    /// One worker that dies breaks the executor, as in Python: all tasks that are not done fail, and no more are taken.
-    pub fn strict(mut self, strict: bool) -> Self {
-        self.options.strict = strict;
-        self
-    }
-
-    /// A task of which so many workers died is run no more, whatever its [`Retry`] says. Without this 8.
-    pub fn quarantine(mut self, deaths: u32) -> Self {
-        self.at_least_one(deaths.into(), "the number of deaths before quarantine");
-        self.options.quarantine = deaths;
-        self
-    }
-
-    /// What workers are called, with `-1`, `-2` and so on behind it. Without this `ProcessPoolExecutor`.
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.options.name = name.into();
+        self.chosen.options.initializer = Some(ProcessCrew::prepare(f, args));
         self
     }
 
@@ -287,10 +183,10 @@ impl ProcessPoolExecutorBuilder {
     /// # Errors
     /// `Zero`, `TooMany` for what was chosen; `Memory`, `Resource`: there is no shared memory, descriptor or thread to be had.
     pub fn build(self) -> Result<ProcessPoolExecutor, PoolError> {
-        if let Some(error) = self.refused {
-            return Err(error);
-        }
-        let terms = self.options.terms.clone();
-        Ok(ProcessPoolExecutor { face: Face::new(ProcessCrew::start(self.options)?, terms) })
+        let options = self.chosen.options(|processors| 0..=processors)?;
+        let terms = options.terms.clone();
+        Ok(ProcessPoolExecutor { face: Face::new(ProcessCrew::start(options)?, terms) })
     }
 }
+
+choices!(ProcessPoolExecutorBuilder, name: "ProcessPoolExecutor");

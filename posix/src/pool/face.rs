@@ -229,7 +229,7 @@ impl<C: Crew> PoolOf<C> {
         self.crew.terminate();
     }
 
-    /// Waits until all is done that was taken, and all workers are gone. An iterator of results whose inputs are not all handed over is
+    /// Waits until all is done that was taken, all workers are gone, and all callbacks have run. An iterator of results whose inputs are not all handed over is
     /// cut off, and says so.
     ///
     /// # Errors
@@ -238,7 +238,7 @@ impl<C: Crew> PoolOf<C> {
         self.join_until(Deadline::NEVER)
     }
 
-    /// Waits for so long until all is done that was taken, and all workers are gone.
+    /// Waits for so long until all is done that was taken, all workers are gone, and all callbacks have run.
     ///
     /// # Errors
     /// `StillRunning`; [`PoolError::TimedOut`], after which it can be joined again.

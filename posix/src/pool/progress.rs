@@ -96,12 +96,14 @@ impl<C: Crew> Duty for Look<C> {
             return true;
         }
         let (shared, weak) = (self.shared.clone(), self.crew.clone());
-        crew.post(Box::new(move || {
+        let show = move || {
             shared.posted.store(false, Ordering::Relaxed);
             if let Some(crew) = weak.upgrade() {
                 shared.show(&crew.statistics());
             }
-        }));
+        };
+        // Without a courier it is called here.
+        attendant::aside(|| crew.post(Box::new(show)));
         true
     }
 }

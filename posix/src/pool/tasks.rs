@@ -73,7 +73,8 @@ impl<'p, C: Submit<F, Args>, F, Args> Task<'p, C, F, Args> {
         self
     }
 
-    /// Has this called with the result, on a thread of the pool or on that of whoever gets the result, before it gets it.
+    /// Has this called with the result, on a thread of the pool or on that of whoever gets the result, before it gets it; where the
+    /// system gives no thread, on that of whoever waits for anything of the pool. No lock of this library is held then.
     /// A panic in it is reported by the panic hook, and harms nobody.
     pub fn callback(mut self, callback: impl FnOnce(&C::Output) + Send + 'static) -> Self {
         self.ok = Some(Box::new(callback));

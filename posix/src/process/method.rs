@@ -28,7 +28,8 @@ pub enum StartMethod {
     Zygote,
     /// Executed anew from the program's file, by the helper process.
     Spawn,
-    /// Forked by the starting process, which must have one thread only.
+    /// Forked by the starting process, which must have one thread only. It has all that one had, also what was drawn at random:
+    /// where the thread has used a `HashMap` before, those of all its forks have the same seeds (a new thread draws its own).
     Fork,
 }
 

@@ -136,7 +136,7 @@ pub use target::Export;
 pub use target::Target;
 pub(crate) use target::{CallError, Entry};
 pub use warm::keep_warm;
-pub(crate) use words::{message_of, words_of};
+pub(crate) use words::words_of;
 pub(crate) use zygote::{close_all_but, silence};
 
 use starter::Starter;

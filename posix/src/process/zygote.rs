@@ -21,7 +21,7 @@
 //! All signals are blocked here, so neither the terminal nor SIGTERM ends it, and a signal that is sent to
 //! a new process before that has set its own mask waits there instead of being lost.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
@@ -213,12 +213,13 @@ struct Zygote {
     reports: OwnedFd,
     report_to: OwnedFd,
     /// The slots of the processes, spares too.
-    jobs: HashMap<i32, u32>,
+    /// No hash map: its seeds would be those of every child.
+    jobs: BTreeMap<i32, u32>,
     /// The slots of spares that are yet to be made.
     owed: VecDeque<u32>,
     manners: warm::Manners,
     written: Option<warm::Written>,
-    results: HashMap<u32, OwnedFd>,
+    results: BTreeMap<u32, OwnedFd>,
     /// The memory of the tree; None: it could not be made.
     arena: Option<&'static Arena>,
     buffer: Vec<u8>,
@@ -275,11 +276,11 @@ impl Zygote {
             ends,
             reports,
             report_to,
-            jobs: HashMap::new(),
+            jobs: BTreeMap::new(),
             owed: VecDeque::new(),
             manners: warm::Manners::look_up(),
             written: None,
-            results: HashMap::new(),
+            results: BTreeMap::new(),
             arena,
             buffer,
             pid: std::process::id(),

@@ -97,7 +97,8 @@ pub trait Crew: Send + Sync + 'static {
     fn attend(&self);
 
     /// Has the courier run this. Jobs run one after the other, in this order. A job that panics is reported by the panic
-    /// hook and harms nobody. In a crew that has ended it runs here and now.
+    /// hook and harms nobody. In a crew that has ended, and where no thread is to be had, it runs here and now: who calls this holds
+    /// no lock.
     fn post(&self, job: Box<dyn FnOnce() + Send>);
 
     /// How many workers there are at present; at least 1.
@@ -120,7 +121,7 @@ pub trait Crew: Send + Sync + 'static {
     /// Ends the workers; each task that is not over gets `Terminated`. Does not wait for the workers.
     fn terminate(&self);
 
-    /// Waits until all workers are gone.
+    /// Waits until all workers are gone and the courier has run everything; the courier does not wait for itself.
     ///
     /// # Errors
     /// `StillRunning` if it was neither closed nor terminated, `TimedOut` at the deadline.

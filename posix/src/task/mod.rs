@@ -12,6 +12,7 @@
 
 mod call;
 mod caught;
+mod chosen;
 mod crew;
 mod error;
 pub mod flow;
@@ -24,6 +25,8 @@ mod terms;
 
 pub use call::{Call, CallOnce};
 pub(crate) use caught::{caught, quietly};
+pub use chosen::Chosen;
+pub(crate) use chosen::choices;
 pub use crew::{Calls, Crew, PoolState, Prepare, Start, Submit, SubmitMany, TaskId};
 pub use error::{Part, PoolError, TaskError, Which};
 pub use options::{Options, WorkerInfo};

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::Outcome;
 
-/// What a pool or an executor has done so far. A map counts by its items.
+/// What a pool or an executor has done so far. A map counts by its items. Over threads each result is counted before anybody gets it;
+/// over processes another thread may be just about to count what it has collected.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Statistics {

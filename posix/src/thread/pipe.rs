@@ -475,6 +475,48 @@ impl Connection {
         self.recv()
     }
 
+    /// Receives a message of bytes into `buffer`. How many they are.
+    ///
+    /// # Errors
+    /// `BufferTooShort`, with the message, which is received; otherwise as [`recv_until`](Self::recv_until).
+    ///
+    /// ```
+    /// use procession_posix::channel::RecvError;
+    /// use procession_posix::thread::Pipe;
+    ///
+    /// let (reader, writer) = Pipe::simplex()?;
+    /// let mut buffer = [0; 3];
+    /// writer.send_bytes(b"you")?;
+    /// assert_eq!(reader.recv_bytes_into(&mut buffer)?, 3);
+    /// assert_eq!(&buffer, b"you");
+    /// writer.send_bytes(b"hello")?;
+    /// let error = reader.recv_bytes_into(&mut buffer).unwrap_err();
+    /// assert!(matches!(error, RecvError::BufferTooShort { message, room: 3 } if message == b"hello"));
+    /// # Ok::<(), procession_posix::Error>(())
+    /// ```
+    pub fn recv_bytes_into(&self, buffer: &mut [u8]) -> Result<usize, RecvError> {
+        self.recv_bytes_into_until(buffer, Deadline::NEVER)
+    }
+
+    /// The same, waiting for a message until `deadline`.
+    ///
+    /// # Errors
+    /// As [`recv_bytes_into`](Self::recv_bytes_into), and `TimedOut` (`Empty` with [`Deadline::NOW`]).
+    pub fn recv_bytes_into_until(
+        &self,
+        buffer: &mut [u8],
+        deadline: Deadline,
+    ) -> Result<usize, RecvError> {
+        let message: Vec<u8> = self.recv_until(deadline)?;
+        match buffer.get_mut(..message.len()) {
+            Some(room) => {
+                room.copy_from_slice(&message);
+                Ok(message.len())
+            }
+            None => Err(RecvError::BufferTooShort { message, room: buffer.len() }),
+        }
+    }
+
     /// Waits for at most `timeout` until a [`recv`](Self::recv) would not wait. Takes nothing.
     ///
     /// # Errors

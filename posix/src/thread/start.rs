@@ -8,7 +8,6 @@
 //! All that run are in a list: for [`active_children`], and for the end of this process in order, which waits for those that
 //! are neither daemons nor detached. A fork of this process forgets the list: it has none of the threads.
 
-use std::any::Any;
 use std::cell::RefCell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,7 +22,8 @@ use procession_core::wait::Waitable;
 
 use super::Event;
 use crate::memory::MemoryError;
-use crate::process::{JoinError, StartError, finalizer, message_of};
+use crate::process::words::{Words, listen};
+use crate::process::{JoinError, StartError, finalizer};
 use crate::task::{CallOnce, quietly};
 use crate::wait::sealed::Source;
 
@@ -111,6 +111,7 @@ where
             end: OnceLock::new(),
             thread: OnceLock::new(),
         });
+        listen();
         let result = Arc::new(Mutex::new(None));
         let (ours, place) = (Arc::clone(&life), Arc::clone(&result));
         let run = move || {
@@ -121,7 +122,7 @@ where
                     *lock(&place) = Some(answer);
                     End::Returned
                 }
-                Err(payload) => End::panicked(payload),
+                Err(payload) => End::Panicked(Words::of_unwinding(payload)),
             };
             // Mostly not the last one. If it is, the result is dropped here, and what a user's drop does must not keep others waiting.
             quietly(|| drop(place));
@@ -150,16 +151,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug, Clone)]
 enum End {
     Returned,
-    Panicked { message: String },
-}
-
-impl End {
-    fn panicked(payload: Box<dyn Any + Send>) -> Self {
-        let message = message_of(&*payload).to_owned();
-        // The payload's own drop may panic.
-        std::mem::forget(payload);
-        Self::Panicked { message }
-    }
+    Panicked(Words),
 }
 
 /// A thread from its start on, whatever its function returns.
@@ -199,7 +191,7 @@ impl Life {
         match (self.is_alive(), self.end.get()) {
             (true, _) | (_, None) => None,
             (_, Some(End::Returned)) => Some(0),
-            (_, Some(End::Panicked { .. })) => Some(101),
+            (_, Some(End::Panicked(_))) => Some(101),
         }
     }
 
@@ -209,9 +201,9 @@ impl Life {
             return Err(JoinError::TimedOut { name, pid });
         }
         match self.end.get() {
-            Some(End::Panicked { message }) => {
-                let message = message.clone();
-                Err(JoinError::Panicked { name, pid, message, location: None, backtrace: None })
+            Some(End::Panicked(words)) => {
+                let Words { message, location, backtrace, .. } = words.clone();
+                Err(JoinError::Panicked { name, pid, message, location, backtrace })
             }
             _ => Ok(()),
         }
@@ -345,7 +337,8 @@ impl<R> Child<R> {
     /// use procession_posix::thread::Thread;
     ///
     /// let child = Thread::new(|| panic!("no more"), ()).start()?;
-    /// let Err(JoinError::Panicked { message, .. }) = child.join() else { panic!() };
+    /// let Err(JoinError::Panicked { message, location, .. }) = child.join() else { panic!() };
+    /// assert!(location.is_some());
     /// assert_eq!(message, "no more");
     /// # Ok::<(), procession_posix::Error>(())
     /// ```

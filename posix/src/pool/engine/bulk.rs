@@ -54,6 +54,21 @@ macro_rules! numbers {
     };
 }
 
+/// How many bytes the encoding of each object of this type has, if it is a number, or one alone in a tuple. Nothing goes along with such.
+#[inline(always)]
+pub(super) fn size_of_number<T>() -> Option<usize> {
+    let id = id_of::<T>();
+    macro_rules! try_as {
+        ($number:ty) => {
+            if id == id_of::<$number>() || id == id_of::<($number,)>() {
+                return Some(size_of::<$number>());
+            }
+        };
+    }
+    numbers!(try_as);
+    None
+}
+
 /// If `items` is a vector or a slice of numbers: how many they are, and their bytes.
 #[inline(always)]
 pub(super) fn as_numbers<I>(items: &I) -> Option<(usize, &[u8])> {
@@ -149,5 +164,7 @@ mod tests {
         assert_eq!(from_bytes::<Vec<char>>(&[3, 0, 4, 0]), None);
         assert_eq!(from_bytes::<Box<[u8]>>(&[3]), None);
         assert_eq!(width_of::<Vec<f64>, ()>(), None, "an unknown visitor");
+        assert_eq!((size_of_number::<u16>(), size_of_number::<(f64,)>()), (Some(2), Some(8)));
+        assert_eq!((size_of_number::<(u8, u8)>(), size_of_number::<&u64>()), (None, None));
     }
 }

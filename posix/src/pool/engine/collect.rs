@@ -211,7 +211,9 @@ impl ProcessCrew {
         let inputs = chunk.length as usize + usize::from(chunk.names) * ITEM;
         if !died && written > 0 {
             // Relaxed: an estimate. Slowly, so that one chunk among others does not change it.
-            let now = u64::from(written) * 100 / u64::from(chunk.length.max(1));
+            // As if all items were answered; and one more, for the roundings.
+            let all = u64::from(written) * 100 * u64::from(chunk.count) / u64::from(progress);
+            let now = all / u64::from(chunk.length.max(1)) + 1;
             let before = u64::from(self.ratio.load(Ordering::Relaxed));
             let next = if chunk.count > 1 { (before * 3 + now.min(1 << 20)) / 4 } else { before };
             self.ratio.store(next as u32, Ordering::Relaxed);

@@ -10,9 +10,11 @@ use procession_core::region::{Block, Member, Tag};
 use procession_core::sys::{coarse_nanos, nanos};
 use serde::Serialize;
 
+use super::bulk::size_of_number;
 use super::encode::{encode, size_of_encoded, to_vec};
 use super::wire::{
-    AWAY, Away, BEGUN, CELL_ROOM, HEAD, Head, MARK, Out, Sort, Trouble, UNTIMED, begun, read_mark,
+    AWAY, Away, BEGUN, CELL_ROOM, HEAD, Head, MARK, Out, Sort, Trouble, UNTIMED, begun,
+    read_mark_of,
 };
 use super::work::{Name, Work};
 use crate::channel::luggage::{ITEM, Luggage, Packing};
@@ -201,14 +203,14 @@ impl Room {
 }
 
 impl<'d> Desk<'d> {
-    /// The encoded input of the next item.
+    /// The encoded input of the next item. `number`: how many bytes it has if it is a number.
     #[inline(always)]
-    pub(super) fn next(&mut self) -> Option<&'d [u8]> {
+    pub(super) fn next(&mut self, number: Option<usize>) -> Option<&'d [u8]> {
         loop {
             if self.done == self.count || self.full {
                 return None;
             }
-            let Some((sort, from, to)) = read_mark(self.inputs) else {
+            let Some((sort, from, to)) = read_mark_of(self.inputs, number) else {
                 self.trouble(&Trouble::Arguments("the chunk is damaged".into()));
                 continue;
             };
@@ -228,15 +230,16 @@ impl<'d> Desk<'d> {
 
     /// Lays down the result of the present item.
     #[inline(always)]
-    pub(super) fn answer<R: Serialize + ?Sized>(&mut self, result: &R) {
+    pub(super) fn answer<R: Serialize>(&mut self, result: &R) {
         if !self.tools.is_worker() {
             return self.abandon();
         }
+        let number = size_of_number::<R>();
         let mut long = self.long;
-        let packing = Packing::begin();
+        let packing = number.is_none().then(Packing::begin);
         let mut out = self.out.without(RESERVE);
-        let encoded = out.encode(result, &mut long);
-        let luggage = packing.end();
+        let encoded = out.encode_next(result, number, &mut long);
+        let luggage = packing.and_then(Packing::end);
         self.long = long;
         match encoded {
             Ok(()) if luggage.is_none() => {
@@ -277,7 +280,7 @@ impl<'d> Desk<'d> {
     }
 
     fn refuse_all(&mut self) {
-        while self.next().is_some() {
+        while self.next(None).is_some() {
             let message = "the worker's program has no such function: it is of another build, or the function is of a library \
                            that was loaded later";
             self.trouble(&Trouble::Arguments(message.into()));

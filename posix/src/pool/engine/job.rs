@@ -8,9 +8,10 @@ use std::sync::Arc;
 use procession_core::region::Member;
 use serde::de::DeserializeOwned;
 
+use super::bulk::size_of_number;
 use super::decode::decode_or;
 use super::desk::Held;
-use super::wire::{Away, Sort, Trouble, read_mark};
+use super::wire::{Away, Sort, Trouble, read_mark_of};
 use crate::channel::luggage::{ITEM, Luggage};
 use crate::memory::Arena;
 use crate::task::{Outcome, Part, Results, Sink, TaskError, Which, quietly};
@@ -192,7 +193,7 @@ impl Answers<'_> {
     fn next<R: DeserializeOwned>(&mut self) -> Outcome<R> {
         let at = self.first;
         self.first += 1;
-        let Some((sort, from, to)) = read_mark(self.bytes) else {
+        let Some((sort, from, to)) = read_mark_of(self.bytes, size_of_number::<R>()) else {
             return Err(self.damaged("its place in the shared memory is damaged"));
         };
         let bytes = &self.bytes[from..to];

@@ -14,6 +14,7 @@ use procession_core::sys::nanos;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::bulk::size_of_number;
 use super::desk::{Held, RESERVE};
 use super::encode::{size_of_encoded, to_vec};
 use super::hall::{Chunk, Hall, Input, Parked, Rare};
@@ -362,10 +363,13 @@ impl ProcessCrew {
     ) -> Result<Packed, PoolError> {
         let most = most.min(items.len());
         if most <= FEW {
-            let mut out = short.out();
+            // What has an answer that is short, too, finds room for it.
+            let answers = if most > 1 { self.room_for_answers(SHORT) } else { 0 };
+            let mut out = short.out().without(answers);
+            let room = out.left();
             let all = so_far.pack(&mut out, items, most);
             if all {
-                let length = (SHORT - out.left()) as u32;
+                let length = (room - out.left()) as u32;
                 return Ok(Packed { held: None, length, names: 0, luggage: None });
             }
         }
@@ -386,10 +390,7 @@ impl ProcessCrew {
             let mut held = self.block(LARGE).map_err(memory_error)?;
             let damaged = PoolError::Corrupt { what: "a new block that does not lie in the arena" };
             let whole = held.out().ok_or(damaged)?;
-            let all = whole.left();
-            // Room for the answers stays free.
-            let answers = all - all * 100 / (100 + self.answers_per_hundred());
-            let mut out = whole.without(answers.max(RESERVE));
+            let mut out = whole.without(self.room_for_answers(whole.left()) + RESERVE);
             let room = out.left();
             so_far.pack(&mut out, items, most);
             let length = (room - out.left()) as u32;
@@ -415,10 +416,12 @@ impl ProcessCrew {
         }
     }
 
-    /// How many bytes of answers come for a hundred bytes of inputs, as it was lately.
-    fn answers_per_hundred(&self) -> usize {
+    /// How much of so many bytes is left to the answers, if they are as long beside their inputs as they were lately. What finds no
+    /// room for its answer comes back, and is handed over once more.
+    fn room_for_answers(&self, bytes: usize) -> usize {
         // Relaxed: an estimate.
-        (self.ratio.load(Ordering::Relaxed) as usize).clamp(10, 2000)
+        let per_hundred = (self.ratio.load(Ordering::Relaxed) as usize).clamp(10, 2000);
+        bytes - bytes * 100 / (100 + per_hundred)
     }
 
     /// Puts a chunk into a cell, or among those that wait for one.
@@ -696,12 +699,13 @@ impl SoFar {
     /// goes along with it.
     #[inline(always)]
     fn pack<A: Serialize>(&mut self, out: &mut Out<'_>, items: &VecDeque<A>, most: usize) -> bool {
+        let number = size_of_number::<A>();
         let mut long = false;
         for item in items.iter().take(most) {
-            let packing = Packing::begin();
+            let packing = number.is_none().then(Packing::begin);
             let before = out.without(0);
-            let encoded = out.encode(item, &mut long);
-            if packing.end().is_some() {
+            let encoded = out.encode_next(item, number, &mut long);
+            if packing.and_then(Packing::end).is_some() {
                 // What was listed goes back, and is listed anew then.
                 out.advance(&before, 0);
                 return false;

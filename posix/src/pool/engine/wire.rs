@@ -21,6 +21,7 @@ use std::sync::atomic::AtomicU64;
 
 use bytemuck::{Pod, Zeroable};
 use procession_core::pool::PAYLOAD;
+use procession_core::sys::prefetch_to_write;
 use serde::{Deserialize, Serialize};
 
 use super::encode::encode;
@@ -158,6 +159,26 @@ pub(super) fn read_mark(bytes: &[u8]) -> Option<(Sort, usize, usize)> {
     (end <= bytes.len()).then_some((Sort::of(first), LONG, end))
 }
 
+/// The same, where objects of so many bytes are expected.
+#[inline(always)]
+pub(super) fn read_mark_of(bytes: &[u8], expected: Option<usize>) -> Option<(Sort, usize, usize)> {
+    match expected {
+        Some(size) if bytes.len() > size && bytes[0] == short_mark(size) => {
+            Some((Sort::Plain, SHORT, SHORT + size))
+        }
+        _ => read_mark(bytes),
+    }
+}
+
+/// What stands in front of an object of so many bytes, 62 at most.
+#[inline(always)]
+const fn short_mark(size: usize) -> u8 {
+    (size as u8) << 2 | Sort::Plain as u8
+}
+
+/// So far ahead of what is written memory is brought here, in bytes: for as long as that takes.
+const AHEAD: usize = 512;
+
 /// A part of memory that only this process writes to at present, though others may read it: where encoded bytes go.
 pub(super) struct Out<'m> {
     at: NonNull<u8>,
@@ -287,6 +308,31 @@ impl<'m> Out<'m> {
         self.finish_long(front, length, long)
     }
 
+    /// Encodes one of many objects, as `encode`. `number`: [`size_of_number`](super::bulk::size_of_number) of its type.
+    #[inline(always)]
+    pub(super) fn encode_next<T: Serialize + ?Sized>(
+        &mut self,
+        object: &T,
+        number: Option<usize>,
+        long: &mut bool,
+    ) -> Result<(), postcard::Error> {
+        // The other side has read what was here before, and has it still: the processor would wait at each line.
+        prefetch_to_write(self.at.as_ptr().wrapping_add(AHEAD));
+        let Some(size) = number else { return self.encode(object, long) };
+        if self.left < SHORT + size {
+            return Err(postcard::Error::SerializeBufferFull);
+        }
+        // SAFETY: there is room for the mark, and behind it for so many bytes.
+        unsafe {
+            let mut body = Out::new(self.at.add(SHORT), size);
+            encode(object, &mut body)?;
+            self.at.write(short_mark(size));
+            self.at = self.at.add(SHORT + size);
+        }
+        self.left -= SHORT + size;
+        Ok(())
+    }
+
     #[inline(never)]
     fn finish_long(
         &mut self,
@@ -383,6 +429,25 @@ mod tests {
             }
             assert!(rest.is_empty());
         }
+    }
+
+    #[test]
+    fn numbers_are_found_where_they_are_expected() {
+        let mut bytes = [0_u8; 30];
+        // SAFETY: the bytes are not touched while they are written to.
+        let mut out = unsafe { Out::new(NonNull::new(bytes.as_mut_ptr()).unwrap(), 30) };
+        for number in [7_u64, u64::MAX, 9] {
+            out.encode_next(&(number,), Some(8), &mut false).unwrap();
+        }
+        assert!(out.encode_next(&1_u64, Some(8), &mut false).is_err());
+        assert_eq!(out.left(), 3);
+        assert_eq!(bytes[..27], encoded(&[7_u64, u64::MAX, 9], false));
+        let expected = Some((Sort::Plain, 1, 9));
+        for from in [0, 9, 18] {
+            assert_eq!(read_mark_of(&bytes[from..27], Some(8)), expected);
+            assert_eq!(read_mark_of(&bytes[from..27], Some(4)), expected);
+        }
+        assert_eq!(read_mark_of(&bytes[..8], Some(8)), None);
     }
 
     #[test]

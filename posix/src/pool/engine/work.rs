@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::bulk::size_of_number;
 use super::decode::decode_or;
 use super::desk::Desk;
 use crate::process::{Target, image};
@@ -118,10 +119,11 @@ where
     F::Output: Serialize,
     Args: DeserializeOwned,
 {
+    let number = size_of_number::<Args>();
     loop {
         // Around all of them: around each would cost a call each.
         let all = catch_unwind(AssertUnwindSafe(|| {
-            while let Some(bytes) = desk.next() {
+            while let Some(bytes) = desk.next(number) {
                 let args = match decode_or::<Args, _>(bytes, |error| error) {
                     Ok(args) => args,
                     Err(error) => {

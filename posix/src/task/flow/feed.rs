@@ -231,6 +231,12 @@ where
 
     /// Takes so many inputs, or fewer if the iterator is slow and nobody said how many make a chunk.
     fn pull(&mut self, mut wanted: usize) {
+        if self.at_hand {
+            let all = self.pending.len() + wanted;
+            self.pending.extend(self.input.by_ref().take(wanted));
+            self.exhausted = self.pending.len() < all;
+            return;
+        }
         let mut part = if self.plan.chunk_size.is_some() { wanted } else { 8 };
         let until = (wanted > part).then(|| Deadline::after(Duration::from_nanos(BUSY)));
         while wanted > 0 {

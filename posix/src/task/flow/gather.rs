@@ -9,6 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::task::{Crew, Outcome, Results, Run, TaskError, TaskId, quietly};
 
+/// Room for results is made in advance up to so many bytes.
+const MOST_IN_ADVANCE: usize = 256 << 20;
+
 /// In which order a flow hands out its results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -66,11 +69,17 @@ impl Open {
 }
 
 impl<R> Gather<R> {
+    /// In `All` there is room for so many results in advance, if they are not too many.
     pub(super) fn new(order: Order, expected: usize) -> Self {
+        let mut all = Vec::new();
+        if order == Order::All {
+            // Failure: then it grows as they come.
+            let _ = all.try_reserve_exact(expected.min(MOST_IN_ADVANCE / size_of::<R>().max(1)));
+        }
         let gathered = Gathered {
             next: 0,
             ready: VecDeque::new(),
-            all: Vec::with_capacity(if order == Order::All { expected } else { 0 }),
+            all,
             failed: None,
             early: BTreeMap::new(),
             waste: Vec::new(),

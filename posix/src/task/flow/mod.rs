@@ -92,7 +92,10 @@ fn cut_off(error: PoolError) -> TaskError {
 
 /// How many results to make room for in advance.
 fn expected<I: Iterator>(input: &I) -> usize {
-    input.size_hint().0.min(1 << 20)
+    match input.size_hint() {
+        (least, Some(most)) if least == most => least,
+        (least, _) => least.min(1 << 20),
+    }
 }
 
 /// Withdraws what nobody has begun, however the one who wanted it leaves.

@@ -144,8 +144,8 @@ impl Desk {
 
     /// Runs what this thread has taken while it waits within another task.
     fn run_for(&self, task: Arc<Task>, thread: u64) {
-        let tally = self.run(&task, false);
-        let task = self.finish(&mut self.lock(), task, thread, tally);
+        self.run(&task, false);
+        let task = self.finish(&mut self.lock(), task, thread);
         discard(task);
     }
 
@@ -252,7 +252,8 @@ impl Desk {
         let mut statistics = self.counters.read();
         let table = self.lock();
         statistics.queued = table.queued_items;
-        statistics.running = table.running.len() as u64;
+        // Who has a result finds that its task runs no more.
+        statistics.running = table.running.iter().filter(|one| one.task.is_open()).count() as u64;
         statistics.workers = table.width as u64;
         statistics
     }
@@ -382,12 +383,12 @@ impl Desk {
     pub(super) fn turn(
         self: &Arc<Self>,
         thread: u64,
-        finished: Option<(Arc<Task>, Option<Tally>)>,
+        finished: Option<Arc<Task>>,
         leaves: bool,
     ) -> Option<Arc<Task>> {
         let mut table = self.lock();
         // Dropped without the lock: it may have the last result of a user's, with a destructor.
-        let mut last = finished.map(|(task, tally)| self.finish(&mut table, task, thread, tally));
+        let mut last = finished.map(|task| self.finish(&mut table, task, thread));
         if last.is_some() {
             // Relaxed: under the lock.
             self.finishing.fetch_sub(1, Ordering::Relaxed);
@@ -431,9 +432,13 @@ impl Desk {
     }
 
     /// Runs a task that was begun, at the end of which its thread is free again if that `frees` it.
-    pub(super) fn run(&self, task: &Task, frees: bool) -> Option<Tally> {
+    pub(super) fn run(&self, task: &Task, frees: bool) {
         let mut announced = false;
-        let tally = task.run(|| {
+        task.run(|tally| {
+            // Before anybody is told: who has all results finds all of them counted.
+            if let Some(tally) = tally {
+                self.count(task, tally);
+            }
             if frees {
                 announced = true;
                 // Relaxed: it is seen by those who see what is delivered after it.
@@ -443,7 +448,6 @@ impl Desk {
         if frees && !announced {
             self.finishing.fetch_add(1, Ordering::Relaxed);
         }
-        tally
     }
 
     /// Takes one out of the queue that nobody has begun, for this thread.
@@ -467,16 +471,7 @@ impl Desk {
     }
 
     /// A thread has run its task. What is returned is to be dropped without the lock.
-    pub(super) fn finish(
-        &self,
-        table: &mut Table,
-        task: Arc<Task>,
-        thread: u64,
-        tally: Option<Tally>,
-    ) -> Arc<Task> {
-        if let Some(tally) = tally {
-            self.count(&task, tally);
-        }
+    pub(super) fn finish(&self, table: &mut Table, task: Arc<Task>, thread: u64) -> Arc<Task> {
         let running = |running: &Running| running.thread == thread && running.task.id == task.id;
         if let Some(index) = table.running.iter().position(running) {
             table.running.swap_remove(index);
@@ -497,9 +492,7 @@ impl Desk {
         table.failing += 1;
         drop(table);
         for task in &tasks {
-            if let Some(tally) = task.fail(error(task)) {
-                self.count(task, tally);
-            }
+            task.fail(error(task), |tally| self.count(task, tally));
         }
         let mut table = self.lock();
         table.failing -= 1;

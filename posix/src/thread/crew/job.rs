@@ -38,11 +38,12 @@ pub(super) struct Tally {
 
 /// A function with its arguments, and a sink for its results. Each method is called at most once, and not both.
 pub(super) trait Job: Send + Sync {
-    /// Calls the function, and delivers what came of it if it `may`, which is asked after the last call.
-    fn run(&self, task: TaskId, may: &mut dyn FnMut() -> bool) -> Tally;
+    /// Calls the function, and delivers what came of it if it `may`, which is asked after the last call and told how many came to which
+    /// end.
+    fn run(&self, task: TaskId, may: &mut dyn FnMut(Tally) -> bool);
 
     /// Delivers this instead. The function may be running.
-    fn fail(&self, error: TaskError) -> Tally;
+    fn fail(&self, error: TaskError);
 
     /// How many items it has.
     fn items(&self) -> u64;
@@ -55,20 +56,27 @@ impl<J> Task<J> {
 }
 
 impl Task {
-    /// Runs it on this thread. `None` if somebody else has answered meanwhile. `returned` is called before the answer is given.
-    pub(super) fn run(&self, mut returned: impl FnMut()) -> Option<Tally> {
-        let mut mine = false;
-        let tally = self.job.run(self.id, &mut || {
-            returned();
-            mine = self.answers(RETURNED);
+    /// Runs it on this thread. `returned` is called before the answer is given, with `None` if somebody else has answered meanwhile.
+    pub(super) fn run(&self, mut returned: impl FnMut(Option<Tally>)) {
+        self.job.run(self.id, &mut |tally| {
+            let mine = self.answers(RETURNED);
+            returned(mine.then_some(tally));
             mine
         });
-        mine.then_some(tally)
     }
 
-    /// Answers with an error, unless somebody else has answered.
-    pub(super) fn fail(&self, error: TaskError) -> Option<Tally> {
-        self.answers(FAILED).then(|| self.job.fail(error))
+    /// Answers with an error, unless somebody else has answered. `answers` is called before that.
+    pub(super) fn fail(&self, error: TaskError, answers: impl FnOnce(Tally)) {
+        if self.answers(FAILED) {
+            answers(Tally { done: 0, failed: self.items() });
+            self.job.fail(error);
+        }
+    }
+
+    /// Whether nobody has answered.
+    pub(super) fn is_open(&self) -> bool {
+        // Relaxed: a number for people.
+        self.answered.load(Ordering::Relaxed) == OPEN
     }
 
     /// Whether somebody has answered with an error for the thread that runs it.
@@ -99,22 +107,19 @@ impl<F, Args, R> One<F, Args, R> {
 }
 
 impl<F: CallOnce<Args>, Args: Send> Job for One<F, Args, F::Output> {
-    fn run(&self, task: TaskId, may: &mut dyn FnMut() -> bool) -> Tally {
-        let Some((f, args)) = take(&self.input) else { return Tally::default() };
+    fn run(&self, task: TaskId, may: &mut dyn FnMut(Tally) -> bool) {
+        let Some((f, args)) = take(&self.input) else { return };
         let outcome = caught(task, || f.call_once(args));
-        if !may() {
+        if may(Tally { done: outcome.is_ok().into(), failed: outcome.is_err().into() }) {
+            self.sink.deliver(0, &mut Results::one(outcome));
+        } else {
             discard(outcome);
-            return Tally::default();
         }
-        let tally = Tally { done: outcome.is_ok().into(), failed: outcome.is_err().into() };
-        self.sink.deliver(0, &mut Results::one(outcome));
-        tally
     }
 
-    fn fail(&self, error: TaskError) -> Tally {
+    fn fail(&self, error: TaskError) {
         self.sink.deliver(0, &mut Results::one(Err(Box::new(error))));
         discard(take(&self.input));
-        Tally { done: 0, failed: 1 }
     }
 
     fn items(&self) -> u64 {
@@ -139,26 +144,24 @@ impl<F, Args, R> Many<F, Args, R> {
 }
 
 impl<F: Call<Args>, Args: Send> Job for Many<F, Args, F::Output> {
-    fn run(&self, task: TaskId, may: &mut dyn FnMut() -> bool) -> Tally {
-        let Some(items) = take(&self.items) else { return Tally::default() };
+    fn run(&self, task: TaskId, may: &mut dyn FnMut(Tally) -> bool) {
+        let Some(items) = take(&self.items) else { return };
         let begun = nanos();
         let call = |args| caught(task, || self.f.call(args));
         let mut outcomes: Vec<_> = items.into_iter().map(call).collect();
-        if !may() {
-            discard(outcomes);
-            return Tally::default();
-        }
         let failed = outcomes.iter().filter(|outcome| outcome.is_err()).count() as u64;
         let took = nanos().saturating_sub(begun).max(1);
-        self.sink.deliver(self.first, &mut Results::many(&mut outcomes).took(took));
-        Tally { done: self.count - failed, failed }
+        if may(Tally { done: self.count - failed, failed }) {
+            self.sink.deliver(self.first, &mut Results::many(&mut outcomes).took(took));
+        } else {
+            discard(outcomes);
+        }
     }
 
-    fn fail(&self, error: TaskError) -> Tally {
+    fn fail(&self, error: TaskError) {
         let mut outcomes: Vec<_> = (0..self.count).map(|_| Err(Box::new(error.clone()))).collect();
         self.sink.deliver(self.first, &mut Results::many(&mut outcomes));
         discard(take(&self.items));
-        Tally { done: 0, failed: self.count }
     }
 
     fn items(&self) -> u64 {

@@ -69,6 +69,17 @@ fn result<R: Send + 'static>(crew: &ThreadCrew, (id, kept): &(TaskId, Arc<Kept<R
 }
 
 #[test]
+fn what_has_a_result_is_counted() {
+    let crew = crew(2..=2);
+    for round in 1..=200 {
+        assert!(result(&crew, &submit(&crew, || ())).is_ok());
+        let statistics = crew.statistics();
+        assert_eq!((statistics.done, statistics.running), (round, 0));
+    }
+    end(&crew);
+}
+
+#[test]
 fn calls_run_and_panics_are_their_errors() {
     let crew = crew(2..=2);
     assert_eq!(result(&crew, &submit(&crew, || 6 * 7)).unwrap(), 42);

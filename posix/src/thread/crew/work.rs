@@ -29,10 +29,10 @@ pub(super) fn live(desk: &Arc<Desk>, number: u64) {
     let mut left = desk.options.max_tasks.unwrap_or(u64::MAX);
     let mut finished = None;
     while let Some(task) = desk.turn(number, finished, left == 0) {
-        let tally = desk.run(&task, true);
+        desk.run(&task, true);
         OWN.with_borrow_mut(Vec::clear);
         left -= 1;
-        finished = Some((task, tally));
+        finished = Some(task);
     }
 }
 

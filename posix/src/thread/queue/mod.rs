@@ -3,6 +3,9 @@
 //! Objects are moved, not encoded. `put` takes a reference, as between processes, and puts a clone; `give` moves the
 //! object itself, and needs no `Clone`.
 
+mod delivery;
+mod room;
+mod state;
 mod stock;
 
 use std::borrow::Borrow;
@@ -17,9 +20,10 @@ use crate::channel::waits::waits;
 use crate::channel::{
     CreateError, GetError, GetManyError, JoinTasksError, PutError, TaskDoneError,
 };
+pub use delivery::Delivery;
+pub use room::QueueRoom;
 pub(super) use stock::Plan;
 pub(super) use stock::Stock;
-pub use stock::{Delivery, QueueRoom};
 
 /// An object that was not put, and why. See [`Queue::give`].
 pub struct NotPut<T> {

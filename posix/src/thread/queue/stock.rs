@@ -13,9 +13,6 @@
 //!   one who puts; the end of something (closed, the last one done) wakes all whom it concerns.
 //! - `seen` is a hint for those who spin: they take the mutex when it is worth while.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::mem::ManuallyDrop;
-use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -30,45 +27,11 @@ use crate::channel::{
 };
 use crate::memory::private;
 
+use super::delivery::Delivery;
+use super::state::{Entry, State};
+
 /// The hint of a closed queue.
 const CLOSED: usize = 1;
-
-/// An object on its way.
-struct Entry<T> {
-    key: i64,
-    serial: u64,
-    deliveries: u32,
-    object: T,
-}
-
-/// What waits, in its order.
-enum Waiting<T> {
-    /// The first, or the last, is the next.
-    Line(VecDeque<Entry<T>>),
-    /// The least key is the next; of equal ones the one that was put first.
-    Ranked(BTreeMap<(i64, u64), Entry<T>>),
-}
-
-impl<T> Waiting<T> {
-    fn len(&self) -> usize {
-        match self {
-            Self::Line(line) => line.len(),
-            Self::Ranked(ranked) => ranked.len(),
-        }
-    }
-}
-
-struct State<T> {
-    waiting: Waiting<T>,
-    serial: u64,
-    closed: bool,
-    shut: bool,
-    /// In the hands of deliveries.
-    lent: usize,
-    /// Got, and not declared done.
-    got: usize,
-    lost: u64,
-}
 
 /// How a queue is to be.
 #[derive(Clone, Copy)]
@@ -109,14 +72,8 @@ impl<T> Stock<T> {
             let most = usize::MAX as u64;
             return Err(QueueError::Capacity { asked: 0, most }.into());
         }
-        let waiting = match plan.order {
-            Order::Least => Waiting::Ranked(BTreeMap::new()),
-            Order::First | Order::Last => Waiting::Line(VecDeque::new()),
-        };
-        let state =
-            State { waiting, serial: 0, closed: false, shut: false, lent: 0, got: 0, lost: 0 };
         Ok(Arc::new(Self {
-            state: Mutex::new(state),
+            state: Mutex::new(State::new(plan.order)),
             plan,
             seen: AtomicUsize::new(0),
             items: Eventcount::new(),
@@ -144,12 +101,17 @@ impl<T> Stock<T> {
         (seen >> 1, seen & CLOSED != 0)
     }
 
-    fn has_room(&self, len: usize) -> bool {
+    pub(super) fn has_room(&self, len: usize) -> bool {
         self.plan.capacity.is_none_or(|capacity| len < capacity)
     }
 
     pub(in crate::thread) fn me(&self) -> Member<'static> {
         self.me
+    }
+
+    /// Who waits for room sleeps here.
+    pub(super) fn room(&self) -> &Eventcount {
+        &self.room
     }
 
     pub(in crate::thread) fn len(&self) -> usize {
@@ -312,10 +274,8 @@ impl<T> Stock<T> {
     ) -> Result<Delivery<T>, GetError> {
         let keeps = self.plan.again || self.plan.counts;
         let book = if keeps { Book::Lent } else { Book::Nothing };
-        let Entry { key, serial, deliveries, object } = self.pop(book, deadline)?;
-        let stock = keeps.then(|| Arc::clone(self));
-        let object = ManuallyDrop::new(object);
-        Ok(Delivery { object, key, serial, deliveries: deliveries + 1, stock })
+        let entry = self.pop(book, deadline)?;
+        Ok(Delivery::new(entry, keeps.then(|| Arc::clone(self))))
     }
 
     /// A copy of the next object, which stays.
@@ -347,10 +307,7 @@ impl<T> Stock<T> {
         state.closed = true;
         let thrown_away = at_once.then(|| {
             state.shut = true;
-            match &mut state.waiting {
-                Waiting::Line(line) => Waiting::Line(std::mem::take(line)),
-                Waiting::Ranked(ranked) => Waiting::Ranked(std::mem::take(ranked)),
-            }
+            state.empty()
         });
         self.note(&state);
         drop(state);
@@ -361,14 +318,14 @@ impl<T> Stock<T> {
     }
 
     /// One that was lent is done.
-    fn finish(&self) {
+    pub(super) fn finish(&self) {
         let mut state = self.state();
         state.lent -= 1;
         self.settle(state);
     }
 
     /// One that was lent comes back, or is lost.
-    fn give_up(&self, entry: Entry<T>) {
+    pub(super) fn give_up(&self, entry: Entry<T>) {
         let mut state = self.state();
         state.lent -= 1;
         let lost = if self.plan.again && !state.shut {
@@ -437,46 +394,6 @@ impl<T> Stock<T> {
     }
 }
 
-impl<T> State<T> {
-    fn put(&mut self, key: i64, object: T) {
-        let entry = Entry { key, serial: self.serial, deliveries: 0, object };
-        self.serial += 1;
-        match &mut self.waiting {
-            Waiting::Line(line) => line.push_back(entry),
-            Waiting::Ranked(ranked) => _ = ranked.insert((entry.key, entry.serial), entry),
-        }
-    }
-
-    /// It is the next one again.
-    fn put_back(&mut self, order: Order, entry: Entry<T>) {
-        match &mut self.waiting {
-            Waiting::Line(line) if order == Order::Last => line.push_back(entry),
-            Waiting::Line(line) => line.push_front(entry),
-            Waiting::Ranked(ranked) => _ = ranked.insert((entry.key, entry.serial), entry),
-        }
-    }
-
-    fn pop(&mut self, order: Order) -> Option<Entry<T>> {
-        match &mut self.waiting {
-            Waiting::Line(line) if order == Order::Last => line.pop_back(),
-            Waiting::Line(line) => line.pop_front(),
-            Waiting::Ranked(ranked) => ranked.pop_first().map(|(_, entry)| entry),
-        }
-    }
-
-    fn next(&self, order: Order) -> Option<&Entry<T>> {
-        match &self.waiting {
-            Waiting::Line(line) if order == Order::Last => line.back(),
-            Waiting::Line(line) => line.front(),
-            Waiting::Ranked(ranked) => ranked.first_key_value().map(|(_, entry)| entry),
-        }
-    }
-
-    fn unfinished(&self) -> usize {
-        self.waiting.len() + self.lent + self.got
-    }
-}
-
 impl<T> std::fmt::Debug for Stock<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (len, closed) = self.seen();
@@ -493,123 +410,5 @@ impl<T> Waitable for Stock<T> {
 
     fn sleepers(&self) -> &Eventcount {
         &self.items
-    }
-}
-
-/// What those who put wait for together with other objects: ready when a put would not wait.
-pub struct QueueRoom<T> {
-    stock: Arc<Stock<T>>,
-}
-
-impl<T> QueueRoom<T> {
-    pub(in crate::thread) fn new(stock: &Arc<Stock<T>>) -> Self {
-        Self { stock: Arc::clone(stock) }
-    }
-}
-
-impl<T> Clone for QueueRoom<T> {
-    fn clone(&self) -> Self {
-        Self::new(&self.stock)
-    }
-}
-
-impl<T> std::fmt::Debug for QueueRoom<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("QueueRoom").field(&self.stock).finish()
-    }
-}
-
-impl<T> Waitable for QueueRoom<T> {
-    fn is_ready(&self, _: Member<'_>, _: bool) -> bool {
-        let (len, closed) = (self.stock.len(), self.stock.is_closed());
-        closed || self.stock.has_room(len)
-    }
-
-    fn sleepers(&self) -> &Eventcount {
-        &self.stock.room
-    }
-}
-
-impl<T: Send + 'static> crate::wait::sealed::Source for QueueRoom<T> {
-    fn source(&self) -> &dyn Waitable {
-        self
-    }
-
-    fn me(&self) -> Member<'static> {
-        self.stock.me
-    }
-}
-
-/// An object in the hand of whoever took it, until it is [`done`](Self::done): the [`channel::Delivery`](crate::channel::Delivery) of
-/// threads. Dropped before that, it goes back to the queue with one delivery more; or, if the queue delivers at most once and
-/// counts what is unfinished, it is lost and counted as such.
-///
-/// From a queue that delivers at most once and counts nothing, it is done from the start.
-#[must_use = "an object that is dropped before it is done goes back to the queue"]
-pub struct Delivery<T> {
-    object: ManuallyDrop<T>,
-    key: i64,
-    serial: u64,
-    deliveries: u32,
-    /// `None`: done.
-    stock: Option<Arc<Stock<T>>>,
-}
-
-impl<T> Delivery<T> {
-    /// How often it was delivered, this time included: more than once if one who had taken it gave it back.
-    #[must_use]
-    pub fn deliveries(&self) -> u32 {
-        self.deliveries
-    }
-
-    /// The priority with which it was put; 0 in queues without.
-    #[must_use]
-    pub fn priority(&self) -> i64 {
-        self.key
-    }
-
-    /// Done with it: it is gone from the queue, and the caller's.
-    pub fn done(self) -> T {
-        // Its drop, which would take the object again, does not run.
-        let mut this = ManuallyDrop::new(self);
-        if let Some(stock) = this.stock.take() {
-            stock.finish();
-        }
-        // SAFETY: the object is taken here, and nobody looks at it afterwards.
-        unsafe { ManuallyDrop::take(&mut this.object) }
-    }
-}
-
-impl<T> Drop for Delivery<T> {
-    fn drop(&mut self) {
-        // SAFETY: the object is taken once: here, and not after `done`, which keeps this from running.
-        let object = unsafe { ManuallyDrop::take(&mut self.object) };
-        if let Some(stock) = self.stock.take() {
-            let Self { key, serial, deliveries, .. } = *self;
-            stock.give_up(Entry { key, serial, deliveries, object });
-        }
-    }
-}
-
-impl<T> Deref for Delivery<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.object
-    }
-}
-
-impl<T> DerefMut for Delivery<T> {
-    fn deref_mut(&mut self) -> &mut T {
-        &mut self.object
-    }
-}
-
-impl<T: std::fmt::Debug> std::fmt::Debug for Delivery<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Delivery")
-            .field("object", &*self.object)
-            .field("deliveries", &self.deliveries)
-            .finish_non_exhaustive()
     }
 }
