@@ -2,12 +2,10 @@
 
 mod support;
 
-use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use procession_posix::memory::SharedMemory;
-use procession_posix::pool::Pool;
 use procession_posix::process::{
     JoinError, Process, StartError, StartMethod, Stdio, Target, set_start_method,
 };
@@ -246,25 +244,6 @@ fn what_is_printed_does_not_go_into_shared_memory() {
         let memory = SharedMemory::create_random(100).unwrap();
         println!("a word");
         assert_eq!(SharedMemory::attach(memory.name()).unwrap().size(), 100);
-    });
-}
-
-#[test]
-fn what_is_printed_does_not_go_into_a_pool() {
-    apart(|| {
-        fn print() -> usize {
-            let words = "a word that is longer than a number\n".repeat(200);
-            // Not by the macros, which the test's harness listens to.
-            let _ = std::io::stdout().write_all(words.as_bytes());
-            let _ = std::io::stderr().write_all(words.as_bytes());
-            words.len()
-        }
-        // SAFETY: what this process prints is lost.
-        unsafe { (libc::close(0), libc::close(1), libc::close(2)) };
-        let pool = Pool::new(1).unwrap();
-        assert_eq!(pool.apply(print, ()).unwrap(), print());
-        // The memory is as it was, so another process can look into it.
-        assert_eq!(Pool::new(1).unwrap().apply(print, ()).unwrap(), 7200);
     });
 }
 
