@@ -211,8 +211,9 @@ impl ProcessCrew {
         let inputs = chunk.length as usize + usize::from(chunk.names) * ITEM;
         if !died && written > 0 {
             // Relaxed: an estimate. Slowly, so that one chunk among others does not change it.
-            // As if all items were answered; and one more, for the roundings.
-            let all = u64::from(written) * 100 * u64::from(chunk.count) / u64::from(progress);
+            // As if all items were answered; and one more, for the roundings. Damage may say that bytes were written, and no answer.
+            let all =
+                u64::from(written) * 100 * u64::from(chunk.count) / u64::from(progress.max(1));
             let now = all / u64::from(chunk.length.max(1)) + 1;
             let before = u64::from(self.ratio.load(Ordering::Relaxed));
             let next = if chunk.count > 1 { (before * 3 + now.min(1 << 20)) / 4 } else { before };
