@@ -570,7 +570,9 @@ fn find(
 pub(super) const CARRIER: Carrier = Carrier {
     kind: kind::BROADCAST,
     sweep: |region, me, object, room| {
-        find(region, object.offset, room).is_ok_and(|cast| cast.sweep(me).is_ok())
+        // Else it may be freed meanwhile.
+        !region.is_shared(object)
+            || find(region, object.offset, room).is_ok_and(|cast| cast.sweep(me).is_ok())
     },
     passed: |region, offset, room, index| {
         find(region, offset, room).is_ok_and(|cast| cast.has_passed(index))

@@ -547,7 +547,9 @@ fn find(
 pub(super) const CARRIER: Carrier = Carrier {
     kind: kind::BUFFERS,
     sweep: |region, me, object, room| {
-        find(region, object.offset, room).is_ok_and(|queue| queue.sweep(me).is_ok())
+        // Else it may be freed meanwhile.
+        !region.is_shared(object)
+            || find(region, object.offset, room).is_ok_and(|queue| queue.sweep(me).is_ok())
     },
     passed: |region, offset, room, ticket| {
         find(region, offset, room).is_ok_and(|queue| queue.has_passed(ticket))

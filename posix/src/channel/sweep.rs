@@ -2,11 +2,11 @@
 //!
 //! A sweep holds nothing: what it looks at may be freed meanwhile, and its place used for anything. So
 //!
-//! - a carrier is swept only once it is shared. One that has never left its process is freed whenever that likes, and none but its
-//!   own claims stand there. (A child that was forked beside the library may have claimed something, too: that is seen by
-//!   whoever uses the carrier.)
-//! - Most that are shared stay as long as the tree. Those that do not, pipes and pools, are named before they are looked at; what is
-//!   read there counts only if they are still there after that, and is changed from exactly what was read, which names either
+//! - queues and broadcasts are swept only once they are shared: then they stay as long as the tree. One that has never left its
+//!   process is freed whenever that likes, and none but its own claims stand there. (A child that was forked beside the library
+//!   may have claimed something, too: that is seen by whoever uses it.)
+//! - What does not stay, pipes and pools, is named before it is looked at; what is
+//!   read there counts only if it is still there after that, and is changed from exactly what was read, which names either
 //!   somebody who is dead, or the one that lies there.
 
 use procession_core::region::{Kind, Member, Object, Region};
@@ -18,7 +18,7 @@ use crate::pool::board;
 /// A kind of object that carries others.
 pub(crate) struct Carrier {
     pub(crate) kind: Kind,
-    /// Frees what the dead have claimed in this one, which has so much room and was shared a moment ago. `false` if it is damaged, and
+    /// Frees what the dead have claimed in this one, which has so much room. `false` if it is damaged, and
     /// may still name them.
     pub(crate) sweep: fn(&Region<'static>, Member<'_>, Object, u64) -> bool,
     /// Whether the one at this place, which has so much room, is past this ticket: what was tied to that is nobody's.
@@ -45,9 +45,7 @@ pub(crate) fn sweep(region: &Region<'static>, me: Member<'_>) -> bool {
     let mut clean = true;
     for carrier in &CARRIERS {
         region.for_each_object(carrier.kind, &mut |object, room| {
-            if region.is_shared(object) {
-                clean &= (carrier.sweep)(region, me, object, room);
-            }
+            clean &= (carrier.sweep)(region, me, object, room);
         });
     }
     region.for_each_object(kind::SEGMENT, &mut |segment, _| {
