@@ -254,9 +254,8 @@ impl Scene for Station {
         }
         // The broadcast itself is shared. Nothing else may stay behind, and no seat but the witness's.
         let seats = self.cast.subscribers() - usize::from(self.witness.is_some());
-        audit.lost += missed as u32
-            + seats as u32
-            + (usage.owned + usage.queued + usage.run_chunks) as u32;
+        audit.lost +=
+            missed as u32 + seats as u32 + (usage.owned + usage.queued + usage.run_chunks) as u32;
         audit.torn += usage.damaged as u32;
         Ok(audit)
     }
